@@ -1,0 +1,231 @@
+"""The layer contract: pure functions carry the maths, thin objects carry the parameters.
+
+    y, cache = layer.forward(x, mode)     pure but for moving statistics; never modifies x
+    dx = layer.backward(dy, cache)        adds to each Parameter.grad (+=), returns ∂L/∂x
+
+The cache holds all that the backward pass needs, so one layer may be applied many times
+in one network: each application has a cache of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from tinynet.backend import Array, array_module, library_of, to_device
+
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Mode:
+    """How a forward pass is run.
+
+    train   True in training: dropout drops, batch norm uses the batch's own statistics
+    rng     the generator that dropout masks are drawn from; needed only where something is drawn
+    """
+
+    train: bool = False
+    rng: np.random.Generator | None = None
+
+
+EVAL = Mode()
+
+
+class Parameter:
+    """A learned array, ``value``, with its gradient, ``grad``, of the same shape.
+
+    trainable   False: optimisers leave it alone (its gradient is still computed)
+    """
+
+    def __init__(self, value: Array, trainable: bool = True) -> None:
+        self.value = value
+        self.grad = array_module(value).zeros_like(value)
+        self.trainable = trainable
+
+    @property
+    def shape(self) -> Shape:
+        """Shape of the value, and of the gradient."""
+        return self.value.shape
+
+    def __repr__(self) -> str:
+        frozen = "" if self.trainable else ", not trainable"
+        return f"Parameter{self.shape} {self.value.dtype}{frozen}"
+
+
+class Layer:
+    """Base of all layers; a subclass writes forward, backward and output_shape.
+
+    Parameters, buffers and inner layers are plain attributes; this class finds them, in the
+    order in which the constructor set them, and names them by their dotted path.
+    """
+
+    buffer_names: ClassVar[tuple[str, ...]] = ()
+
+    def forward(self, x: Array, mode: Mode = EVAL) -> tuple[Array, Any]:
+        """y (N, ...), and the cache that backward needs; x is (N, ...), the batch first."""
+        raise TypeError(f"{type(self).__name__} has no forward pass: write one in the subclass")
+
+    def backward(self, dy: Array, cache: Any) -> Array:
+        """∂L/∂x (the shape of x) from dy = ∂L/∂y (the shape of y); adds to each Parameter.grad."""
+        raise TypeError(f"{type(self).__name__} has no backward pass: write one in the subclass")
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        """Shape of one output, without the batch, from the shape of one input."""
+        raise TypeError(f"{type(self).__name__} declares no output_shape: write it in the subclass")
+
+    def multiply_adds(self, input_shape: Shape) -> int:
+        """Multiplications with an addition in one forward pass of one input; 0 unless overridden."""
+        return 0
+
+    def children(self) -> dict[str, Layer]:
+        """Inner layers by attribute name."""
+        return {name: part for name, part in vars(self).items() if isinstance(part, Layer)}
+
+    def walk(self, input_shape: Shape, prefix: str = "") -> Iterator[tuple[str, Layer, Shape]]:
+        """(dotted name, layer, its input shape) for each innermost layer, in forward order."""
+        yield prefix, self, input_shape
+
+    def parameters(self) -> dict[str, Parameter]:
+        """Dotted name -> Parameter, this layer's own first, then the inner layers'."""
+        found = {name: part for name, part in vars(self).items() if isinstance(part, Parameter)}
+        for name, child in self.children().items():
+            found.update({f"{name}.{inner}": p for inner, p in child.parameters().items()})
+        return found
+
+    def buffers(self) -> dict[str, Array]:
+        """Dotted name -> array that is kept but not learned (moving statistics)."""
+        found = {name: getattr(self, name) for name in self.buffer_names}
+        for name, child in self.children().items():
+            found.update({f"{name}.{inner}": b for inner, b in child.buffers().items()})
+        return found
+
+    def zero_grad(self) -> None:
+        """Set every gradient to zero."""
+        for parameter in self.parameters().values():
+            parameter.grad[...] = 0
+
+    def freeze(
+        self, *, parameters: bool = True, statistics: bool = True, dropout: bool = True
+    ) -> None:
+        """Freeze up to three separate things, here and in every inner layer.
+
+        parameters   optimisers no longer change them (Parameter.trainable = False)
+        statistics   batch norm normalises by its moving statistics, which stop moving
+        dropout      keeps every neuron, in training too
+        ``unfreeze`` undoes it.
+        """
+        self._set_frozen(True, parameters, statistics, dropout)
+
+    def unfreeze(
+        self, *, parameters: bool = True, statistics: bool = True, dropout: bool = True
+    ) -> None:
+        """Undo ``freeze`` for the named things, here and in every inner layer."""
+        self._set_frozen(False, parameters, statistics, dropout)
+
+    def _set_frozen(self, frozen: bool, parameters: bool, statistics: bool, dropout: bool) -> None:
+        if parameters:
+            for parameter in self.parameters().values():
+                parameter.trainable = not frozen
+        if statistics and hasattr(self, "frozen_statistics"):
+            self.frozen_statistics = frozen
+        if dropout and hasattr(self, "frozen_dropout"):
+            self.frozen_dropout = frozen
+        for child in self.children().values():
+            child._set_frozen(frozen, False, statistics, dropout)
+
+    def to(self, device: str | None = None, dtype: Any = None) -> Layer:
+        """Move parameters, gradients and buffers to ``device`` ("numpy", "cupy") and ``dtype``.
+
+        Changes this layer in place and returns it: ``model.to("cupy", "float32")``.
+        """
+        if device is not None and device not in ("numpy", "cupy"):
+            raise ValueError(
+                f"device is {device!r}, want 'numpy' or 'cupy'; a dtype goes in dtype=...: "
+                "model.to(dtype='float64')"
+            )
+
+        def moved(x: Array) -> Array:
+            x = x if device is None else to_device(x, device)
+            return x if dtype is None else x.astype(dtype, copy=False)
+
+        for parameter in self.parameters().values():
+            parameter.value, parameter.grad = moved(parameter.value), moved(parameter.grad)
+        self._move_buffers(moved)
+        return self
+
+    def _move_buffers(self, moved: Any) -> None:
+        for name in self.buffer_names:
+            setattr(self, name, moved(getattr(self, name)))
+        for child in self.children().values():
+            child._move_buffers(moved)
+
+    def state(self) -> dict[str, Array]:
+        """Dotted name -> array: every parameter's value and every buffer (not copies)."""
+        return {name: p.value for name, p in self.parameters().items()} | self.buffers()
+
+    def load_state(self, state: dict[str, Array]) -> None:
+        """Copy named arrays into parameters and buffers, converting to their dtype and device.
+
+        Raises ValueError, before anything is changed, if a name is missing or unexpected or a
+        shape differs; the message lists which.
+        """
+        own = self.state()
+        faults = [f"missing {name}" for name in own if name not in state]
+        faults += [f"unexpected {name}" for name in state if name not in own]
+        faults += [
+            f"{name} is {state[name].shape}, want {x.shape}"
+            for name, x in own.items()
+            if name in state and state[name].shape != x.shape
+        ]
+        if faults:
+            shown = "; ".join(faults[:4]) + (f"; and {len(faults) - 4} more" if faults[4:] else "")
+            raise ValueError(
+                f"these weights are of another model than {self!r}: {shown}. "
+                "Build the model with the settings it was saved with"
+            )
+        for name, x in own.items():
+            x[...] = to_device(state[name], library_of(x)).astype(x.dtype, copy=False)
+
+    def summary(self, input_shape: Shape) -> str:
+        """Table of layers: output shape, parameters, multiply-adds, bytes cached for one input."""
+        from tinynet.summary import summary  # a view on layers, so it comes after them
+
+        return summary(self, input_shape)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}()"
+
+
+def check_input(layer: Layer, x: Array, shape: tuple[int | None, ...], like: Array | None) -> None:
+    """Raise one clear error if ``x`` is not what ``layer`` wants.
+
+    shape   wanted shape; None stands for any size (the first is the batch)
+    like    an array, usually the weight, whose library and dtype x must share; None for any
+    Raises ValueError for a wrong shape, TypeError for a wrong library or dtype.
+    """
+    fits = len(x.shape) == len(shape) and all(
+        want is None or got == want for got, want in zip(x.shape, shape, strict=True)
+    )
+    if not fits:
+        names = ("N", "H", "W") if len(shape) == 4 else ("N",)
+        wanted = ", ".join(
+            str(size) if size is not None else names[i] if i < len(names) else "any"
+            for i, size in enumerate(shape)
+        )
+        raise ValueError(f"{layer!r}: input is {tuple(x.shape)}, want ({wanted})")
+    if like is None:
+        return
+    if library_of(x) != library_of(like):
+        raise TypeError(
+            f"{layer!r}: input is a {library_of(x)} array, the parameters are {library_of(like)}'s: "
+            f"move the input with to_device(x, {library_of(like)!r})"
+        )
+    if x.dtype != like.dtype:
+        raise TypeError(
+            f"{layer!r}: input is {x.dtype}, the parameters are {like.dtype}: convert the input "
+            f"with x.astype('{like.dtype}') or the model with model.to(dtype='{x.dtype}')"
+        )
