@@ -109,7 +109,9 @@ def swappable(function: Callable[P, R]) -> Swappable[P, R]:
     return marked
 
 
-def register(function: Swappable[..., Any], library: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
+def register(
+    function: Swappable[..., Any], library: str
+) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """Decorator: the function below it replaces ``function`` for arrays of ``library``.
 
     It takes the same arguments and returns the same results and the same cache, so that a

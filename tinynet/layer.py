@@ -78,7 +78,7 @@ class Layer:
         raise TypeError(f"{type(self).__name__} declares no output_shape: write it in the subclass")
 
     def multiply_adds(self, input_shape: Shape) -> int:
-        """Multiplications with an addition in one forward pass of one input; 0 unless overridden."""
+        """Multiplications with an addition in a forward pass of one input; 0 unless overridden."""
         return 0
 
     def children(self) -> dict[str, Layer]:
@@ -221,8 +221,8 @@ def check_input(layer: Layer, x: Array, shape: tuple[int | None, ...], like: Arr
         return
     if library_of(x) != library_of(like):
         raise TypeError(
-            f"{layer!r}: input is a {library_of(x)} array, the parameters are {library_of(like)}'s: "
-            f"move the input with to_device(x, {library_of(like)!r})"
+            f"{layer!r}: input is a {library_of(x)} array, the parameters are "
+            f"{library_of(like)}'s: move the input with to_device(x, {library_of(like)!r})"
         )
     if x.dtype != like.dtype:
         raise TypeError(

@@ -1,0 +1,181 @@
+"""Batch normalisation.  Report §2.4.3."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from tinynet.backend import Array, array_module, swappable
+from tinynet.layer import EVAL, Layer, Mode, Parameter, Shape, check_input
+
+
+class BatchNormCache(NamedTuple):
+    """What batchnorm_backward needs, and the batch's statistics for the moving averages."""
+
+    x_hat: Array  # the shape of x
+    gamma: Array  # (C,)
+    inv_std: Array  # (C,) 1 / √(σ² + ε)
+    mean: Array  # (C,) μ
+    variance: Array  # (C,) σ²
+
+
+class FrozenBatchNormCache(NamedTuple):
+    """What batchnorm_frozen_backward needs."""
+
+    x_hat: Array  # the shape of x
+    gamma: Array  # (C,)
+    inv_std: Array  # (C,)
+
+
+@swappable
+def batchnorm_forward(
+    x: Array, gamma: Array, beta: Array, epsilon: float = 1e-3
+) -> tuple[Array, BatchNormCache]:
+    """Normalise each channel over the batch, then scale and shift it.  Report §2.4.3.
+
+        μ = (1/m) Σ x_i      σ² = (1/m) Σ (x_i − μ)²
+        x̂_i = (x_i − μ) / √(σ² + ε)      y_i = γ x̂_i + β
+
+    x        (N, C): each neuron over the N examples, or (N, H, W, C): each channel over the
+             m = N·H·W cells of the batch
+    gamma    (C,)   scale γ, learned
+    beta     (C,)   shift β, learned
+    epsilon  ε, keeps the root away from 0
+    Returns y (the shape of x) and the cache (x̂, γ, 1/√(σ² + ε), μ, σ²).
+    Raises ValueError if gamma or beta is not (C,).
+    Source: Ioffe & Szegedy 2015.
+    """
+    _check_scale(x, gamma, beta)
+    axes = tuple(range(x.ndim - 1))
+    mean = x.mean(axis=axes)
+    centred = x - mean
+    variance = (centred * centred).mean(axis=axes)
+    inv_std = 1 / array_module(x).sqrt(variance + epsilon)
+    x_hat = centred * inv_std
+    return gamma * x_hat + beta, BatchNormCache(x_hat, gamma, inv_std, mean, variance)
+
+
+@swappable
+def batchnorm_backward(dy: Array, cache: BatchNormCache) -> tuple[Array, Array, Array]:
+    """Gradients through the batch's own mean and variance.  Report §2.4.3 by §2.3.2.
+
+    Every x_i moves its own x̂_i, the mean and the variance; the three paths add up to
+
+        ∂L/∂x_i = (γ / √(σ² + ε)) (∂L/∂y_i − (1/m) Σ_k ∂L/∂y_k − x̂_i (1/m) Σ_k ∂L/∂y_k x̂_k)
+        ∂L/∂γ = Σ_i ∂L/∂y_i x̂_i      ∂L/∂β = Σ_i ∂L/∂y_i
+
+    dy (the shape of x) ∂L/∂y.  Returns dx (the shape of x), dgamma (C,), dbeta (C,).
+    """
+    x_hat, gamma, inv_std = cache.x_hat, cache.gamma, cache.inv_std
+    axes = tuple(range(dy.ndim - 1))
+    m = x_hat.size // x_hat.shape[-1]
+    dgamma = (dy * x_hat).sum(axis=axes)
+    dbeta = dy.sum(axis=axes)
+    dx = gamma * inv_std * (dy - dbeta / m - x_hat * (dgamma / m))
+    return dx, dgamma, dbeta
+
+
+@swappable
+def batchnorm_frozen_forward(
+    x: Array, gamma: Array, beta: Array, mean: Array, variance: Array, epsilon: float = 1e-3
+) -> tuple[Array, FrozenBatchNormCache]:
+    """Normalise by given statistics: outside training, and when frozen.  Report §2.4.3.
+
+        y = γ (x − μ) / √(σ² + ε) + β      with the moving averages for μ and σ²
+
+    x (N, C) or (N, H, W, C); gamma, beta, mean, variance (C,).
+    Returns y (the shape of x) and the cache (x̂, γ, 1/√(σ² + ε)).
+    """
+    _check_scale(x, gamma, beta)
+    inv_std = 1 / array_module(x).sqrt(variance + epsilon)
+    x_hat = (x - mean) * inv_std
+    return gamma * x_hat + beta, FrozenBatchNormCache(x_hat, gamma, inv_std)
+
+
+@swappable
+def batchnorm_frozen_backward(dy: Array, cache: FrozenBatchNormCache) -> tuple[Array, Array, Array]:
+    """Gradients where the statistics are constants: no path leads through them.
+
+        ∂L/∂x = ∂L/∂y γ / √(σ² + ε)      ∂L/∂γ = Σ ∂L/∂y x̂      ∂L/∂β = Σ ∂L/∂y
+
+    dy (the shape of x) ∂L/∂y.  Returns dx (the shape of x), dgamma (C,), dbeta (C,).
+    """
+    axes = tuple(range(dy.ndim - 1))
+    dx = dy * (cache.gamma * cache.inv_std)
+    return dx, (dy * cache.x_hat).sum(axis=axes), dy.sum(axis=axes)
+
+
+class BatchNorm(Layer):
+    """Batch normalisation, per neuron for (N, C) and per channel for (N, H, W, C).  Report §2.4.3.
+
+    channels   C
+    momentum   share of the old value in the moving statistics, as in Keras: 0.99 keeps 99 of 100;
+               PyTorch's momentum is 1 − this
+    epsilon    ε
+    frozen_statistics   True: the moving statistics normalise in training too, and do not move
+    Parameters: gamma (C,) from 1, beta (C,) from 0.  Buffers: running_mean (C,) from 0,
+    running_var (C,) from 1: moving averages of μ and σ² (with 1/m; PyTorch's has 1/(m − 1)).
+    """
+
+    buffer_names = ("running_mean", "running_var")
+
+    def __init__(
+        self, channels: int, momentum: float = 0.99, epsilon: float = 1e-3, dtype: Any = "float32"
+    ) -> None:
+        if not 0 <= momentum <= 1 or epsilon <= 0:
+            raise ValueError(
+                f"BatchNorm: momentum is {momentum} and epsilon {epsilon}, want momentum in [0, 1] "
+                "and epsilon > 0"
+            )
+        self.channels, self.momentum, self.epsilon = channels, momentum, epsilon
+        self.frozen_statistics = False
+        self.gamma = Parameter(np.ones(channels, dtype))
+        self.beta = Parameter(np.zeros(channels, dtype))
+        self.running_mean: Array = np.zeros(channels, dtype)
+        self.running_var: Array = np.ones(channels, dtype)
+
+    def forward(
+        self, x: Array, mode: Mode = EVAL
+    ) -> tuple[Array, BatchNormCache | FrozenBatchNormCache]:
+        """y (the shape of x); in training the moving statistics take a step towards the batch's."""
+        check_input(self, x, (*(None,) * (x.ndim - 1), self.channels), self.gamma.value)
+        gamma, beta = self.gamma.value, self.beta.value
+        if not mode.train or self.frozen_statistics:
+            return batchnorm_frozen_forward(
+                x, gamma, beta, self.running_mean, self.running_var, self.epsilon
+            )
+        y, cache = batchnorm_forward(x, gamma, beta, self.epsilon)
+        old, new = self.momentum, 1 - self.momentum
+        self.running_mean = old * self.running_mean + new * cache.mean
+        self.running_var = old * self.running_var + new * cache.variance
+        return y, cache
+
+    def backward(self, dy: Array, cache: BatchNormCache | FrozenBatchNormCache) -> Array:
+        """dx (the shape of dy); adds to the gradients of gamma and beta."""
+        if isinstance(cache, BatchNormCache):
+            dx, dgamma, dbeta = batchnorm_backward(dy, cache)
+        else:
+            dx, dgamma, dbeta = batchnorm_frozen_backward(dy, cache)
+        self.gamma.grad += dgamma
+        self.beta.grad += dbeta
+        return dx
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        """The shape of the input."""
+        if input_shape[-1:] != (self.channels,):
+            raise ValueError(
+                f"{self!r}: input shape is {input_shape}, want {self.channels} channels last"
+            )
+        return input_shape
+
+    def __repr__(self) -> str:
+        return f"BatchNorm({self.channels})"
+
+
+def _check_scale(x: Array, gamma: Array, beta: Array) -> None:
+    if gamma.shape != x.shape[-1:] or beta.shape != x.shape[-1:]:
+        raise ValueError(
+            f"batchnorm: gamma is {gamma.shape} and beta {beta.shape}, "
+            f"want {x.shape[-1:]} for x of {x.shape}"
+        )

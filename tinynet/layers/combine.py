@@ -1,0 +1,194 @@
+"""Layers made of layers: one after the other, beside a shortcut, side by side.  Report §3.2-3.4."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from tinynet.backend import Array, array_module
+from tinynet.layer import EVAL, Layer, Mode, Shape
+
+
+class Sequential(Layer):
+    """Each layer's output is the next one's input.  Report §2.2.1.
+
+        y = f_n(… f_2(f_1(x)))
+
+    Its inner layers are named by their position: "0", "1", …  The cache is the list of theirs.
+    """
+
+    def __init__(self, *layers: Layer) -> None:
+        check_layers(self, layers)
+        self.layers = list(layers)
+
+    def children(self) -> dict[str, Layer]:
+        """Inner layers by position."""
+        return {str(i): layer for i, layer in enumerate(self.layers)}
+
+    def forward(self, x: Array, mode: Mode = EVAL) -> tuple[Array, list[Any]]:
+        """The last layer's output; x goes to the first."""
+        caches = []
+        for layer in self.children().values():
+            x, cache = layer.forward(x, mode)
+            caches.append(cache)
+        return x, caches
+
+    def backward(self, dy: Array, cache: list[Any]) -> Array:
+        """The chain rule: gradients flow through the layers from last to first.  Report §2.3.2."""
+        layers = list(self.children().values())
+        for layer, layer_cache in zip(reversed(layers), reversed(cache), strict=True):
+            dy = layer.backward(dy, layer_cache)
+        return dy
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        """What is left after every layer in turn."""
+        for layer in self.children().values():
+            input_shape = layer.output_shape(input_shape)
+        return input_shape
+
+    def multiply_adds(self, input_shape: Shape) -> int:
+        """The sum over the layers."""
+        return sum(layer.multiply_adds(shape) for _, layer, shape in self.walk(input_shape))
+
+    def walk(self, input_shape: Shape, prefix: str = "") -> Iterator[tuple[str, Layer, Shape]]:
+        """Innermost layers with their names and input shapes, in forward order."""
+        for name, layer in self.children().items():
+            yield from layer.walk(input_shape, join(prefix, name))
+            input_shape = layer.output_shape(input_shape)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(map(repr, self.children().values()))})"
+
+
+class Residual(Layer):
+    """A main path beside a shortcut, added up.  Report §3.3 (skip connections).
+
+        y = main(x) + skip(x),      ∂L/∂x = through main + through skip
+
+    skip   None for the identity; otherwise a layer, such as a 1×1 convolution where the shape
+           changes.  Both paths must end in the same shape.
+    """
+
+    def __init__(self, main: Layer, skip: Layer | None = None) -> None:
+        check_layers(self, (main,) if skip is None else (main, skip))
+        self.main, self.skip = main, skip
+
+    def forward(self, x: Array, mode: Mode = EVAL) -> tuple[Array, tuple[Any, Any]]:
+        """The sum of both paths."""
+        y, main_cache = self.main.forward(x, mode)
+        s, skip_cache = (x, None) if self.skip is None else self.skip.forward(x, mode)
+        self._check_same(y.shape[1:], s.shape[1:])
+        return y + s, (main_cache, skip_cache)
+
+    def backward(self, dy: Array, cache: tuple[Any, Any]) -> Array:
+        """The sum of the gradients that come back by each path."""
+        main_cache, skip_cache = cache
+        dx = self.main.backward(dy, main_cache)
+        return dx + (dy if self.skip is None else self.skip.backward(dy, skip_cache))
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        """The shape that both paths end in."""
+        y = self.main.output_shape(input_shape)
+        self._check_same(
+            y, input_shape if self.skip is None else self.skip.output_shape(input_shape)
+        )
+        return y
+
+    def multiply_adds(self, input_shape: Shape) -> int:
+        """The sum of both paths."""
+        return sum(path.multiply_adds(input_shape) for path in self.children().values())
+
+    def walk(self, input_shape: Shape, prefix: str = "") -> Iterator[tuple[str, Layer, Shape]]:
+        """Innermost layers of the main path, then of the shortcut."""
+        for name, path in self.children().items():
+            yield from path.walk(input_shape, join(prefix, name))
+
+    def _check_same(self, main: Shape, skip: Shape) -> None:
+        if main != skip:
+            raise ValueError(
+                f"Residual: the main path ends in {main}, the shortcut in {skip}; want the same: "
+                "give skip a layer, such as a 1×1 Conv2D, that ends in the main path's shape"
+            )
+
+    def __repr__(self) -> str:
+        return f"Residual({self.main!r}, skip={self.skip!r})"
+
+
+class Concat(Layer):
+    """Branches side by side on one input, their channels stacked.  Report §3.2 (Inception).
+
+        y = [branch_1(x), branch_2(x), …] along the last axis,   ∂L/∂x = Σ through each branch
+
+    The branches must agree in every size but the last.
+    """
+
+    def __init__(self, *branches: Layer) -> None:
+        check_layers(self, branches)
+        if not branches:
+            raise ValueError("Concat: got no branches, want at least one layer")
+        self.branches = list(branches)
+
+    def children(self) -> dict[str, Layer]:
+        """Branches by position."""
+        return {str(i): branch for i, branch in enumerate(self.branches)}
+
+    def forward(self, x: Array, mode: Mode = EVAL) -> tuple[Array, tuple[list[Any], list[int]]]:
+        """The branches' outputs, stacked along the last axis."""
+        passes = [branch.forward(x, mode) for branch in self.branches]
+        outputs = [y for y, _ in passes]
+        self._check_same([y.shape[1:] for y in outputs])
+        y = array_module(x).concatenate(outputs, axis=-1)
+        return y, ([cache for _, cache in passes], [part.shape[-1] for part in outputs])
+
+    def backward(self, dy: Array, cache: tuple[list[Any], list[int]]) -> Array:
+        """Each branch takes its channels of dy back; the input's gradients add up."""
+        caches, widths = cache
+        dx: Array | None = None
+        start = 0
+        for branch, branch_cache, width in zip(self.branches, caches, widths, strict=True):
+            part = branch.backward(dy[..., start : start + width], branch_cache)
+            dx = part if dx is None else dx + part
+            start += width
+        assert dx is not None  # there is at least one branch
+        return dx
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        """The common sizes, and the sum of the branches' channels."""
+        shapes = [branch.output_shape(input_shape) for branch in self.branches]
+        self._check_same(shapes)
+        return (*shapes[0][:-1], sum(shape[-1] for shape in shapes))
+
+    def multiply_adds(self, input_shape: Shape) -> int:
+        """The sum over the branches."""
+        return sum(branch.multiply_adds(input_shape) for branch in self.branches)
+
+    def walk(self, input_shape: Shape, prefix: str = "") -> Iterator[tuple[str, Layer, Shape]]:
+        """Innermost layers, branch by branch."""
+        for name, branch in self.children().items():
+            yield from branch.walk(input_shape, join(prefix, name))
+
+    def _check_same(self, shapes: list[Shape]) -> None:
+        if len({shape[:-1] for shape in shapes}) > 1:
+            raise ValueError(
+                f"Concat: the branches end in {', '.join(map(str, shapes))}; "
+                "want the same sizes in all but the last, the channels"
+            )
+
+    def __repr__(self) -> str:
+        return f"Concat({', '.join(map(repr, self.branches))})"
+
+
+def join(prefix: str, name: str) -> str:
+    """Dotted name."""
+    return f"{prefix}.{name}" if prefix else name
+
+
+def check_layers(container: Layer, layers: tuple[Any, ...]) -> None:
+    """Raise TypeError, naming the container and the position, for anything that is not a Layer."""
+    for position, layer in enumerate(layers):
+        if not isinstance(layer, Layer):
+            kind = "class " + layer.__name__ if isinstance(layer, type) else type(layer).__name__
+            raise TypeError(
+                f"{type(container).__name__}: position {position} is a {kind}, want a Layer "
+                "object, such as Dense(64, 10, rng=rng)"
+            )

@@ -1,0 +1,44 @@
+"""Flatten layer: from the convolutional base to the head.  Report §2.5.5."""
+
+from __future__ import annotations
+
+from math import prod
+
+from tinynet.backend import Array, swappable
+from tinynet.layer import EVAL, Layer, Mode, Shape
+
+
+@swappable
+def flatten_forward(x: Array) -> tuple[Array, Shape]:
+    """Treat each cell of a volume as a neuron.  Report §2.5.5.
+
+        y[n, (h·W + w)·C + c] = x[n, h, w, c]
+
+    x (N, ...).  Returns y (N, product of the other sizes); cache: the shape of x.
+    """
+    return x.reshape(x.shape[0], prod(x.shape[1:])), x.shape
+
+
+@swappable
+def flatten_backward(dy: Array, cache: Shape) -> Array:
+    """Put each neuron's gradient back where the neuron came from.
+
+    dy (N, features) ∂L/∂y; cache: the shape of x.  Returns dx (the shape of x).
+    """
+    return dy.reshape(cache)
+
+
+class Flatten(Layer):
+    """Input (N, H, W, C), output (N, H·W·C).  Report §2.5.5."""
+
+    def forward(self, x: Array, mode: Mode = EVAL) -> tuple[Array, Shape]:
+        """y (N, features) from x (N, ...)."""
+        return flatten_forward(x)
+
+    def backward(self, dy: Array, cache: Shape) -> Array:
+        """dx (N, ...) from dy (N, features)."""
+        return flatten_backward(dy, cache)
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        """The product of the sizes."""
+        return (prod(input_shape),)

@@ -1,0 +1,294 @@
+"""Pooling layers: a window slides over each channel and aggregates.  Report §2.5.4."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from tinynet.backend import Array, array_module, swappable
+from tinynet.layer import EVAL, Layer, Mode, Shape, check_input
+from tinynet.layers.conv import check_image_shape, fit_window
+from tinynet.layers.window import Padding, Pair, Window, pair, window_over
+
+
+class MaxPoolCache(NamedTuple):
+    """What max_pool2d_backward needs."""
+
+    winner: Array  # (N, H', W', C) uint8 or uint16: which tap of the window held the maximum
+    window: Window
+
+
+class SumPoolCache(NamedTuple):
+    """What sum_pool2d_backward needs."""
+
+    window: Window
+
+
+class AvgPoolCache(NamedTuple):
+    """What avg_pool2d_backward needs."""
+
+    n: Array  # (1, H', W', 1): number of cells that each average is over
+    window: Window
+
+
+def pool_window(
+    x: Array, pool_size: int | Pair, stride: int | Pair | None, padding: Padding
+) -> Window:
+    """The geometry of a pooling window over x (N, H, W, C); the stride defaults to the window.
+
+    Raises ValueError if x is not four-dimensional, or if some window would lie in padding alone.
+    """
+    if x.ndim != 4:
+        raise ValueError(f"pooling: x is {x.shape}, want (N, H, W, C)")
+    kernel = pair(pool_size, "pool_size")
+    window = window_over(
+        x.shape[1:3], kernel, kernel if stride is None else pair(stride, "stride"), padding
+    )
+    if any(max(side) >= k for side, k in zip(window.padding, kernel, strict=True)):
+        raise ValueError(
+            f"pooling: padding is {window.padding} with a {kernel[0]} × {kernel[1]} window, "
+            "want less padding than the window's side, so that no window lies in padding alone"
+        )
+    return window
+
+
+def _sum_under(window: Window, p: Array) -> Array:
+    """Σ over the taps: (N, H', W', C) from the padded input p."""
+    taps = [p[cells] for _, _, cells in window.taps()]
+    y = taps[0].copy()
+    for tap in taps[1:]:
+        y += tap
+    return y
+
+
+@swappable
+def max_pool2d_forward(
+    x: Array, pool_size: int | Pair, stride: int | Pair | None = None, padding: Padding = "valid"
+) -> tuple[Array, MaxPoolCache]:
+    """Keep the largest value under each window.  Report §2.5.4.
+
+        y[a, b] = max_ij x[a·stride + i, b·stride + j]      for each channel
+
+    x   (N, H, W, C).  Padding counts as −∞: it never wins.
+    Returns y (N, H', W', C); cache: which cell of the window won. Among equal cells the first,
+    row by row, wins (as in PyTorch); a NaN wins over numbers, so that it is not hidden.
+    """
+    xp = array_module(x)
+    window = pool_window(x, pool_size, stride, padding)
+    p = window.pad(x, value=-xp.inf)
+    taps = list(window.taps())
+    y = p[taps[0][2]].copy()
+    winner = xp.zeros(y.shape, dtype=xp.uint8 if len(taps) <= 256 else xp.uint16)
+    for number, (_, _, cells) in enumerate(taps[1:], start=1):
+        tap = p[cells]
+        better = (tap > y) | (tap != tap)  # noqa: PLR0124 - only NaN differs from itself
+        y = xp.where(better, tap, y)
+        winner[better] = number
+    return y, MaxPoolCache(winner, window)
+
+
+@swappable
+def max_pool2d_backward(dy: Array, cache: MaxPoolCache) -> Array:
+    """Send each gradient to the cell that won.  Report §2.5.4, §2.5.6.
+
+        ∂L/∂x[cell] = Σ over the windows that this cell won of ∂L/∂y[window]
+
+    dy (N, H', W', C) ∂L/∂y.  Returns dx (N, H, W, C).
+    """
+    winner, window = cache
+    dp = window.padded_zeros(like=dy)
+    for number, (_, _, cells) in enumerate(window.taps()):
+        dp[cells] += dy * (winner == number)
+    return window.crop(dp)
+
+
+@swappable
+def sum_pool2d_forward(
+    x: Array, pool_size: int | Pair, stride: int | Pair | None = None, padding: Padding = "valid"
+) -> tuple[Array, SumPoolCache]:
+    """Add up the values under each window.  Report §2.5.4.
+
+        y[a, b] = Σ_ij x[a·stride + i, b·stride + j]      for each channel
+
+    x (N, H, W, C); padding counts as 0.  Returns y (N, H', W', C); cache: the geometry.
+    """
+    window = pool_window(x, pool_size, stride, padding)
+    return _sum_under(window, window.pad(x)), SumPoolCache(window)
+
+
+@swappable
+def sum_pool2d_backward(dy: Array, cache: SumPoolCache) -> Array:
+    """Every cell under a window receives that window's gradient.  Report §2.5.4, §2.5.6.
+
+        ∂L/∂x[cell] = Σ over the windows above this cell of ∂L/∂y[window]
+
+    dy (N, H', W', C) ∂L/∂y.  Returns dx (N, H, W, C).
+    """
+    window = cache.window
+    dp = window.padded_zeros(like=dy)
+    for _, _, cells in window.taps():
+        dp[cells] += dy
+    return window.crop(dp)
+
+
+@swappable
+def avg_pool2d_forward(
+    x: Array,
+    pool_size: int | Pair,
+    stride: int | Pair | None = None,
+    padding: Padding = "valid",
+    count_padding: bool = False,
+) -> tuple[Array, AvgPoolCache]:
+    """Average the values under each window.  Report §2.5.4.
+
+        y[a, b] = (1/n) Σ_ij x[a·stride + i, b·stride + j]      for each channel
+
+    x (N, H, W, C).  n is the number of cells of the input under the window; with
+    ``count_padding`` cells of padding count too, as zeros (PyTorch's default), n = the window.
+    Returns y (N, H', W', C); cache: n for every window, and the geometry.
+    """
+    window = pool_window(x, pool_size, stride, padding)
+    ones = array_module(x).ones((1, *window.size, 1), dtype=x.real.dtype)
+    n = _sum_under(window, window.pad(ones, value=1.0 if count_padding else 0.0))
+    return _sum_under(window, window.pad(x)) / n, AvgPoolCache(n, window)
+
+
+@swappable
+def avg_pool2d_backward(dy: Array, cache: AvgPoolCache) -> Array:
+    """Every cell under a window receives 1/n of that window's gradient.  Report §2.5.4, §2.5.6.
+
+        ∂L/∂x[cell] = Σ over the windows above this cell of ∂L/∂y[window] / n[window]
+
+    dy (N, H', W', C) ∂L/∂y.  Returns dx (N, H, W, C).
+    """
+    return sum_pool2d_backward.reference(dy / cache.n, SumPoolCache(cache.window))
+
+
+@swappable
+def global_avg_pool2d_forward(x: Array) -> tuple[Array, Shape]:
+    """Average each channel over the whole image.  Report §2.5.4 (the largest window there is).
+
+        y[c] = (1 / HW) Σ_h Σ_w x[h, w, c]
+
+    x (N, H, W, C).  Returns y (N, C); cache: the shape of x.
+    Source: Lin, Chen & Yan 2013, "Network in Network".
+    """
+    return x.mean(axis=(1, 2)), x.shape
+
+
+@swappable
+def global_avg_pool2d_backward(dy: Array, cache: Shape) -> Array:
+    """Every cell receives 1/HW of its channel's gradient.
+
+    dy (N, C) ∂L/∂y; cache: the shape (N, H, W, C) of x.  Returns dx (N, H, W, C).
+    """
+    n, height, width, channels = cache
+    share = dy[:, None, None, :] / (height * width)
+    return array_module(dy).broadcast_to(share, (n, height, width, channels)).copy()
+
+
+class _Pool2D(Layer):
+    """What the three pooling layers share: a window, and no parameters."""
+
+    def __init__(
+        self,
+        pool_size: int | Pair,
+        stride: int | Pair | None = None,
+        padding: Padding = "valid",
+    ) -> None:
+        self.pool_size = pair(pool_size, "pool_size")
+        self.stride = self.pool_size if stride is None else pair(stride, "stride")
+        self.padding = padding
+        fit_window(
+            self, self.pool_size, self.pool_size, self.stride, padding
+        )  # refuses bad padding
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        """(H, W, C) -> (H', W', C)."""
+        check_image_shape(self, input_shape)
+        window = fit_window(self, input_shape[:2], self.pool_size, self.stride, self.padding)
+        return (*window.output_size, input_shape[2])
+
+    def _checked(self, x: Array) -> Array:
+        check_input(self, x, (None, None, None, None), like=None)
+        fit_window(self, x.shape[1:3], self.pool_size, self.stride, self.padding)
+        return x
+
+    def __repr__(self) -> str:
+        rows, columns = self.pool_size
+        return f"{type(self).__name__}({rows}×{columns})"
+
+
+class MaxPool2D(_Pool2D):
+    """The largest value under each window.  Report §2.5.4.
+
+    pool_size   height and width of the window, one number or two
+    stride      step of the window; the default is the window's own size
+    padding     "valid", "same", a number, or ((top, bottom), (left, right))
+    Input (N, H, W, C), output (N, H', W', C).
+    """
+
+    def forward(self, x: Array, mode: Mode = EVAL) -> tuple[Array, MaxPoolCache]:
+        """y (N, H', W', C) from x (N, H, W, C)."""
+        return max_pool2d_forward(self._checked(x), self.pool_size, self.stride, self.padding)
+
+    def backward(self, dy: Array, cache: MaxPoolCache) -> Array:
+        """dx (N, H, W, C) from dy (N, H', W', C)."""
+        return max_pool2d_backward(dy, cache)
+
+
+class SumPool2D(_Pool2D):
+    """The sum of the values under each window.  Report §2.5.4.  Arguments as in MaxPool2D."""
+
+    def forward(self, x: Array, mode: Mode = EVAL) -> tuple[Array, SumPoolCache]:
+        """y (N, H', W', C) from x (N, H, W, C)."""
+        return sum_pool2d_forward(self._checked(x), self.pool_size, self.stride, self.padding)
+
+    def backward(self, dy: Array, cache: SumPoolCache) -> Array:
+        """dx (N, H, W, C) from dy (N, H', W', C)."""
+        return sum_pool2d_backward(dy, cache)
+
+
+class AvgPool2D(_Pool2D):
+    """The average of the values under each window.  Report §2.5.4.
+
+    Arguments as in MaxPool2D, and
+    count_padding   True: padding counts as zeros (PyTorch's default); False: it does not count
+    """
+
+    def __init__(
+        self,
+        pool_size: int | Pair,
+        stride: int | Pair | None = None,
+        padding: Padding = "valid",
+        count_padding: bool = False,
+    ) -> None:
+        super().__init__(pool_size, stride, padding)
+        self.count_padding = count_padding
+
+    def forward(self, x: Array, mode: Mode = EVAL) -> tuple[Array, AvgPoolCache]:
+        """y (N, H', W', C) from x (N, H, W, C)."""
+        return avg_pool2d_forward(
+            self._checked(x), self.pool_size, self.stride, self.padding, self.count_padding
+        )
+
+    def backward(self, dy: Array, cache: AvgPoolCache) -> Array:
+        """dx (N, H, W, C) from dy (N, H', W', C)."""
+        return avg_pool2d_backward(dy, cache)
+
+
+class GlobalAvgPool2D(Layer):
+    """The average of each channel.  Input (N, H, W, C), output (N, C)."""
+
+    def forward(self, x: Array, mode: Mode = EVAL) -> tuple[Array, Any]:
+        """y (N, C) from x (N, H, W, C)."""
+        check_input(self, x, (None, None, None, None), like=None)
+        return global_avg_pool2d_forward(x)
+
+    def backward(self, dy: Array, cache: Any) -> Array:
+        """dx (N, H, W, C) from dy (N, C)."""
+        return global_avg_pool2d_backward(dy, cache)
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        """(H, W, C) -> (C,)."""
+        check_image_shape(self, input_shape)
+        return (input_shape[2],)

@@ -1,0 +1,140 @@
+"""Where a sliding window lands: the geometry shared by convolution and pooling.  Report §2.5.2-4.
+
+A window of kernel height × width moves over an input in steps of the stride. Its cells, the
+*taps*, may lie ``dilation`` apart. For one tap, its positions under all window positions form a
+regular grid of the padded input, a strided slice: so every windowed operation here is a loop over
+the few taps, each a whole-array operation, instead of a loop over the many window positions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from tinynet.backend import Array, array_module
+
+Pair = tuple[int, int]
+Sides = tuple[Pair, Pair]  # ((top, bottom), (left, right))
+Padding = str | int | Sides
+
+
+def pair(value: int | Pair, name: str) -> Pair:
+    """(height, width) from one whole number or two, all at least 1.
+
+    Raises ValueError naming ``name`` otherwise.
+    """
+    both = (value, value) if isinstance(value, int) else tuple(value)
+    if len(both) != 2 or any(int(v) != v or v < 1 for v in both):
+        raise ValueError(
+            f"{name} is {value!r}, want a whole number from 1, or two: (height, width)"
+        )
+    return int(both[0]), int(both[1])
+
+
+def resolve_padding(
+    padding: Padding, size: Pair, kernel: Pair, stride: Pair, dilation: Pair
+) -> Sides:
+    """Rows and columns of padding ((top, bottom), (left, right)).  Report §2.5.3.
+
+    "valid"   none
+    "same"    so much that the output is ⌈size / stride⌉; an odd number has its larger half at the
+              bottom and right, as in TensorFlow (and in PyTorch at stride 1)
+    an int    that much on every side
+    two pairs ((top, bottom), (left, right))
+    """
+    if padding == "valid":
+        return (0, 0), (0, 0)
+    if padding == "same":
+        sides = []
+        for n, k, s, d in zip(size, kernel, stride, dilation, strict=True):
+            total = max((-(-n // s) - 1) * s + (k - 1) * d + 1 - n, 0)
+            sides.append((total // 2, total - total // 2))
+        return sides[0], sides[1]
+    if isinstance(padding, int) and padding >= 0:
+        return (padding, padding), (padding, padding)
+    if isinstance(padding, tuple | list):
+        rows = [tuple(side) for side in padding if isinstance(side, tuple | list)]
+        whole = all(len(row) == 2 and all(int(p) == p and p >= 0 for p in row) for row in rows)
+        if len(padding) == len(rows) == 2 and whole:
+            (top, bottom), (left, right) = rows
+            return (int(top), int(bottom)), (int(left), int(right))
+    raise ValueError(
+        f"padding is {padding!r}, want 'valid', 'same', a whole number from 0, "
+        "or ((top, bottom), (left, right))"
+    )
+
+
+@dataclass(frozen=True)
+class Window:
+    """A window's geometry over one input size; all pairs are (height, width)."""
+
+    size: Pair  # of the input, unpadded
+    kernel: Pair
+    stride: Pair
+    dilation: Pair
+    padding: Sides
+
+    @property
+    def output_size(self) -> Pair:
+        """⌊(size + padding − (kernel − 1)·dilation − 1) / stride⌋ + 1, for height and width."""
+        out = []
+        for n, k, s, d, p in zip(
+            self.size, self.kernel, self.stride, self.dilation, self.padding, strict=True
+        ):
+            out.append((n + sum(p) - (k - 1) * d - 1) // s + 1)
+        return out[0], out[1]
+
+    def taps(self) -> Iterator[tuple[int, int, tuple[slice, slice, slice]]]:
+        """(i, j, cells): for tap (i, j) the slice of the padded input under every window position.
+
+        ``padded[cells]`` is (N, output height, output width, C): at [n, y, x] stands the cell
+        (y·stride + i·dilation, x·stride + j·dilation) of the padded input.
+        """
+        (out_h, out_w), (s_h, s_w), (d_h, d_w) = self.output_size, self.stride, self.dilation
+        for i in range(self.kernel[0]):
+            rows = slice(i * d_h, i * d_h + (out_h - 1) * s_h + 1, s_h)
+            for j in range(self.kernel[1]):
+                columns = slice(j * d_w, j * d_w + (out_w - 1) * s_w + 1, s_w)
+                yield i, j, (slice(None), rows, columns)
+
+    def pad(self, x: Array, value: float = 0.0) -> Array:
+        """x (N, H, W, C) with ``value`` around it; x itself where the padding is 0."""
+        if self.padding == ((0, 0), (0, 0)):
+            return x
+        xp = array_module(x)
+        return xp.pad(x, ((0, 0), *self.padding, (0, 0)), constant_values=value)
+
+    def padded_zeros(self, like: Array) -> Array:
+        """Zeros of the padded input's shape; ``like`` (N, ..., C) gives N, C, dtype and library."""
+        (top, bottom), (left, right) = self.padding
+        height, width = self.size[0] + top + bottom, self.size[1] + left + right
+        shape = (like.shape[0], height, width, like.shape[-1])
+        return array_module(like).zeros(shape, dtype=like.dtype)
+
+    def crop(self, padded: Array) -> Array:
+        """The reverse of ``pad``: the part of ``padded`` that is the input."""
+        (top, _), (left, _) = self.padding
+        return padded[:, top : top + self.size[0], left : left + self.size[1]]
+
+
+def window_over(
+    size: Pair,
+    kernel: Pair,
+    stride: Pair = (1, 1),
+    padding: Padding = "valid",
+    dilation: Pair = (1, 1),
+) -> Window:
+    """The geometry of a window over an input of ``size`` (height, width).
+
+    Raises ValueError if the window does not fit into the padded input even once.
+    """
+    sides = resolve_padding(padding, size, kernel, stride, dilation)
+    window = Window(size, kernel, stride, dilation, sides)
+    if min(window.output_size) < 1:
+        reach = tuple((k - 1) * d + 1 for k, d in zip(kernel, dilation, strict=True))
+        padded = tuple(n + sum(p) for n, p in zip(size, sides, strict=True))
+        raise ValueError(
+            f"the window covers {reach[0]} × {reach[1]} cells, the padded input has only "
+            f"{padded[0]} × {padded[1]}: use a larger input, more padding or a smaller window"
+        )
+    return window
