@@ -1,6 +1,6 @@
 """Deep learning in NumPy and CuPy, with every forward and backward pass written out by hand."""
 
-from tinynet import layers, models
+from tinynet import kernels, layers, models
 from tinynet.backend import array_module, to_device, use_reference
 from tinynet.layer import EVAL, Layer, Mode, Parameter
 
@@ -12,6 +12,7 @@ __all__ = [
     "Mode",
     "Parameter",
     "array_module",
+    "kernels",
     "layers",
     "models",
     "to_device",
