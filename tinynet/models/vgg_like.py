@@ -31,7 +31,7 @@ def vgg_like(
     input_shape   (H, W, C) of one image; each block halves H and W
     filters       filters of each block's convolutions, one entry a block
     hidden        neurons of the hidden dense layer
-    batch_norm    normalise before each ReLU of the base; its convolutions then have no bias (§2.4.3)
+    batch_norm    normalise before each ReLU of the base, whose filters then have no bias (§2.4.3)
     keep_prob     dropout's probability of keeping a hidden neuron
     rng           generator for the starting weights: He normal before a ReLU, since Glorot's
                   variance halves at each ReLU (He et al. 2015); Glorot uniform for the logits

@@ -1,0 +1,116 @@
+"""Every CPU kernel against its reference, cut into blocks as small as one image."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.layers.support import assert_close, drawn, drawn_some, normal
+from tinynet import use_reference
+from tinynet.kernels.cpu import threads
+from tinynet.layers import (
+    batchnorm_backward,
+    batchnorm_forward,
+    conv2d_backward,
+    conv2d_forward,
+    max_pool2d_backward,
+    max_pool2d_forward,
+    relu_backward,
+    relu_forward,
+)
+from tinynet.testing.strategies import conv_geometries, pool_geometries, seeds, tie_full_arrays
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_image_a_block():
+    """Small inputs then take the path of large ones: many blocks, several threads."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(threads, "BLOCK_BYTES", 1)
+        patch.setattr(threads, "thread_count", lambda: 2)
+        yield
+
+
+def both(forward, backward, arguments, dy=None):
+    """(y, gradients...) by the kernels, and by the references, on the same arguments."""
+    results = []
+    for f, b in ((forward, backward), (forward.reference, backward.reference)):
+        y, cache = f(*arguments)
+        upstream = np.random.default_rng(7).standard_normal(y.shape) if dy is None else dy
+        gradients = b(upstream.astype(y.dtype), cache)
+        results.append((y, *(gradients if isinstance(gradients, tuple) else (gradients,))))
+    return zip(*results, strict=True)
+
+
+@drawn
+@given(g=conv_geometries(), strided=st.booleans(), seed=seeds())
+def test_conv2d(g, strided, seed):
+    x, w, b = normal(seed, g.input_shape, g.weight_shape, (g.filters,), strided=strided)
+    settings = (g.stride, g.padding, g.dilation, g.groups)
+    for got, want in both(conv2d_forward, conv2d_backward, (x, w, b if g.bias else None, *settings)):
+        assert (got is None) == (want is None)
+        if want is not None:
+            assert_close(got, want)
+
+
+@drawn
+@given(g=conv_geometries(), seed=seeds())
+def test_conv2d_caches_are_exchangeable(g, seed):
+    x, w, dz = normal(seed, g.input_shape, g.weight_shape, g.output_shape)
+    arguments = (x, w, None, g.stride, g.padding, g.dilation, g.groups)
+    _, cache = conv2d_forward(*arguments)
+    _, reference_cache = conv2d_forward.reference(*arguments)
+    for one, other in zip(
+        conv2d_backward.reference(dz, cache), conv2d_backward(dz, reference_cache), strict=True
+    ):
+        if one is not None:
+            assert_close(one, other)
+
+
+@drawn_some
+@given(g=pool_geometries(), data=st.data())
+def test_max_pool2d(g, data):
+    x = data.draw(tie_full_arrays(g.input_shape))
+    arguments = (x, g.pool_size, g.stride, g.padding)
+    for got, want in both(max_pool2d_forward, max_pool2d_backward, arguments):
+        np.testing.assert_array_equal(got, want)
+
+
+@drawn_some
+@given(shape=st.tuples(*[st.integers(1, 5)] * 4), seed=seeds())
+def test_batchnorm(shape, seed):
+    x, gamma, beta = normal(seed, shape, shape[-1:], shape[-1:])
+    for got, want in both(batchnorm_forward, batchnorm_backward, (x, gamma, beta)):
+        assert_close(got, want)
+
+
+@drawn_some
+@given(shape=st.lists(st.integers(1, 5), min_size=1, max_size=4), seed=seeds())
+def test_relu(shape, seed):
+    (x,) = normal(seed, tuple(shape))
+    for got, want in both(relu_forward, relu_backward, (x, 0.25)):
+        np.testing.assert_array_equal(got, want)
+
+
+def test_use_reference_leaves_the_kernels_out(monkeypatch):
+    def kernel(*_):
+        raise AssertionError("the kernel was called")
+
+    monkeypatch.setitem(relu_forward.kernels, "numpy", kernel)
+    with pytest.raises(AssertionError, match="the kernel was called"):
+        relu_forward(np.ones(3))
+    with use_reference():
+        np.testing.assert_array_equal(relu_forward(np.ones(3))[0], np.ones(3))
+
+
+def test_results_do_not_depend_on_the_number_of_threads(monkeypatch):
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((5, 6, 7, 3), dtype=np.float32)
+    w = rng.standard_normal((3, 3, 3, 4), dtype=np.float32)
+    results = []
+    for count in (1, 2, 3):
+        monkeypatch.setattr(threads, "thread_count", lambda count=count: count)
+        z, cache = conv2d_forward(x, w, None, 1, "same")
+        results.append([z, *conv2d_backward(np.ones_like(z), cache)[:2]])
+    for one, two, three in zip(*results, strict=True):
+        np.testing.assert_array_equal(one, two)
+        np.testing.assert_array_equal(one, three)
