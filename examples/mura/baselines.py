@@ -1,0 +1,205 @@
+"""What a network must beat: always the commoner class, and logistic regression on the pixels.
+
+Neither sees shapes that move about; a network that is no better has learnt nothing of interest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import minimize
+
+from tinynet.data import generator
+from tinynet.layers import dense_backward, dense_forward
+from tinynet.losses import SoftmaxCrossEntropy
+from tinynet.metrics import auc
+
+Pixels = NDArray[np.generic]  # (n, side, side), uint8 or floating
+SIDES = (16, 32, 64)
+STRENGTHS = (1.0, 0.1, 0.01, 0.001)  # of the L2 penalty, strongest first: each starts the next
+HELD_OUT = 0.25
+LARGEST = 40_000_000  # pixels in memory (160 MB): beyond it the larger sides are not tried
+POOL_AT_ONCE = 1024
+
+
+def majority(train_labels: NDArray[np.integer], n: int) -> NDArray[np.float64]:
+    """The share of abnormal among the training labels, n times: always the commoner class.
+
+    At the threshold 0.5 its kappa is 0, and a tie calls everything normal.
+    """
+    return np.full(n, np.mean(train_labels))
+
+
+def logistic_regression(
+    train_pixels: Pixels,
+    train_labels: NDArray[np.integer],
+    valid_pixels: Pixels,
+    *,
+    l2: float,
+    balanced: bool = True,
+) -> NDArray[np.float64]:
+    """Probability (n,) of being abnormal, by logistic regression on standardised pixels.
+
+    train_pixels (m, side, side), valid_pixels (n, side, side);  train_labels (m,) 0 or 1
+    l2         strength of the penalty: see ``fit``
+    balanced   weigh both classes alike, as the network does
+    """
+    x, v = standardise(flat(train_pixels), flat(valid_pixels))
+    w, b = fit(x, train_labels, l2=l2, balanced=balanced)
+    return probability(v, w, b)
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """Logistic regression with the side and the penalty that did best on held-out patients."""
+
+    probability: NDArray[np.float64]
+    side: int
+    l2: float
+    held_out_auc: float
+
+
+def chosen_logistic_regression(
+    train_pixels: Pixels,
+    train_labels: NDArray[np.integer],
+    train_patients: Sequence[str],
+    valid_pixels: Pixels,
+    *,
+    sides: Iterable[int] = SIDES,
+    strengths: Sequence[float] = STRENGTHS,
+    seed: int = 0,
+) -> Chosen:
+    """Logistic regression given its best chance: side and penalty chosen on held-out patients.
+
+    A quarter of the training patients are held out, the pair with the largest AUC of their
+    images is kept, and the regression is fitted again on all the training patients. Sides at
+    which the training images exceed ``LARGEST`` are passed over (MURA's 36,808 images: 64),
+    but for the smallest.
+
+    train_pixels (m, side, side), valid_pixels (n, side, side);  train_labels (m,) 0 or 1
+    train_patients   (m,)   whose image it is
+    """
+    y = np.asarray(train_labels)
+    held = held_out(train_patients, seed)
+    best: Chosen | None = None
+    usable = sorted({min(side, train_pixels.shape[1]) for side in sides})
+    for side in usable[:1] + [s for s in usable[1:] if len(y) * s * s <= LARGEST]:
+        x_all = flat(pool(train_pixels, side))
+        x, v = standardise(x_all[~held], x_all[held])
+        start = None
+        for l2 in strengths:
+            w, b = fit(x, y[~held], l2=l2, start=start)
+            start = (w, b)
+            score = auc(y[held], probability(v, w, b))
+            if best is None or score > best.held_out_auc:
+                best = Chosen(np.empty(0), side, l2, score)
+    if best is None:
+        raise ValueError("sides and strengths are empty, want at least one of each")
+    p = logistic_regression(
+        pool(train_pixels, best.side), y, pool(valid_pixels, best.side), l2=best.l2
+    )
+    return Chosen(p, best.side, best.l2, best.held_out_auc)
+
+
+def fit(
+    x: NDArray[np.floating],
+    y: NDArray[np.integer],
+    *,
+    l2: float,
+    balanced: bool = True,
+    start: tuple[NDArray[np.floating], NDArray[np.floating]] | None = None,
+    iterations: int = 200,
+) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
+    """Weights (d, 1) and bias (1,) that minimise the penalised cross-entropy, by L-BFGS.
+
+        J(w, b) = L(softmax([0, x w + b]), y) + (λ / 2) ‖w‖²
+
+    The logit of "normal" is held at 0, so that the softmax is the sigmoid of x w + b; the bias
+    is not penalised.
+
+    x (n, d), y (n,) 0 or 1;  l2 is λ
+    """
+    loss = SoftmaxCrossEntropy(class_weight=class_weight(y) if balanced else None)
+    d = x.shape[1]
+
+    def objective(theta: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        w, b = theta[:d, None], theta[d:]
+        z, cache = dense_forward(x, w.astype(x.dtype), b.astype(x.dtype))
+        value, loss_cache = loss.forward(_logits(z), y)
+        dz = loss.backward(loss_cache)[:, 1:]
+        _, dw, db = dense_backward(dz.astype(x.dtype), cache)
+        j = float(value) + 0.5 * l2 * float(np.sum(w**2))
+        return j, np.concatenate([dw[:, 0] + l2 * w[:, 0], db])
+
+    w, b = start if start is not None else (np.zeros((d, 1)), np.zeros(1))
+    found = minimize(
+        objective,
+        np.concatenate([w[:, 0], b]).astype(np.float64),
+        jac=True,
+        method="L-BFGS-B",
+        options={"maxiter": iterations},
+    )
+    return found.x[:d, None].astype(x.dtype), found.x[d:].astype(x.dtype)
+
+
+def probability(
+    x: NDArray[np.floating], w: NDArray[np.floating], b: NDArray[np.floating]
+) -> NDArray[np.float64]:
+    """Probability (n,) of being abnormal: the sigmoid of x w + b; x (n, d), w (d, 1), b (1,)."""
+    z, _ = dense_forward(x, w, b)
+    return SoftmaxCrossEntropy().probabilities(_logits(z))[:, 1].astype(np.float64)
+
+
+def class_weight(y: NDArray[np.integer]) -> NDArray[np.float64]:
+    """Weights (2,) under which both classes count alike and the mean weight of a case is 1."""
+    n = np.bincount(y, minlength=2)
+    return np.where(n > 0, len(y) / (2 * np.maximum(n, 1)), 1.0)
+
+
+def standardise(
+    x: NDArray[np.floating], v: NDArray[np.floating]
+) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
+    """Both less the mean of x, over the deviation of x, pixel by pixel; constant pixels become 0."""
+    mean, deviation = x.mean(axis=0), x.std(axis=0)
+    varies = deviation > 1e-6 * np.abs(x).max()  # more than the rounding of a constant
+    scale = np.where(varies, deviation, 1)
+    return (x - mean) / scale, (v - mean) / scale
+
+
+def flat(pixels: Pixels) -> NDArray[np.floating]:
+    """(n, side, side) as (n, side²), float32 unless it was floating already."""
+    x = pixels.reshape(len(pixels), -1)
+    return x if np.issubdtype(x.dtype, np.floating) else x.astype(np.float32)
+
+
+def pool(pixels: Pixels, side: int) -> NDArray[np.float32]:
+    """Means over a side × side grid of blocks as equal as whole pixels allow.
+
+    pixels (n, h, w) with h, w ≥ side
+    Returns (n, side, side) float32.
+    """
+    n, h, w = pixels.shape
+    if min(h, w) < side:
+        raise ValueError(f"images are {h} × {w}, want at least {side} × {side} to pool to it")
+    rows, columns = (np.arange(side) * size // side for size in (h, w))
+    area = np.diff(rows, append=h)[:, None] * np.diff(columns, append=w)
+    pooled = np.empty((n, side, side), dtype=np.float32)
+    for start in range(0, n, POOL_AT_ONCE):  # a memory map is never in memory as a whole
+        block = np.asarray(pixels[start : start + POOL_AT_ONCE], dtype=np.float32)
+        summed = np.add.reduceat(np.add.reduceat(block, rows, axis=1), columns, axis=2)
+        pooled[start : start + POOL_AT_ONCE] = summed / area
+    return pooled
+
+
+def held_out(patients: Sequence[str], seed: int) -> NDArray[np.bool_]:
+    """(m,) True for the images of a quarter of the patients, at least one."""
+    names, index = np.unique(np.asarray(patients), return_inverse=True)
+    order = generator(seed, "baseline held-out").permutation(len(names))
+    return np.isin(index, order[: max(1, round(HELD_OUT * len(names)))])
+
+
+def _logits(z: NDArray[np.floating]) -> NDArray[np.float64]:
+    return np.concatenate([np.zeros_like(z), z], axis=1, dtype=np.float64)

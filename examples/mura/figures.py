@@ -1,0 +1,283 @@
+"""The figures of a run, as PNG files.  Report §2.6, §4.3.
+
+Drawn with matplotlib's objects and not its global state: nothing needs a display. The colours
+are those of Okabe & Ito 2008, which colour-blind readers can tell apart; line styles and
+markers say the same again.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from examples.mura.prepare import Prepared
+from examples.mura.sheet import examples_sheet
+from examples.mura.studies import image_cases
+from tinynet.backend import Array
+from tinynet.checkpoint import write_whole
+
+BLUE, ORANGE, GREEN, GREY, INK = "#0072B2", "#D55E00", "#009E73", "#6B6B6B", "#222222"
+STYLE: dict[str, Any] = {
+    "font.size": 10,
+    "axes.titlesize": 11,
+    "axes.edgecolor": GREY,
+    "axes.labelcolor": INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "legend.frameon": False,
+    "savefig.dpi": 180,
+}
+BASELINES = {
+    "logistic_regression": ("logistic regression on the pixels", ORANGE, "s"),
+    "majority": ("always the commoner class", GREY, "x"),
+}
+
+
+def write_figures(
+    run_folder: Path,
+    history: Sequence[Mapping[str, Any]],
+    metrics: Mapping[str, Any],
+    probability: Array,
+    prepared: Prepared,
+    rows: Sequence[int],
+) -> list[Path]:
+    """Draw every figure of a run into ``run_folder/figures``; returns the files.
+
+    history       rows of history.jsonl; [] leaves the curves out
+    metrics       what ``evaluate`` returned
+    probability   (n,) of each evaluated image being abnormal
+    rows          (n,) where the evaluated images are in ``prepared``
+    """
+    images = [prepared.images[i] for i in rows]
+    cases = image_cases(probability, images, metrics["threshold"])
+    with rc_context(STYLE):
+        figures = {f"curves_{name}": curves(history, name) for name in measures(history)}
+        figures["kappa_by_part"] = kappa_by_part(metrics)
+        for level in ("image", "study"):
+            figures[f"confusion_{level}"] = confusion(metrics[level], level)
+        if metrics["study"]["roc"]:
+            figures["roc"] = roc(metrics)
+            figures["roc_by_part"] = roc_by_part(metrics)
+        figures["reliability"] = reliability(metrics)
+        figures["examples"] = examples_sheet(cases, prepared.pixels, rows)
+        folder = run_folder / "figures"
+        for old in folder.glob("*.png"):
+            old.unlink()
+        return [
+            save(figure, folder / f"{name}.png", metrics["synthetic"])
+            for name, figure in figures.items()
+        ]
+
+
+def save(figure: Figure, path: Path, synthetic: bool) -> Path:
+    """Write the figure with the line that every figure bears; returns its path."""
+    notice = "synthetic radiographs · not for clinical use" if synthetic else "not for clinical use"
+    figure.supxlabel(notice, x=0.99, ha="right", fontsize=8, color=GREY)
+    data = io.BytesIO()
+    figure.savefig(data, format="png")
+    write_whole(path, data.getvalue())
+    return path
+
+
+def measures(history: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Names such as "loss" that the rows have as train_loss, validation_loss, or both."""
+    names = {
+        key.split("_", 1)[1]: None
+        for row in history
+        for key in row
+        if key.startswith(("train_", "validation_"))
+    }
+    return list(names)
+
+
+def curves(history: Sequence[Mapping[str, Any]], measure: str) -> Figure:
+    """One measure over the epochs, on the training and on the validation images."""
+    figure, ax = chart(measure.replace("_", " ").capitalize(), (4.8, 3.4))
+    lines = (("train", BLUE, "-", "o"), ("validation", ORANGE, "--", "s"))
+    for split, colour, style, marker in lines:
+        points = [
+            (row["epoch"], row[f"{split}_{measure}"])
+            for row in history
+            if row.get(f"{split}_{measure}") is not None
+        ]
+        if points:
+            ax.plot(
+                *zip(*points, strict=True),
+                color=colour,
+                linestyle=style,
+                marker=marker if len(points) < 25 else None,
+                markersize=4,
+                label=split,
+            )
+    losses = [
+        (row["validation_loss"], row["epoch"])
+        for row in history
+        if row.get("validation_loss") is not None
+    ]
+    if losses:
+        best = min(losses)[1]
+        ax.axvline(best, color=GREY, linewidth=1, linestyle=":", label=f"lowest loss, epoch {best}")
+    ax.set_xlabel("epoch")
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    ax.legend()
+    return figure
+
+
+def roc(metrics: Mapping[str, Any]) -> Figure:
+    """ROC curves of images and studies, each with the point of the threshold in use."""
+    figure, ax = chart("ROC curve", (4.8, 4.8))
+    for level, colour, style in (("study", BLUE, "-"), ("image", ORANGE, "--")):
+        scores = metrics[level]
+        draw_roc(ax, scores, colour, style, f"{level}, AUC {scores['auc']:.2f}")
+        rates = scores["rates"]
+        ax.plot(
+            rates["false_positive_rate"], rates["true_positive_rate"], "o", color=colour, zorder=3
+        )
+    ax.plot([], [], "o", color=GREY, label=f"threshold {metrics['threshold']:g}")
+    chance(ax)
+    ax.set(xlabel="false positive rate", ylabel="true positive rate")
+    ax.legend(loc="lower right")
+    return figure
+
+
+def roc_by_part(metrics: Mapping[str, Any]) -> Figure:
+    """A small ROC curve per body part, of its studies and images."""
+    parts = metrics["parts"]
+    across = min(4, len(parts))
+    down = -(-len(parts) // across)
+    figure = Figure(figsize=(2.4 * across, 2.8 * down), layout="compressed")
+    axes = figure.subplots(down, across, squeeze=False).ravel()
+    for ax in axes[len(parts) :]:
+        ax.set_visible(False)
+    for k, (ax, (part, levels)) in enumerate(zip(axes, parts.items(), strict=False)):
+        ax.set_title(part.capitalize(), fontweight="bold")
+        chance(ax, label=None)
+        for level, colour, style in (("study", BLUE, "-"), ("image", ORANGE, "--")):
+            if (auc := levels[level]["auc"]) is not None:
+                draw_roc(ax, levels[level], colour, style, f"{level}, AUC {auc:.2f}")
+        if levels["study"]["auc"] is None:
+            ax.text(0.5, 0.5, "one class only", ha="center", va="center", color=GREY)
+        else:
+            ax.legend(loc="lower right", fontsize=9, handlelength=1.4, borderpad=0.1)
+        ax.set_xticks([0, 0.5, 1], ["0", "½", "1"])
+        ax.set_yticks([0, 0.5, 1], ["0", "½", "1"])
+        if k % across == 0:
+            ax.set_ylabel("true positive rate")
+        if k + across >= len(parts):
+            ax.set_xlabel("false positive rate")
+    return figure
+
+
+def draw_roc(
+    ax: Axes, scores: Mapping[str, Any], colour: str, style: str, label: str
+) -> None:
+    points = scores["roc"]
+    x, y = points["false_positive_rate"], points["true_positive_rate"]
+    ax.plot(x, y, color=colour, linestyle=style, label=label)
+    ax.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
+
+
+def chance(ax: Axes, label: str | None = "chance, AUC 0.50") -> None:
+    ax.plot([0, 1], [0, 1], color=GREY, linestyle=":", linewidth=1, label=label)
+
+
+def confusion(scores: Mapping[str, Any], level: str) -> Figure:
+    """Confusion matrix, rows true and columns predicted, shaded by the share of the row."""
+    counts = np.array(scores["confusion_matrix"])
+    share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    plural = {"image": "images", "study": "studies"}[level]
+    figure, ax = chart(f"{scores['n']:,} {plural}", (3.8, 3.9))
+    ax.imshow(share, cmap="Blues", vmin=0, vmax=1)
+    for (i, j), n in np.ndenumerate(counts):
+        ax.text(
+            j,
+            i,
+            f"{n:,}\n{share[i, j]:.0%}",
+            ha="center",
+            va="center",
+            fontsize=13,
+            linespacing=1.5,
+            color="white" if share[i, j] > 0.55 else INK,
+        )
+    names = ["normal", "abnormal"]
+    ax.set_xticks([0, 1], names)
+    ax.set_yticks([0, 1], names, rotation=90, va="center")
+    ax.set(xlabel="network's call", ylabel="label")
+    ax.tick_params(length=0)
+    ax.spines[:].set_visible(False)
+    return figure
+
+
+def kappa_by_part(metrics: Mapping[str, Any]) -> Figure:
+    """Study kappa with its 95% interval: a row per body part, all of them at the bottom."""
+    rows = [(part.capitalize(), part, scores["study"]) for part, scores in metrics["parts"].items()]
+    rows.append(("All", None, metrics["study"]))
+    figure = Figure(figsize=(6.4, 1.9 + 0.52 * len(rows)), layout="constrained")
+    figure.suptitle("Study kappa, with 95% intervals", x=0.01, ha="left", fontsize=11, weight="bold")
+    ax = figure.subplots()
+    height = np.arange(len(rows))[::-1].astype(float)
+    series = [("network", BLUE, "o", [scores for *_, scores in rows])]
+    for name, (label, colour, marker) in BASELINES.items():
+        if baseline := metrics["baselines"].get(name):
+            found = [baseline["parts"][part]["study"] for _, part, _ in rows[:-1]]
+            series.append((label, colour, marker, [*found, baseline["study"]]))
+    for k, (label, colour, marker, scores) in enumerate(series):
+        y = height + 0.2 * ((len(series) - 1) / 2 - k)
+        draw_intervals(ax, y, scores, colour, marker, label)
+    ax.axvline(0, color=GREY, linewidth=1, linestyle=":")
+    ax.axhspan(-0.5, 0.5, color=BLUE, alpha=0.07, linewidth=0)
+    ax.set_yticks(height, [f"{name}\n{scores['n']:,} studies" for name, _, scores in rows])
+    ax.set(ylim=(-0.5, len(rows) - 0.5), xlabel="kappa (0 chance, 1 perfect agreement)")
+    ax.set_xlim(right=1.02)
+    ax.tick_params(axis="y", length=0)
+    ax.grid(axis="x", alpha=0.25)
+    ax.spines["left"].set_visible(False)
+    ax.legend(loc="lower left", bbox_to_anchor=(0, 1), fontsize=9)
+    return figure
+
+
+def draw_intervals(
+    ax: Axes, y: Array, scores: Sequence[Mapping[str, Any]], colour: str, marker: str, label: str
+) -> None:
+    kappa = np.array([s["kappa"] for s in scores])
+    intervals = [s["kappa_interval"] or (s["kappa"], s["kappa"]) for s in scores]
+    low, high = np.array(intervals).T
+    ax.hlines(y, low, high, color=colour, linewidth=1.6)
+    ax.plot(kappa, y, marker, color=colour, markersize=6, label=label)
+
+
+def reliability(metrics: Mapping[str, Any]) -> Figure:
+    """Share of abnormal cases among those of about the same probability, and how many there are."""
+    figure = Figure(figsize=(4.8, 4.8), layout="constrained")
+    top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+    top.plot([0, 1], [0, 1], color=GREY, linestyle=":", linewidth=1, label="perfect calibration")
+    levels = (("study", BLUE, "-", "o", -0.2), ("image", ORANGE, "--", "s", 0.2))
+    for level, colour, style, marker, shift in levels:
+        table = metrics[level]["calibration"]
+        x = [b["mean_probability"] for b in table["bins"]]
+        y = [b["share_abnormal"] for b in table["bins"]]
+        label = f"{level}, ECE {table['ece']:.2f}"
+        top.plot(x, y, color=colour, linestyle=style, marker=marker, markersize=5, label=label)
+        middle = [b["from"] + 0.05 + 0.1 * shift for b in table["bins"]]
+        bottom.bar(middle, [b["n"] for b in table["bins"]], width=0.036, color=colour)
+    top.set(ylabel="share abnormal", xlim=(0, 1), ylim=(-0.02, 1.02))
+    top.set_title("Reliability", loc="left", fontweight="bold")
+    top.legend(loc="upper left")
+    bottom.set(xlabel="probability of abnormal", ylabel="cases")
+    return figure
+
+
+def chart(title: str, size: tuple[float, float]) -> tuple[Figure, Axes]:
+    """An empty chart with its title at the left; size in inches."""
+    figure = Figure(figsize=size, layout="constrained")
+    ax = figure.subplots()
+    ax.set_title(title, loc="left", fontweight="bold")
+    return figure, ax

@@ -1,0 +1,103 @@
+"""The X-ray tube, the detector and the display: from maps of thickness to an 8-bit picture.
+
+Beer and Lambert: intensity = exp(−Σ μ × thickness), plus scatter, plus quantum noise.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+from scipy.ndimage import gaussian_filter
+
+from examples.mura.phantom.geometry import Array
+from examples.mura.phantom.render import Maps
+
+# linear attenuation per cm near 50 keV effective; bone's is what it adds to the flesh it displaces
+MUSCLE, FAT, MINERAL = 0.23, 0.17, 0.85
+
+
+@cache
+def trabecular_tile() -> Array:
+    """(512, 512) band-passed noise, mean 0 and deviation 1: the weave of cancellous bone."""
+    rng = np.random.default_rng(20180401)
+    noise = rng.standard_normal((512, 512)).astype(np.float32)
+    tile = gaussian_filter(noise, (1.5, 0.7), mode="wrap")
+    tile -= gaussian_filter(tile, 4.0, mode="wrap")
+    tile += 0.35 * gaussian_filter(noise.T, (0.7, 1.6), mode="wrap")
+    return (tile - tile.mean()) / tile.std()
+
+
+def trabeculae(shape: tuple[int, int], rng: np.random.Generator) -> Array:
+    tile = trabecular_tile()
+    row, column = rng.integers(0, 512 - shape[0] + 1), rng.integers(0, 512 - shape[1] + 1)
+    crop = tile[row : row + shape[0], column : column + shape[1]]
+    return crop[::-1] if rng.random() < 0.5 else crop
+
+
+def attenuation(maps: Maps, cover: Array | float = 0.0) -> Array:
+    """Σ μ × thickness along each ray."""
+    muscle = maps.flesh - maps.fat
+    bone = maps.cortical + maps.cancellous
+    return MUSCLE * muscle + FAT * maps.fat + MINERAL * bone + maps.metal + cover
+
+
+@dataclass(frozen=True)
+class Exposure:
+    """How one picture was taken and shown; nothing here knows whether the study is abnormal."""
+
+    quanta: float  # per pixel behind nothing
+    scatter: float
+    blur: float  # pixels
+    level: float
+    contrast: float
+    gamma: float
+    inverted: bool
+
+
+def draw_exposure(rng: np.random.Generator) -> Exposure:
+    return Exposure(
+        quanta=float(np.exp(rng.normal(7.6, 0.5))),
+        scatter=float(rng.uniform(0.03, 0.12)),
+        blur=float(rng.uniform(0.45, 0.8)),
+        level=float(rng.normal(0.0, 0.12)),
+        contrast=float(np.exp(rng.normal(0.0, 0.16))),
+        gamma=float(np.exp(rng.normal(0.0, 0.12))),
+        inverted=bool(rng.random() < 0.03),
+    )
+
+
+def expose(total: Array, reference: Array, exposure: Exposure, rng: np.random.Generator) -> Array:
+    """(height, width) picture in 0..1 of rays that were attenuated by ``total``.
+
+    reference: the attenuation without metal, which sets the display window as a radiographer's
+    chart would: by body part and build, not by what is found.
+    """
+    primary = np.exp(-total)
+    mean = float(primary.mean())
+    behind = gaussian_filter(primary, 0.08 * max(total.shape), mode="nearest", truncate=2.0)
+    intensity = gaussian_filter(primary, exposure.blur) + exposure.scatter * (0.5 * behind + 0.2 * mean)
+    deviation = np.sqrt(np.maximum(intensity, 1e-4) / exposure.quanta)
+    noise = rng.standard_normal(total.shape, dtype=np.float32)
+    seen = -np.log(np.maximum(intensity + deviation * noise, 2e-4))
+
+    body = reference[reference > 0.15]
+    low, high = np.percentile(body, (12.0, 97.0)) if body.size > 50 else (0.0, 1.0)
+    span = max(float(high - low), 0.35)
+    centre = low + (0.56 - exposure.level * 0.6) * span
+    shown = 1 / (1 + np.exp(-3.6 * exposure.contrast * (seen - centre) / span))
+    floor = 1 / (1 + np.exp(3.6 * exposure.contrast * max(centre, 0.35 * span) / span))
+    shown = np.clip((shown - floor) / (1 - floor), 0, 1) ** exposure.gamma
+    return 1 - shown if exposure.inverted else shown
+
+
+@cache
+def glyphs(text: str, size: int) -> Array:
+    """(h, w) coverage 0..1 of a line of text."""
+    font = ImageFont.load_default(size)
+    left, top, right, bottom = font.getbbox(text)
+    image = Image.new("L", (int(right - left) + 4, int(bottom - top) + 4))
+    ImageDraw.Draw(image).text((2 - left, 2 - top), text, fill=255, font=font)
+    return np.asarray(image, np.float32) / 255

@@ -1,0 +1,176 @@
+"""What a radiograph shows beside the patient: rings, casts, folds, letters, collimation.
+
+All of it is drawn without a look at the label, so none of it can give the label away.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.ndimage import gaussian_filter, map_coordinates
+
+from examples.mura.phantom.acquisition import glyphs
+from examples.mura.phantom.geometry import Array, Bar, Camera, Rod, Tube
+from examples.mura.phantom.render import Maps, union
+from examples.mura.phantom.scene import Scene
+
+GOLD = 7.0  # attenuation per cm
+PLASTER = 0.32
+
+
+@dataclass(frozen=True)
+class Belongings:
+    """What the patient wears through the whole study; 0 or "" for what is absent."""
+
+    ring: str
+    ring_at: float
+    bracelet: float
+    cast: float  # thickness in cm
+    splint: bool
+    snaps: int
+    seed: int
+
+
+def draw_belongings(part: str, rng: np.random.Generator) -> Belongings:
+    fingers = part in ("HAND", "FINGER")
+    chance = rng.random(5)
+    return Belongings(
+        ring=str(rng.choice(["index", "middle", "ring", "ring", "little"])) if fingers and chance[0] < 0.16 else "",
+        ring_at=float(rng.uniform(0.35, 0.7)),
+        bracelet=float(rng.uniform(2.5, 5.0)) if part in ("WRIST", "FOREARM", "HAND") and chance[1] < 0.07 else 0.0,
+        cast=float(rng.uniform(0.35, 0.8)) if chance[2] < 0.06 else 0.0,
+        splint=bool(chance[3] < 0.05),
+        snaps=int(rng.integers(1, 4)) if part in ("SHOULDER", "HUMERUS", "ELBOW") and chance[4] < 0.12 else 0,
+        seed=int(rng.integers(2**31)),
+    )  # fmt: skip
+
+
+def wear(scene: Scene, things: Belongings) -> None:
+    """Put the metal that the patient wears into the scene."""
+    rng = np.random.default_rng(things.seed)
+    bone = scene.bones.get(f"{things.ring} proximal")
+    if bone is not None:
+        tube = bone.tube()
+        skin = bone.flesh[0].reach_at(0.5, tube.right) if bone.flesh and isinstance(bone.flesh[0], Tube) else 0.9
+        at = tube.point(things.ring_at)
+        band = 0.1 + 0.12 * rng.random()
+        for offset in (-band, 0.0, band):
+            middle = at + tube.axis * offset
+            scene.metal.append(
+                (Rod(middle - tube.right * skin, middle + tube.right * skin, band), 0.5 * GOLD)
+            )
+    if things.bracelet and "radius" in scene.bones:
+        radius = scene.bones["radius"].tube()
+        at = radius.point(1 - things.bracelet / radius.length) - np.array([1.1, 0.0, 0.0])
+        lean = np.array([0.0, 0.5 * rng.normal(), 0.0])
+        right = np.array([3.0, 0.0, 0.0]) * scene.body.size
+        scene.metal.append((Rod(at - right - lean, at + right + lean, 0.16), 0.4 * GOLD))
+    for _ in range(things.snaps):
+        width, height = scene.field
+        at = scene.target + np.array([rng.uniform(-0.4, 0.4) * width, rng.uniform(-0.4, 0.4) * height, 5.0])
+        face = np.array([0.3 * rng.normal(), 0.3 * rng.normal(), 1.0])
+        scene.metal.append((Rod(at, at + 0.12 * face, float(rng.uniform(0.35, 0.6))), 0.25 * GOLD))
+
+
+def cover(scene: Scene, things: Belongings, camera: Camera, maps: Maps, weave: Array) -> Array:
+    """(height, width) attenuation of plaster and of splints, shared by all views of a study."""
+    total = np.zeros(camera.shape, np.float32)
+    if things.cast:
+        limbs = [*scene.flesh, *(f for bone in scene.bones.values() for f in bone.flesh)]
+        wrapped = []
+        for limb in limbs:
+            if isinstance(limb, Tube):
+                reach = float(limb.reach(limb.right).mean())
+                wrapped.append(Tube(limb.start, limb.end, limb.front, limb.profile,
+                                    limb.girth * (1 + things.cast / reach), limb.bow))  # fmt: skip
+        shell = np.maximum(union(list(wrapped), camera) - maps.flesh, 0)
+        total += PLASTER * gaussian_filter(shell, 1.0) * (1 + 0.15 * weave)
+    if things.splint:
+        rng = np.random.default_rng(things.seed + 1)
+        width, height = scene.field
+        aside = np.array([rng.normal(0, 0.12) * width, 0.0, 0.0])
+        along = np.array([rng.normal(0, 0.08), rng.uniform(0.25, 0.7), 0.0]) * height
+        middle = scene.target + aside
+        bar = Bar(middle - along, middle + along, np.array([0.0, 0.0, 1.0]),
+                  width * rng.uniform(0.2, 0.5), 1.0)  # fmt: skip
+        shadow = bar.thickness(camera)
+        if shadow is not None:
+            total[shadow[0]] += 0.22 * shadow[1] * (1 + 0.1 * weave[shadow[0]])
+    return total
+
+
+def folds(shape: tuple[int, int], rng: np.random.Generator) -> Array:
+    """(height, width) faint attenuation of clothing or a pillow: a few soft ridges."""
+    total = np.zeros(shape, np.float32)
+    if rng.random() > 0.18:
+        return total
+    rows = np.arange(shape[0], dtype=np.float32)[:, None]
+    columns = np.arange(shape[1], dtype=np.float32)[None, :]
+    for _ in range(int(rng.integers(1, 5))):
+        angle = rng.uniform(0, np.pi)
+        along = np.cos(angle) * columns + np.sin(angle) * rows
+        offset = rng.uniform(0.1, 0.9) * max(shape)
+        bend = 6 * np.sin(along * rng.uniform(0.01, 0.04) + rng.uniform(0, 6))
+        across = np.abs(np.cos(angle) * rows - np.sin(angle) * columns + bend - offset)
+        total += rng.uniform(0.02, 0.09) * np.exp(-((across / rng.uniform(2, 6)) ** 2))
+    return total
+
+
+def collimate(picture: Array, rng: np.random.Generator) -> Array:
+    """Blades shut off what lies outside a rectangle, most often dark and a little turned."""
+    if rng.random() > 0.4:
+        return picture
+    height, width = picture.shape
+    angle = rng.normal(0, 0.06)
+    rows = np.arange(height, dtype=np.float32)[:, None] - height / 2
+    columns = np.arange(width, dtype=np.float32)[None, :] - width / 2
+    x = np.cos(angle) * columns + np.sin(angle) * rows
+    y = np.cos(angle) * rows - np.sin(angle) * columns
+    left, right, top, bottom = rng.uniform(0.42, 0.56, 4)
+    edge = np.minimum(np.minimum(x + left * width, right * width - x),
+                      np.minimum(y + top * height, bottom * height - y))  # fmt: skip
+    inside = np.clip(edge / 1.5 + 0.5, 0, 1)
+    kind = rng.random()
+    border = 0.0 if kind < 0.85 else 0.96 if kind < 0.93 else 0.3
+    return picture * inside + border * (1 - inside)
+
+
+def mark(picture: Array, side: str, rng: np.random.Generator) -> Array:
+    """Burn in the side's lead letter, and now and then a line of figures such as a date."""
+    height, width = picture.shape
+    if rng.random() < 0.65:
+        size = int(rng.integers(9, 18) * max(height, width) / 220)
+        text = side if rng.random() < 0.8 else side + rng.choice([" AB", " 7", " PA", "*"])
+        picture = stamp(picture, glyphs(text, size), float(rng.normal(0, 12)), rng)
+    if rng.random() < 0.15:
+        date = f"{rng.integers(1, 13):02d}/{rng.integers(1, 29):02d}/{rng.integers(2001, 2013)}"
+        picture = stamp(picture, glyphs(date, int(9 * max(height, width) / 220)), 0.0, rng)
+    return picture
+
+
+def stamp(picture: Array, letter: Array, degrees: float, rng: np.random.Generator) -> Array:
+    """``picture`` with ``letter`` turned and burned in near an edge."""
+    h, w = letter.shape
+    reach = int(np.ceil(np.hypot(h, w) / 2)) + 1
+    height, width = picture.shape
+    if min(height, width) < 2 * reach + 4:
+        return picture
+    near = rng.random() < 0.5
+    along = rng.random(2)
+    row = reach + along[0] * (height - 2 * reach - 1)
+    column = reach + along[1] * (width - 2 * reach - 1)
+    if near:
+        column = reach + (0.12 * along[1] if rng.random() < 0.5 else 1 - 0.12 * along[1]) * (width - 2 * reach - 1)
+    else:
+        row = reach + (0.12 * along[0] if rng.random() < 0.5 else 1 - 0.12 * along[0]) * (height - 2 * reach - 1)
+    r0, c0 = int(row) - reach, int(column) - reach
+    angle = np.deg2rad(degrees)
+    y, x = np.mgrid[-reach : reach + 1, -reach : reach + 1].astype(np.float32)
+    source = np.array([np.cos(angle) * y - np.sin(angle) * x + h / 2,
+                       np.sin(angle) * y + np.cos(angle) * x + w / 2])  # fmt: skip
+    alpha = map_coordinates(letter, source, order=1, cval=0.0)
+    out = picture.copy()
+    at = slice(r0, r0 + 2 * reach + 1), slice(c0, c0 + 2 * reach + 1)
+    out[at] = out[at] * (1 - alpha) + rng.uniform(0.85, 1.0) * alpha
+    return out

@@ -1,0 +1,170 @@
+"""Which findings an abnormal study carries, where they sit, and how grave they are.
+
+Report §4.2: of 100 abnormal studies 53 had fractures, 48 hardware, 35 degenerative disease, 29
+something else. They overlap, so each is drawn by itself and a study without any is drawn again;
+``base_rates`` chooses the separate rates so that those proportions come out.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from examples.mura.phantom.abnormalities import (
+    Degenerative,
+    Dislocation,
+    Finding,
+    Fracture,
+    Lesion,
+)
+from examples.mura.phantom.hardware import (
+    STEEL,
+    TITANIUM,
+    Nail,
+    Plate,
+    Prosthesis,
+    Screws,
+    Wires,
+)
+
+PROPORTIONS = {"fracture": 0.53, "hardware": 0.48, "degenerative": 0.35, "other": 0.29}
+
+RAY_NAMES = ("thumb", "index", "middle", "ring", "little")
+Site = tuple[str, float, float, float]  # bone, lowest and highest position along it, weight
+
+FINGER_BONES: list[Site] = [
+    ("{finger} proximal", 0.25, 0.8, 3), ("{finger} middle", 0.3, 0.75, 3),
+    ("{finger} distal", 0.3, 0.7, 1),
+]  # fmt: skip
+HAND_BONES: list[Site] = [
+    *((f"{ray} metacarpal", 0.25, 0.85, 2.0) for ray in RAY_NAMES),
+    *((f"{ray} proximal", 0.25, 0.8, 1.0) for ray in RAY_NAMES),
+]
+BREAKS: dict[str, list[Site]] = {
+    "FINGER": FINGER_BONES,
+    "HAND": HAND_BONES,
+    "WRIST": [("radius", 0.68, 0.88, 4), ("ulna", 0.6, 0.9, 1)],
+    "FOREARM": [("radius", 0.25, 0.85, 2), ("ulna", 0.25, 0.85, 2)],
+    "ELBOW": [("humerus", 0.8, 0.9, 3), ("radius", 0.07, 0.14, 2), ("ulna", 0.14, 0.22, 2)],
+    "HUMERUS": [("humerus", 0.13, 0.85, 1)],
+    "SHOULDER": [("humerus", 0.13, 0.26, 3), ("clavicle", 0.45, 0.8, 2)],
+}
+JOINTS: dict[str, list[str]] = {
+    "FINGER": ["{finger} metacarpal joint", "{finger} proximal joint", "{finger} middle joint"],
+    "HAND": [
+        *(f"{ray} {kind} joint" for ray in RAY_NAMES for kind in ("metacarpal", "proximal")),
+        *(f"{ray} middle joint" for ray in RAY_NAMES[1:]),
+    ],
+    "WRIST": ["wrist joint"],
+    "FOREARM": ["wrist joint", "elbow joint"],
+    "ELBOW": ["elbow joint"],
+    "HUMERUS": ["shoulder joint", "elbow joint"],
+    "SHOULDER": ["shoulder joint", "clavicle joint"],
+}
+
+
+def base_rates() -> dict[str, float]:
+    """p with p_i / (1 − Π(1 − p_j)) = the proportion of finding i among abnormal studies."""
+    rates = dict(PROPORTIONS)
+    for _ in range(50):
+        some = 1 - float(np.prod([1 - p for p in rates.values()]))
+        rates = {kind: share * some for kind, share in PROPORTIONS.items()}
+    return rates
+
+
+def draw_kinds(rng: np.random.Generator) -> list[str]:
+    """The kinds of finding of one abnormal study: at least one."""
+    rates = base_rates()
+    while True:
+        kinds = [kind for kind, p in rates.items() if rng.random() < p]
+        if kinds:
+            return kinds
+
+
+def draw_site(part: str, finger: str, rng: np.random.Generator) -> tuple[str, float]:
+    """A bone of the part and a place along it."""
+    sites = BREAKS[part]
+    weights = np.array([site[3] for site in sites])
+    bone, low, high, _ = sites[int(rng.choice(len(sites), p=weights / weights.sum()))]
+    bone = bone.format(finger=finger)
+    if bone == "thumb middle":
+        bone = "thumb proximal"
+    return bone, float(rng.uniform(low, high))
+
+
+def draw_joint(part: str, finger: str, rng: np.random.Generator) -> str:
+    joints = [name.format(finger=finger) for name in JOINTS[part]]
+    joints = [name for name in joints if name != "thumb middle joint"]
+    return joints[int(rng.integers(len(joints)))]
+
+
+def draw_fracture(bone: str, at: float, fixed: bool, rng: np.random.Generator) -> Fracture:
+    """fixed: it was set and held by an implant, so little displacement is left."""
+    grave = float(rng.beta(2.2, 1.6)) * (0.45 if fixed else 1.0)
+    shift = 0.15 + 1.35 * grave
+    healing = rng.random() < 0.2
+    return Fracture(
+        bone, at, float(rng.uniform(0, 360)), shift, float(rng.normal(0, 5) + 22 * grave),
+        gap=-0.6 * shift * 0.3 if shift > 1.2 else 0.08 + 0.15 * float(rng.random()),
+        slope=float(rng.normal(0, 0.5)), teeth=float(rng.uniform(0.03, 0.2)),
+        chips=int(rng.poisson(1.2 * grave + 0.2)),
+        callus=float(rng.uniform(0.6, 1.4)) if healing else 0.0, seed=int(rng.integers(2**31)),
+    )  # fmt: skip
+
+
+def draw_hardware(part: str, bone: str, at: float, rng: np.random.Generator) -> Finding:
+    """An implant that suits the bone."""
+    metal = STEEL if rng.random() < 0.5 else TITANIUM
+    angle, seed = float(rng.uniform(0, 360)), int(rng.integers(2**31))
+    small = bone.split()[0] in RAY_NAMES
+    pick = rng.random()
+    if part == "SHOULDER" and bone == "humerus" and pick < 0.3:
+        return Prosthesis("shoulder joint", "humerus", 1.2, metal)
+    if bone == "humerus" and part != "ELBOW" and pick < 0.5:
+        return Nail("humerus", 0.05, 0.85, angle, metal)
+    if small and pick < 0.45:
+        return Wires(bone, at, int(rng.integers(1, 4)), angle, metal, seed)
+    if not small and pick > 0.85:
+        return Wires(bone, at, int(rng.integers(2, 4)), angle, metal, seed)
+    if 0.7 < pick < 0.85:
+        return Screws(bone, at, int(rng.integers(1, 4)), angle, metal, seed)
+    span = {"WRIST": 0.5, "FOREARM": 0.36, "ELBOW": 0.24, "HUMERUS": 0.4, "SHOULDER": 0.3}
+    if bone == "clavicle":
+        return Plate(bone, at, 0.5, angle, int(rng.integers(5, 9)), metal)
+    low = 0.6 if small else span.get(part, 0.5)
+    return Plate(bone, at, low * float(rng.uniform(0.8, 1.2)), angle, int(rng.integers(4, 8)), metal)
+
+
+def draw_findings(part: str, finger: str, rng: np.random.Generator) -> list[Finding]:
+    """The findings of one abnormal study, in the order in which they are applied."""
+    kinds = draw_kinds(rng)
+    bone, at = draw_site(part, finger, rng)
+    found: list[Finding] = []
+    if "fracture" in kinds:
+        found.append(draw_fracture(bone, at, "hardware" in kinds and rng.random() < 0.7, rng))
+    if "degenerative" in kinds:
+        count = 1 + int(rng.integers(0, 4 if part == "HAND" else 2))
+        joints = {draw_joint(part, finger, rng) for _ in range(count)}
+        for joint in sorted(joints):
+            grade = 0.5 + 0.9 * float(rng.beta(2, 2))
+            azimuth = float(rng.normal(0, 35))
+            found.append(Degenerative(joint, azimuth, grade, int(rng.integers(2**31))))
+    if "other" in kinds:
+        if rng.random() < 0.4:
+            amount = 0.25 + 0.45 * float(rng.random())
+            azimuth = float(rng.uniform(0, 360))
+            joint = draw_joint(part, finger, rng)
+            found.append(Dislocation(joint, azimuth, amount, float(rng.normal(0, 12))))
+        else:
+            spot, where = draw_site(part, finger, rng)
+            if "fracture" in kinds and spot == bone:
+                where = float(np.clip(at - 0.15, 0.05, 0.9))
+            lytic = rng.random() < 0.65
+            found.append(Lesion(
+                spot, where, float(rng.uniform(0, 360)), float(rng.uniform(0.55, 1.0)),
+                -float(rng.uniform(0.65, 0.95)) if lytic else float(rng.uniform(0.3, 0.6)),
+                0.18 if lytic and rng.random() < 0.5 else 0.0,
+                bool(lytic and rng.random() < 0.4), int(rng.integers(2**31)),
+            ))  # fmt: skip
+    if "hardware" in kinds:
+        found.append(draw_hardware(part, bone, at, rng))
+    return found

@@ -1,0 +1,190 @@
+"""The run folder as one page, report.html, that a person would rather read than the JSON.
+
+The page stands alone: images and style are inside it, and it loads and runs nothing.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from examples.mura.counts import count, count_patients
+from examples.mura.errors import UserError
+from examples.mura.evaluate import load_metrics
+from examples.mura.layout import PARTS, Image
+from tinynet.checkpoint import write_whole
+
+TEMPLATES = Path(__file__).parent / "templates"
+BASELINE_NAMES = {
+    "logistic_regression": "Logistic regression",
+    "majority": "Always the commoner class",
+}
+APART = ("command", "data_counts", "versions")  # parts of config.json with a place of their own
+
+
+def write_report(run_folder: Path) -> Path:
+    """Write ``run_folder/report.html`` from what else is there; returns its path.
+
+    metrics.json must be there; config.json, history.jsonl and figures/*.png are used if they
+    are. Of config.json, "command" (how to make the run again), "versions" and "data_counts"
+    (see ``data_counts``) have sections of their own; the rest is shown as settings.
+    Raises UserError if a file cannot be read, CheckpointError if the page cannot be written.
+    """
+    metrics = load_metrics(run_folder / "metrics.json")
+    config = load_config(run_folder / "config.json")
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(number=number, percent=percent, interval=interval)
+    page = environment.get_template("report.html.j2").render(
+        metrics=metrics,
+        study=metrics["study"],
+        image=metrics["image"],
+        synthetic=metrics["synthetic"],
+        verdict=verdict(metrics),
+        classifiers=list(classifiers(metrics)),
+        history=load_history(run_folder / "history.jsonl"),
+        figures=load_figures(run_folder / "figures"),
+        counts=config.get("data_counts", {}),
+        command=config.get("command"),
+        versions=config.get("versions", {}),
+        settings=list(flattened({k: v for k, v in config.items() if k not in APART})),
+    )
+    path = run_folder / "report.html"
+    write_whole(path, page.encode())
+    return path
+
+
+def data_counts(images: Iterable[Image]) -> dict[str, Any]:
+    """The data breakdown of one split, as config.json's "data_counts" has it by split.
+
+    {"patients": n, "parts": {"ELBOW": {"studies": [normal, abnormal], "images": [...]}, ...}}
+    """
+    images = list(images)
+    by_part = {part: count(i for i in images if i.part == part) for part in PARTS}
+    return {
+        "patients": count_patients(images),
+        "parts": {
+            part: {"studies": list(counts.studies), "images": list(counts.images)}
+            for part, counts in by_part.items()
+            if sum(counts.images)
+        },
+    }
+
+
+def verdict(metrics: Mapping[str, Any]) -> list[str]:
+    """The result in plain words, a paragraph each."""
+    study = metrics["study"]
+    sentences = [
+        f"On {study['n']:,} studies of {study['patients']:,} patients, the network's calls agree "
+        f"with the labels with a kappa of {interval(study)}, where 0 is what chance would give "
+        "and 1 is perfect agreement."
+    ]
+    if study["kappa_interval"] and study["kappa_interval"][0] <= 0:
+        sentences.append("The interval reaches 0: this cannot be told from chance.")
+    rates = study["rates"]
+    if rates["true_positive_rate"] is not None:
+        found = round(100 * rates["true_positive_rate"])
+        sentences.append(f"Of 100 abnormal studies it finds {found} and misses {100 - found}.")
+    if rates["false_positive_rate"] is not None:
+        alarms = round(100 * rates["false_positive_rate"])
+        sentences.append(f"Of 100 normal studies it calls {alarms} abnormal.")
+    against = [
+        comparison(BASELINE_NAMES.get(name, name), baseline["study"])
+        for name, baseline in metrics["baselines"].items()
+    ]
+    return [" ".join(paragraph) for paragraph in (sentences, against) if paragraph]
+
+
+def comparison(name: str, baseline: Mapping[str, Any]) -> str:
+    """By how much the network exceeds a baseline, and whether that could be luck."""
+    exceeds = baseline["network_exceeds_by"]
+    low, high = exceeds["interval"] or (None, None)
+    sentence = f"{name}: kappa {number(baseline['kappa'])}"
+    if low is None:
+        return f"{sentence}."
+    difference = f"{number(exceeds['kappa'])} ({number(low)} to {number(high)})"
+    if low > 0:
+        return f"{sentence}, which the network exceeds by {difference}."
+    if high < 0:
+        return f"{sentence}, better than the network; its kappa less this one is {difference}."
+    return f"{sentence}; the network's less this one is {difference}, which may be luck."
+
+
+def classifiers(metrics: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """(name, {"image": scores, "study": scores}) of the network and of each baseline."""
+    yield "The network", metrics
+    for name, baseline in metrics["baselines"].items():
+        yield BASELINE_NAMES.get(name, name), baseline
+
+
+def number(value: float | None, digits: int = 2) -> str:
+    """0.64; a true minus sign; an en dash for what is undefined."""
+    if value is None:
+        return "–"
+    text = f"{value:.{digits}f}"
+    return text.lstrip("-") if not float(text) else text.replace("-", "−")
+
+
+def percent(value: float | None) -> str:
+    """64%, or an en dash for what is undefined."""
+    return "–" if value is None else f"{value:.0%}"
+
+
+def interval(scores: Mapping[str, Any]) -> str:
+    """Kappa with its interval: 0.64 (0.57 to 0.71)."""
+    if scores["kappa_interval"] is None:
+        return number(scores["kappa"])
+    low, high = scores["kappa_interval"]
+    return f"{number(scores['kappa'])} ({number(low)} to {number(high)})"
+
+
+def load_config(path: Path) -> dict[str, Any]:
+    """The content of config.json; {} where there is none."""
+    if not path.exists():
+        return {}
+    try:
+        config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"cannot read {path}: {error}; mend it, or delete it") from error
+    return config
+
+
+def load_history(path: Path) -> list[dict[str, Any]]:
+    """The rows of history.jsonl; [] where there is none."""
+    if not path.exists():
+        return []
+    try:
+        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    except (OSError, ValueError) as error:
+        raise UserError(f"cannot read {path}: {error}; mend it, or delete it") from error
+
+
+def load_figures(folder: Path) -> dict[str, str]:
+    """Name -> data URL of each PNG in the folder."""
+    return {
+        path.stem: "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode()
+        for path in sorted(folder.glob("*.png"))
+    }
+
+
+def flattened(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """(name, value) of every setting; the name of an inner one has a dot: model.filters."""
+    for name, value in config.items():
+        if isinstance(value, Mapping):
+            yield from flattened(value, f"{prefix}{name}.")
+        elif isinstance(value, bool) or value is None:
+            yield prefix + name, {True: "yes", False: "no", None: "none"}[value]
+        elif isinstance(value, list):
+            yield prefix + name, ", ".join(map(str, value))
+        else:
+            yield prefix + name, str(value)

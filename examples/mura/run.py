@@ -1,0 +1,237 @@
+"""A run's folder: its config.json, and the steps that fill the folder.
+
+config.json          settings, data, versions, the command that made it
+history.jsonl        a line per epoch
+last.safetensors     where training stands      best.safetensors   the best epoch's weights
+predictions.csv      probability of each evaluated image
+metrics.json         every figure               figures/           the pictures
+report.html          all of it, for a person
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import platform
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import tinynet
+from examples.mura.baselines import chosen_logistic_regression, majority
+from examples.mura.dataset import read_dataset, split_by_patient
+from examples.mura.errors import UserError
+from examples.mura.evaluate import Metrics, evaluate, load_metrics, save_metrics
+from examples.mura.figures import write_figures
+from examples.mura.model import build_loss, build_model, build_optimizer, build_schedule
+from examples.mura.prepare import Prepared, cache_name, prepare
+from examples.mura.radiographs import Radiographs
+from examples.mura.report import write_report
+from examples.mura.settings import Settings
+from tinynet.checkpoint import load_checkpoint, write_whole
+from tinynet.models import Classifier
+from tinynet.train import fit, predict
+
+CACHES = Path("data/prepared")
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run's folder and what its config.json says."""
+
+    folder: Path
+    settings: Settings
+    data: Path
+    cache: Path
+    synthetic: bool
+
+    @property
+    def history(self) -> list[dict[str, Any]]:
+        """The rows of history.jsonl; [] before the first epoch has ended."""
+        file = self.folder / "history.jsonl"
+        return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+
+
+def start_run(
+    folder: Path,
+    settings: Settings,
+    data: Path,
+    cache: Path | None,
+    *,
+    skip_bad: bool,
+    command: str,
+) -> tuple[Run, Prepared]:
+    """Prepare the images and open a run's folder with its config.json.
+
+    Raises UserError if the folder holds something already.
+    """
+    if folder.exists() and any(folder.iterdir()):
+        raise UserError(
+            f"{folder} is not empty: continue that run with --resume, or name another --run folder"
+        )
+    prepared, root = prepare_images(data, cache, settings, skip_bad=skip_bad)
+    run = Run(folder, settings, root, prepared.folder, prepared.synthetic)
+    config = {
+        "synthetic": run.synthetic,
+        "not_for_clinical_use": True,
+        "settings": settings.to_json(),
+        "data": str(run.data.resolve()),
+        "cache": str(run.cache.resolve()),
+        "command": command,
+        "started": datetime.now().astimezone().isoformat(timespec="seconds"),
+        "versions": {
+            "tinynet": tinynet.__version__,
+            "numpy": np.__version__,
+            "python": platform.python_version(),
+        },
+        "machine": f"{platform.system()} {platform.machine()}",
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    write_whole(folder / "config.json", json.dumps(config, indent=2).encode())
+    return run, prepared
+
+
+def open_run(folder: Path) -> Run:
+    """The run in ``folder``; raises UserError if there is none or its config is damaged."""
+    file = folder / "config.json"
+    if not file.exists():
+        raise UserError(
+            f"{folder} holds no run (no config.json): give the folder of one with --run"
+        )
+    try:
+        config = json.loads(file.read_text())
+        settings = Settings.from_json(config["settings"])
+        data, cache, synthetic = config["data"], config["cache"], config["synthetic"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"{file} cannot be read ({error}): restore it, or start a new run"
+        ) from error
+    return Run(folder, settings, Path(data), Path(cache), synthetic)
+
+
+def prepare_images(
+    data: Path, cache: Path | None, settings: Settings, *, skip_bad: bool = False
+) -> tuple[Prepared, Path]:
+    """Read the data folder and prepare its images, or find them prepared; says what was amiss."""
+    dataset = read_dataset(data, skip_bad=skip_bad)
+    for warning in dataset.warnings:
+        print(f"warning: {warning}", file=sys.stderr)
+    cache = cache or CACHES / cache_name(dataset, settings.side, settings.fit)
+    prepared = prepare(dataset, cache, side=settings.side, fit=settings.fit, skip_bad=skip_bad)
+    return prepared, dataset.root
+
+
+def train_run(run: Run, prepared: Prepared, *, resume: bool = False) -> None:
+    """Train the network, keeping last and best checkpoints and the history in the run's folder."""
+    s = run.settings
+    train, held_out = training_rows(prepared, s)
+    fit(
+        build_model(s),
+        build_loss(s, prepared.labels[train]),
+        build_optimizer(s),
+        Radiographs(prepared, train, s.augmentation),
+        Radiographs(prepared, held_out, None),
+        epochs=s.epochs,
+        batch_size=s.batch_size,
+        seed=s.seed,
+        schedule=build_schedule(s),
+        metrics=("accuracy", "kappa"),
+        monitor="validation_loss",
+        patience=s.patience or None,
+        folder=run.folder,
+        resume=resume,
+    )
+
+
+def training_rows(prepared: Prepared, s: Settings) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of the images trained on, and of those of held-out training patients."""
+    images = [image for image in prepared.images if image.split == "train"]
+    train, held_out = split_by_patient(images, s.held_out, s.seed)
+    return prepared.rows(train), prepared.rows(held_out)
+
+
+def rows_of(prepared: Prepared, split: str) -> np.ndarray:
+    """Where the images of a split are in ``prepared``; raises UserError if there are none."""
+    rows = np.flatnonzero([image.split == split for image in prepared.images])
+    if not len(rows):
+        raise UserError(f"the data have no {split!r} images: give a folder that has them, --data")
+    return rows
+
+
+def load_model(run: Run) -> Classifier:
+    """The run's network with the best epoch's weights."""
+    file = run.folder / "best.safetensors"
+    if not file.exists():
+        raise UserError(
+            f"{run.folder} has no best.safetensors yet: train it first, "
+            f"python -m examples.mura train --run {run.folder} --resume"
+        )
+    model = build_model(run.settings)
+    load_checkpoint(file, model)
+    return model
+
+
+def evaluate_run(
+    run: Run,
+    prepared: Prepared,
+    *,
+    rule: str | None = None,
+    threshold: float = 0.5,
+    baselines: bool = True,
+) -> Metrics:
+    """Predict the validation images; write predictions, metrics, figures and the report."""
+    s = run.settings
+    train, valid = rows_of(prepared, "train"), rows_of(prepared, "valid")
+    model, loss = load_model(run), build_loss(s, prepared.labels[train])
+    print(f"evaluating {len(valid):,} validation images", file=sys.stderr)
+    probability = predict(model, loss, Radiographs(prepared, valid, None))[:, 1]
+    images = [prepared.images[i] for i in valid]
+    metrics = evaluate(
+        probability,
+        images,
+        rule=rule or s.rule,
+        threshold=threshold,
+        seed=s.seed,
+        synthetic=run.synthetic,
+        baselines=baseline_probabilities(prepared, train, valid) if baselines else None,
+    )
+    save_predictions(run.folder / "predictions.csv", images, probability, run.synthetic)
+    save_metrics(run.folder / "metrics.json", metrics)
+    write_figures(run.folder, run.history, metrics, probability, prepared, valid.tolist())
+    write_report(run.folder)
+    return load_metrics(run.folder / "metrics.json")
+
+
+def baseline_probabilities(
+    prepared: Prepared, train: np.ndarray, valid: np.ndarray
+) -> dict[str, np.ndarray]:
+    """What the majority class and a logistic regression on the same pixels say."""
+    print("fitting the logistic-regression baseline", file=sys.stderr)
+    labels = prepared.labels[train]
+    patients = [prepared.images[i].patient for i in train]
+    chosen = chosen_logistic_regression(
+        prepared.pixels[train], labels, patients, prepared.pixels[valid]
+    )
+    return {
+        "majority": majority(labels, len(valid)),
+        "logistic_regression": chosen.probability,
+    }
+
+
+def save_predictions(
+    file: Path, images: Sequence[Any], probability: np.ndarray, synthetic: bool
+) -> None:
+    """A row per image: path, label, probability of being abnormal."""
+    text = io.StringIO()
+    writer = csv.writer(text)
+    notice = ("synthetic, " if synthetic else "") + "not for clinical use"
+    writer.writerow(["path", "label", "probability", "notice"])
+    for image, p in zip(images, probability, strict=True):
+        writer.writerow([image.path, image.label, f"{p:.6f}", notice])
+    write_whole(file, text.getvalue().encode())

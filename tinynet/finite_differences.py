@@ -1,0 +1,129 @@
+"""Slopes from difference quotients, each with a bound on its own error.
+
+For L = Σ dy ⊙ f(x), and one element xᵢ at a time,
+
+    D(h) = (L(xᵢ + h) − L(xᵢ − h)) / 2h,       ∂L/∂xᵢ ≈ (4 D(h/2) − D(h)) / 3   (Richardson)
+
+Where L is smooth, D(h) − D(h/2) is O(h²), and so bounds the error of the extrapolation, O(h⁴).
+Source: Dahlquist & Björck 1974, "Numerical Methods", §7.2.2.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from tinynet.backend import Array
+
+# Powers of two, so that x ± h is exact. The first is tried on every element; the rest, from coarse
+# (little rounding error) to fine (few kinks within reach), where the first leaves a doubt.
+QUICK_STEP = 2.0**-17
+STEPS = (2.0**-10, 2.0**-14, 2.0**-17, 2.0**-20, 2.0**-24)
+CLEAR = 1e-3  # an element is decided if its slope is known to this part of a typical one
+SMALL = 1e-3  # a slope below this part of a typical one is judged as if it were as large
+SAFETY = 8  # the bounds are estimates themselves
+EPSILON = float(np.finfo(np.float64).eps)
+
+
+class Slopes(NamedTuple):
+    """∂L/∂x by difference quotients, and how far they are to be trusted; all of the shape of x.
+
+    wanted        the estimates
+    tolerance     the largest error of a gradient that is accepted
+    undecidable   bool; True where the quotients do not settle: a kink lies within reach
+    """
+
+    wanted: Array
+    tolerance: Array
+    undecidable: Array
+
+
+class Function:
+    """L = Σ dy ⊙ f(), where f reads arrays that are perturbed in place, one element at a time."""
+
+    def __init__(self, forward: Callable[[], tuple[Array, Any]], y: Array, dy: Array) -> None:
+        self.forward, self.y, self.dy = forward, y, dy
+        # L is a sum of rounded terms, and its rounding error is divided by h
+        self.rounding = SAFETY * EPSILON * float(abs(dy * y).sum()) / math.sqrt(max(y.size, 1))
+
+    def change(self, flat: Array, i: int, h: float) -> float:
+        """L(xᵢ + h) − L(xᵢ); NaN where the forward pass refuses xᵢ + h (a negative probability)."""
+        kept = float(flat[i])
+        flat[i] = kept + h
+        try:
+            y, _ = self.forward()
+            return float((self.dy * (y - self.y)).sum())
+        except ValueError:  # it took xᵢ itself: a smaller h, or "undecidable", is the answer
+            return math.nan
+        finally:
+            flat[i] = kept
+
+    def central(self, flat: Array, i: int) -> tuple[float, float]:
+        """D(h) and the difference between the slopes on the two sides, from two forward passes."""
+        h = _scaled(QUICK_STEP, flat[i])
+        up, down = self.change(flat, i, h), self.change(flat, i, -h)
+        return (up - down) / (2 * h), abs(up + down) / h
+
+    def richardson(self, flat: Array, i: int, step: float) -> tuple[float, float]:
+        """The extrapolated slope and a bound on its error, from four forward passes.
+
+        Two differences bound it: D(h) − D(h/2), and the bend L(h) + L(−h) − 4 (L(h/2) + L(−h/2)),
+        in which the second derivative cancels. A kink makes at least one of them large, whether it
+        lies at xᵢ itself, nearer than h/2, or between h/2 and h.
+        """
+        h = _scaled(step, flat[i])
+        up, down = self.change(flat, i, h), self.change(flat, i, -h)
+        half_up, half_down = self.change(flat, i, h / 2), self.change(flat, i, -h / 2)
+        coarse, fine = (up - down) / (2 * h), (half_up - half_down) / h
+        bend = (up + down - 4 * (half_up + half_down)) / h
+        bound = abs(coarse - fine) + abs(bend) + self.rounding / h
+        return (4 * fine - coarse) / 3, bound if math.isfinite(bound) else math.inf
+
+    def careful(self, flat: Array, i: int, good: float) -> tuple[float, float]:
+        """The slope with the smallest bound among the steps; stops at one as small as ``good``."""
+        best = (math.nan, math.inf)
+        for step in STEPS:
+            slope, bound = self.richardson(flat, i, step)
+            if bound < best[1]:
+                best = slope, bound
+            if bound <= good:
+                break
+        return best
+
+
+def estimate(function: Function, x: Array, got: np.ndarray, tolerance: float) -> Slopes:
+    """∂L/∂x for every element of ``x``, a contiguous array that the function reads.
+
+    got         the gradient under test: an element that agrees with the quick estimate, on both
+                sides, needs no careful one
+    tolerance   accepted relative error, beside the bounds of the estimates
+    """
+    flat, g = x.reshape(-1), got.reshape(-1)
+    with np.errstate(all="ignore"):  # a step too far (the log of a negative number) gives NaN
+        quick = [function.central(flat, i) for i in range(flat.size)]
+        wanted, sides = np.array(quick).reshape(-1, 2).T.copy()
+        typical = _root_mean_square(wanted)
+        accepted = tolerance * (abs(wanted) + SMALL * typical)
+        agrees = (abs(g - wanted) <= accepted) & (sides <= CLEAR * (abs(wanted) + typical))
+        bound = np.zeros_like(wanted)
+        for i in np.flatnonzero(~agrees):
+            wanted[i], bound[i] = function.careful(flat, int(i), accepted[i])
+    typical = _root_mean_square(wanted)
+    accepted = tolerance * (abs(wanted) + SMALL * typical) + SAFETY * bound
+    # as well as rounding allows at the best step: nothing that L resolves is left in doubt
+    finest = SAFETY * SAFETY * function.rounding / STEPS[0]
+    undecidable = ~(SAFETY * bound <= CLEAR * np.maximum(abs(wanted), typical) + finest)
+    return Slopes(*(a.reshape(x.shape) for a in (wanted, accepted, undecidable)))
+
+
+def _scaled(step: float, value: Any) -> float:
+    """The step times the power of two just below |value|, if that is above 1."""
+    return math.ldexp(step, math.frexp(max(1.0, abs(float(value))))[1] - 1)
+
+
+def _root_mean_square(values: np.ndarray) -> float:
+    finite = values[np.isfinite(values)]
+    return float(np.sqrt((finite**2).mean())) if finite.size else 0.0

@@ -1,0 +1,71 @@
+"""What a person sees of a training run: a bar on a terminal, one line per epoch elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any
+
+from tqdm import tqdm
+
+
+class Progress:
+    """Shows how a run goes, on standard error; used as a context manager.
+
+    epochs    in the whole run
+    batches   per epoch
+    done      batches made before this run was resumed
+    shown     False: silent
+    On a terminal, a bar with the time left stands below the lines of the epochs.
+    """
+
+    def __init__(self, epochs: int, batches: int, done: int = 0, shown: bool = True) -> None:
+        self.epochs, self.batches, self.shown = epochs, batches, shown
+        self.total, self.first = epochs * batches, done
+        self.start = time.perf_counter()
+        self.bar = tqdm(
+            total=self.total,
+            initial=done,
+            disable=None if shown else True,  # None: unless standard error is a terminal
+            unit="batch",
+            mininterval=0.5,
+            leave=False,
+            dynamic_ncols=True,
+        )
+
+    def batch(self, figures: Callable[[], dict[str, float]]) -> None:
+        """Count a batch; ``figures``, shown beside the bar, is called when the bar is redrawn."""
+        if self.bar.update(1):
+            self.bar.set_postfix({k: f"{v:.4f}" for k, v in figures().items()}, refresh=False)
+
+    def epoch(self, row: dict[str, Any]) -> None:
+        """Show one epoch's row of the history as a line."""
+        epoch = row["epoch"]
+        figures = "  ".join(
+            f"{name} {value:.4g}" for name, value in row.items() if name not in ("epoch", "seconds")
+        )
+        done = epoch * self.batches
+        pace = (time.perf_counter() - self.start) / max(done - self.first, 1)
+        left = pace * (self.total - done)
+        self.say(
+            f"epoch {epoch:{len(str(self.epochs))}}/{self.epochs}  {figures}  "
+            f"({row['seconds']:.1f} s, {tqdm.format_interval(left)} left)"
+        )
+
+    def say(self, line: str) -> None:
+        """Show a line above the bar."""
+        if self.shown:
+            tqdm.write(line, file=sys.stderr)
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.bar.close()

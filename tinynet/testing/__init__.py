@@ -1,0 +1,1 @@
+"""For tests of layers, the library's own and yours: ``strategies`` (needs hypothesis)."""
