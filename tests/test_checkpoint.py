@@ -80,6 +80,16 @@ def test_missing_folders_are_made(tmp_path):
     assert (tmp_path / "new" / "run" / "a.safetensors").exists()
 
 
+@pytest.mark.skipif(os.name != "posix", reason="file permissions need a POSIX system")
+def test_those_whom_the_umask_allows_can_read_it(tmp_path):
+    before = os.umask(0o022)
+    try:
+        save_arrays(tmp_path / "a.safetensors", {"x": np.zeros(1)})
+    finally:
+        os.umask(before)
+    assert (tmp_path / "a.safetensors").stat().st_mode & 0o777 == 0o644
+
+
 def full_disk(*_):
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 

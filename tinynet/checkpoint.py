@@ -23,8 +23,6 @@ from tinynet.optimizer import Optimizer
 
 FORMAT = "1"
 
-Position = dict[str, Any]  # names of one's own -> arrays, or what JSON can hold
-
 
 class CheckpointError(Exception):
     """A checkpoint or another file of a run could not be written, read, or used for this model."""
@@ -94,7 +92,7 @@ def save_checkpoint(
     path: str | Path,
     model: Layer,
     optimizer: Optimizer | None = None,
-    position: Position | None = None,
+    position: dict[str, Any] | None = None,
 ) -> None:
     """Write a model, an optimiser's state and a position in training to one file, atomically.
 
@@ -121,8 +119,8 @@ def load_checkpoint(
     model: Layer,
     optimizer: Optimizer | None = None,
     *,
-    expect: Position | None = None,
-) -> Position:
+    expect: dict[str, Any] | None = None,
+) -> dict[str, Any]:
     """Load what ``save_checkpoint`` wrote into a model and, if given, an optimiser.
 
     expect   names -> values that the saved position must hold, such as the seed
@@ -161,7 +159,9 @@ def load_checkpoint(
     return position
 
 
-def _position(path: str | Path, arrays: dict[str, Array], metadata: dict[str, str]) -> Position:
+def _position(
+    path: str | Path, arrays: dict[str, Array], metadata: dict[str, str]
+) -> dict[str, Any]:
     try:
         plain = json.loads(metadata.get("position", "{}"))
     except ValueError as error:

@@ -81,15 +81,15 @@ def class_numbers(y: Array) -> Array:
     return to_device(y if y.ndim == 1 else y.argmax(axis=1), "numpy")
 
 
-def on_device_of(model: Layer, x: Array) -> Array:
-    """``x`` on the device of the model's parameters."""
-    return to_device(x, library_of(next(iter(model.state().values()), None)))
+def device_of(model: Layer) -> str:
+    """Where a model's parameters are, "numpy" or "cupy"."""
+    return library_of(next(iter(model.state().values()), None))
 
 
 def _outputs(model: Layer, data: Dataset, batch_size: int | None) -> Iterator[tuple[Array, Array]]:
     """The model's outputs z, and the labels y, batch by batch, in order."""
-    order = batches(len(data), batch_size, None)
+    order, device = batches(len(data), batch_size, None), device_of(model)
     with closing(prefetch(data.batch(indices, None) for indices in order)) as loaded:
         for x, y in loaded:
-            z, _ = model.forward(on_device_of(model, x), EVAL)
-            yield z, on_device_of(model, y)
+            z, _ = model.forward(to_device(x, device), EVAL)
+            yield z, to_device(y, device)

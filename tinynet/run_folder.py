@@ -18,7 +18,7 @@ import numpy as np
 from tinynet.backend import Array
 from tinynet.checkpoint import CheckpointError, load_checkpoint, save_checkpoint, write_whole
 from tinynet.layer import Layer
-from tinynet.optimizers import Optimizer
+from tinynet.optimizer import Optimizer
 
 Row = dict[str, Any]
 

@@ -13,6 +13,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import TypeAlias
 
+import numpy as np
+
 from tinynet.backend import Array, to_device
 from tinynet.checkpoint import load_checkpoint
 from tinynet.data import Dataset, as_dataset, batches, generator, prefetch
@@ -20,9 +22,9 @@ from tinynet.evaluation import (
     METRICS,
     Metric,
     class_numbers,
+    device_of,
     evaluate,
     metric_functions,
-    on_device_of,
     predict,
 )
 from tinynet.interrupts import held_interrupts
@@ -96,14 +98,15 @@ def fit(
     _check_settings(epochs, patience, monitor, functions, validation is not None)
     if resume and folder is None:
         raise ValueError("resume=True without a folder: give the run's folder=")
+    size = len(batches(len(train), batch_size, generator(seed, "shuffle", 0)))
 
     settings = {
         "seed": seed,
         "batch_size": batch_size,
-        "examples": len(train),
+        "training_examples": len(train),
         "metrics": list(functions),
         "monitor": monitor,
-        "validation": 0 if validation is None else len(validation),
+        "validation_examples": 0 if validation is None else len(validation),
     }
     files = None if folder is None else RunFolder(folder, model, optimizer, settings)
     position = Position() if files is None else files.resume() if resume else files.begin()
@@ -111,7 +114,6 @@ def fit(
     step = TrainStep(model, loss, optimizer, seed=seed, regularizer=regularizer)
     step.count = position.steps
     best_state: dict[str, Array] = {}
-    size = len(batches(len(train), batch_size, None))
 
     with Progress(epochs, size, len(history) * size + position.batch, progress) as shown:
         try:
@@ -163,7 +165,10 @@ def best_row(history: Sequence[Row], monitor: str) -> Row | None:
 
 
 def stalled(history: Sequence[Row], monitor: str, patience: int | None) -> bool:
-    """Whether the last ``patience`` epochs brought no new best: early stopping.  Report §2.4."""
+    """Whether the last ``patience`` epochs brought no new best: early stopping.
+
+    Source: Prechelt 1998, "Early stopping - but when?", the criterion UP.  Not in the report.
+    """
     if patience is None:
         return False
     best = best_row(history, monitor)
@@ -176,7 +181,7 @@ def _train_epoch(
     """Train on those batches of the epoch in hand that were not trained on yet."""
     epoch = len(position.history)
     order = batches(len(data), batch_size, generator(step.seed, "shuffle", epoch))
-    left = range(position.batch, len(order))
+    left, device = range(position.batch, len(order)), device_of(step.model)
     start = time.perf_counter() - position.seconds
     reading = (data.batch(order[b], generator(step.seed, "augment", epoch, b)) for b in left)
 
@@ -189,9 +194,8 @@ def _train_epoch(
 
     with closing(prefetch(reading)) as loaded:
         for x, y in loaded:
-            x, y = on_device_of(step.model, x), on_device_of(step.model, y)
             with held_interrupts():
-                loss = step(x, y)
+                loss = step(to_device(x, device), to_device(y, device))
                 probabilities = to_device(step.last_probabilities(), "numpy")
                 position.add(loss, class_numbers(y), probabilities)
                 position.seconds = time.perf_counter() - start
@@ -214,7 +218,8 @@ def _measure(
     labels, probabilities = position.predictions()
     parts = {"train": (position.loss_sum / len(labels), labels, probabilities)}
     if validation is not None:
-        parts["validation"] = evaluate(step.model, step.loss, validation, batch_size)
+        with np.errstate(over="ignore", invalid="ignore"):  # reported below, once
+            parts["validation"] = evaluate(step.model, step.loss, validation, batch_size)
     row: Row = {"epoch": len(position.history) + 1}
     for part, (loss, labels, probabilities) in parts.items():
         if not math.isfinite(loss):

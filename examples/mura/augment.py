@@ -27,7 +27,7 @@ class AugmentSettings:
     """How strongly to change images; the defaults are the MURA paper's flips and rotations.
 
     horizontal_flip, vertical_flip  flip half of the images, drawn at random
-    rotation     degrees; each image turns by an angle uniform in [-rotation, rotation]
+    rotation     degrees; turns by an angle uniform in [-rotation, rotation], positive to the left
     crop         (least, most) area of the random-size crop, as a share of the image's
     shift        share of the side; moves uniform in [-shift, shift], along both axes
     brightness   share of the range from black to white; adds uniform in [-brightness, brightness]
@@ -91,7 +91,9 @@ def affine_maps(
 ) -> NDArray[np.float32]:
     """Maps from a point (row, column) of the result to the point of the image seen there.
 
-        source = √area · R(angle) · flip · target + offset,   both from the centre, in pixels
+        source = √area · R · flip · target + offset,   R = [[cos, sin], [-sin, cos]] of the angle
+
+    both points from the centre, in pixels.
 
     draws  (N, 8) from [0, 1): two flips, angle, area, crop's place (2), shift (2)
     Returns (N, 2, 3): the matrix and, as its last column, the offset.
@@ -105,8 +107,8 @@ def affine_maps(
     inside = (1 - scale[:, None]) / 2 * signed(draws[:, 4:6])  # the crop stays in the image
     offset = side * (inside + settings.shift * signed(draws[:, 6:8]))
     maps = [
-        [cos * vertical, -sin * horizontal, offset[:, 0]],
-        [sin * vertical, cos * horizontal, offset[:, 1]],
+        [cos * vertical, sin * horizontal, offset[:, 0]],
+        [-sin * vertical, cos * horizontal, offset[:, 1]],
     ]
     return np.moveaxis(np.array(maps, dtype=np.float32), -1, 0)
 

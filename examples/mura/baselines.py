@@ -1,4 +1,4 @@
-"""What a network must beat: always the commoner class, and logistic regression on the pixels.
+"""What a network must beat: the majority class, and logistic regression on the pixels.
 
 Neither sees shapes that move about; a network that is no better has learnt nothing of interest.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +18,6 @@ from tinynet.layers import dense_backward, dense_forward
 from tinynet.losses import SoftmaxCrossEntropy
 from tinynet.metrics import auc
 
-Pixels = NDArray[np.generic]  # (n, side, side), uint8 or floating
 SIDES = (16, 32, 64)
 STRENGTHS = (1.0, 0.1, 0.01, 0.001)  # of the L2 penalty, strongest first: each starts the next
 HELD_OUT = 0.25
@@ -25,8 +25,33 @@ LARGEST = 40_000_000  # pixels in memory (160 MB): beyond it the larger sides ar
 POOL_AT_ONCE = 1024
 
 
+class Pixels(Protocol):
+    """Images (n, height, width), uint8 or floating: an array, a memory map, or some of its rows."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    def __getitem__(self, chunk: slice, /) -> NDArray[Any]: ...
+
+
+@dataclass(frozen=True)
+class Selected:
+    """Some rows of a memory map, read a slice at a time: never all in memory."""
+
+    pixels: NDArray[Any]
+    rows: NDArray[np.integer]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(number of rows, height, width)."""
+        return len(self.rows), *self.pixels.shape[1:]
+
+    def __getitem__(self, chunk: slice, /) -> NDArray[Any]:
+        return self.pixels[self.rows[chunk]]
+
+
 def majority(train_labels: NDArray[np.integer], n: int) -> NDArray[np.float64]:
-    """The share of abnormal among the training labels, n times: always the commoner class.
+    """The share of abnormal among the training labels, n times: always the majority class.
 
     At the threshold 0.5 its kappa is 0, and a tie calls everything normal.
     """
@@ -122,7 +147,7 @@ def fit(
 
     x (n, d), y (n,) 0 or 1;  l2 is λ
     """
-    loss = SoftmaxCrossEntropy(class_weight=class_weight(y) if balanced else None)
+    loss = SoftmaxCrossEntropy(class_weight=class_weight(y).tolist() if balanced else None)
     d = x.shape[1]
 
     def objective(theta: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
@@ -162,7 +187,7 @@ def class_weight(y: NDArray[np.integer]) -> NDArray[np.float64]:
 def standardise(
     x: NDArray[np.floating], v: NDArray[np.floating]
 ) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
-    """Both less the mean of x, over the deviation of x, pixel by pixel; constant pixels become 0."""
+    """Both less the mean of x, over its deviation, pixel by pixel; constant pixels become 0."""
     mean, deviation = x.mean(axis=0), x.std(axis=0)
     varies = deviation > 1e-6 * np.abs(x).max()  # more than the rounding of a constant
     scale = np.where(varies, deviation, 1)
@@ -171,7 +196,7 @@ def standardise(
 
 def flat(pixels: Pixels) -> NDArray[np.floating]:
     """(n, side, side) as (n, side²), float32 unless it was floating already."""
-    x = pixels.reshape(len(pixels), -1)
+    x = pixels[:].reshape(pixels.shape[0], -1)
     return x if np.issubdtype(x.dtype, np.floating) else x.astype(np.float32)
 
 

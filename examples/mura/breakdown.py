@@ -134,10 +134,11 @@ def breakdown_figure(dataset: Dataset, path: str | os.PathLike[str]) -> None:
 def draw_parts(axes: Axes, dataset: Dataset, split: str) -> None:
     """A bar per body part: its normal and abnormal studies, end to end."""
     images = dataset.split(split)
-    counts = {part: count(i for i in images if i.part == part).studies for part in PARTS}
-    counts = {part: pair for part, pair in counts.items() if sum(pair)}
-    most = max(map(sum, counts.values()))
-    for place, (normal, abnormal) in enumerate(counts.values()):
+    counts = {part: count(i for i in images if i.part == part) for part in PARTS}
+    counts = {part: found for part, found in counts.items() if sum(found.images)}
+    most = max(sum(found.studies) for found in counts.values())
+    for place, found in enumerate(counts.values()):
+        normal, abnormal = found.studies
         for begin, length, colour in ((0, normal, BLUE), (normal, abnormal, ORANGE)):
             axes.barh(place, length, 0.75, begin, color=colour)
             if length > 0.06 * most:  # the number has room
@@ -145,7 +146,8 @@ def draw_parts(axes: Axes, dataset: Dataset, split: str) -> None:
                 axes.text(middle, place, f"{length:,}", ha="center", va="center", color="white")
         share = f"{abnormal / (normal + abnormal):.0%}"
         axes.text(normal + abnormal + 0.015 * most, place, share, va="center", color=INK)
-    axes.set_yticks(range(len(counts)), [part.capitalize() for part in counts])
+    names = [f"{part.capitalize()}\n{sum(n.images):,} images" for part, n in counts.items()]
+    axes.set_yticks(range(len(counts)), names)
     axes.invert_yaxis()
     axes.set_xlim(0, 1.1 * most)
     axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))

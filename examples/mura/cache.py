@@ -119,7 +119,7 @@ def open_pixels(file: Path, shape: tuple[int, int, int]) -> NDArray[np.uint8]:
     try:
         pixels = np.load(file, mmap_mode="r", allow_pickle=False)
         found = f"{pixels.dtype} {pixels.shape}"
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, EOFError) as error:
         pixels, found = None, str(error)
     if pixels is None or pixels.shape != shape or pixels.dtype != np.uint8:
         raise UserError(

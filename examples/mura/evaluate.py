@@ -183,7 +183,7 @@ def _baseline(
     network: Mapping[str, Cases],
     bootstrap: Bootstrap,
 ) -> Metrics:
-    """Scores of a baseline, and by how much the network's kappa exceeds it on the same resamples."""
+    """Scores of a baseline, and by how much the network's kappa exceeds its own."""
     levels = {
         "image": image_cases(probability, images),
         "study": study_probabilities(probability, images, rule),
@@ -199,7 +199,7 @@ def _baseline(
 
 
 def kappa_difference(a: Cases, b: Cases, bootstrap: Bootstrap) -> Metrics:
-    """Kappa of ``a`` less kappa of ``b``, two classifiers on the same cases, with a paired interval."""
+    """Kappa of ``a`` less that of ``b``, two classifiers of the same cases; interval paired."""
     one, other = patient_counts(a), patient_counts(b)
     difference = cohen_kappa(a.label, a.abnormal) - cohen_kappa(b.label, b.abnormal)
     if len(one) < 2:

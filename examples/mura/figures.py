@@ -25,7 +25,7 @@ from tinynet.backend import Array
 from tinynet.checkpoint import write_whole
 
 BLUE, ORANGE, GREEN, GREY, INK = "#0072B2", "#D55E00", "#009E73", "#6B6B6B", "#222222"
-STYLE: dict[str, Any] = {
+STYLE: Any = {
     "font.size": 10,
     "axes.titlesize": 11,
     "axes.edgecolor": GREY,
@@ -36,8 +36,8 @@ STYLE: dict[str, Any] = {
     "savefig.dpi": 180,
 }
 BASELINES = {
-    "logistic_regression": ("logistic regression on the pixels", ORANGE, "s"),
-    "majority": ("always the commoner class", GREY, "x"),
+    "logistic_regression": ("logistic regression", ORANGE, "s"),
+    "majority": ("majority class", GREY, "x"),
 }
 
 
@@ -176,9 +176,7 @@ def roc_by_part(metrics: Mapping[str, Any]) -> Figure:
     return figure
 
 
-def draw_roc(
-    ax: Axes, scores: Mapping[str, Any], colour: str, style: str, label: str
-) -> None:
+def draw_roc(ax: Axes, scores: Mapping[str, Any], colour: str, style: str, label: str) -> None:
     points = scores["roc"]
     x, y = points["false_positive_rate"], points["true_positive_rate"]
     ax.plot(x, y, color=colour, linestyle=style, label=label)
@@ -220,8 +218,10 @@ def kappa_by_part(metrics: Mapping[str, Any]) -> Figure:
     """Study kappa with its 95% interval: a row per body part, all of them at the bottom."""
     rows = [(part.capitalize(), part, scores["study"]) for part, scores in metrics["parts"].items()]
     rows.append(("All", None, metrics["study"]))
-    figure = Figure(figsize=(6.4, 1.9 + 0.52 * len(rows)), layout="constrained")
-    figure.suptitle("Study kappa, with 95% intervals", x=0.01, ha="left", fontsize=11, weight="bold")
+    figure = Figure(figsize=(5.4, 1.9 + 0.52 * len(rows)), layout="constrained")
+    figure.suptitle(
+        "Study kappa, with 95% intervals", x=0.01, ha="left", fontsize=11, weight="bold"
+    )
     ax = figure.subplots()
     height = np.arange(len(rows))[::-1].astype(float)
     series = [("network", BLUE, "o", [scores for *_, scores in rows])]

@@ -28,12 +28,11 @@ def kappas(counts: NDArray[np.number]) -> NDArray[np.float64]:
     """
     c = np.asarray(counts, dtype=np.float64)
     n = c.sum(axis=(-2, -1))
-    observed = (c[..., 0, 0] + c[..., 1, 1]) / n
-    expected = (c.sum(axis=-1) * c.sum(axis=-2)).sum(axis=-1) / n**2
-    beyond_chance = 1 - expected
-    return np.divide(
-        observed - expected, beyond_chance, out=np.zeros_like(n), where=beyond_chance > 0
-    )
+    # n² times numerator and denominator: whole numbers, so that p_e = 1 is met exactly
+    agreed = n * (c[..., 0, 0] + c[..., 1, 1])
+    by_chance = (c.sum(axis=-1) * c.sum(axis=-2)).sum(axis=-1)
+    beyond = n**2 - by_chance
+    return np.divide(agreed - by_chance, beyond, out=np.zeros_like(n), where=beyond > 0)
 
 
 def patient_counts(cases: Cases) -> NDArray[np.int64]:

@@ -42,7 +42,7 @@ SYNTHETIC_NOTICE = "trained on synthetic radiographs; not for clinical use"
 
 @dataclass(frozen=True)
 class Study:
-    """One study: its folder (or file), its probability and decision, and each view's probability."""
+    """One study: its folder (or file), its probability and call, its views' probabilities."""
 
     name: str
     probability: float
@@ -160,8 +160,8 @@ def as_table(predictions: Predictions) -> str:
     return "\n".join(
         [
             *lines,
-            f"Files of one folder are views of one study. Its probability: {RULES[predictions.rule]}"
-            f" ({predictions.threshold:g}).",
+            "Files of one folder are views of one study. "
+            f"Its probability: {RULES[predictions.rule]} ({predictions.threshold:g}).",
             predictions.notice[0].upper() + predictions.notice[1:] + ".",
         ]
     )

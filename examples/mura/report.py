@@ -22,17 +22,18 @@ from tinynet.checkpoint import write_whole
 TEMPLATES = Path(__file__).parent / "templates"
 BASELINE_NAMES = {
     "logistic_regression": "Logistic regression",
-    "majority": "Always the commoner class",
+    "majority": "Majority class",
 }
-APART = ("command", "data_counts", "versions")  # parts of config.json with a place of their own
+# of config.json: what has a place of its own on the page
+APART = ("command", "data_counts", "versions", "synthetic", "not_for_clinical_use", "settings")
 
 
 def write_report(run_folder: Path) -> Path:
     """Write ``run_folder/report.html`` from what else is there; returns its path.
 
     metrics.json must be there; config.json, history.jsonl and figures/*.png are used if they
-    are. Of config.json, "command" (how to make the run again), "versions" and "data_counts"
-    (see ``data_counts``) have sections of their own; the rest is shown as settings.
+    are. Of config.json, "settings", "command" (how to make the run again), "versions" and
+    "data_counts" (split -> what ``data_counts`` gives) have tables of their own.
     Raises UserError if a file cannot be read, CheckpointError if the page cannot be written.
     """
     metrics = load_metrics(run_folder / "metrics.json")
@@ -57,7 +58,8 @@ def write_report(run_folder: Path) -> Path:
         counts=config.get("data_counts", {}),
         command=config.get("command"),
         versions=config.get("versions", {}),
-        settings=list(flattened({k: v for k, v in config.items() if k not in APART})),
+        settings=list(flattened(config.get("settings", {}))),
+        run=list(flattened({k: v for k, v in config.items() if k not in APART})),
     )
     path = run_folder / "report.html"
     write_whole(path, page.encode())
@@ -108,10 +110,10 @@ def verdict(metrics: Mapping[str, Any]) -> list[str]:
 def comparison(name: str, baseline: Mapping[str, Any]) -> str:
     """By how much the network exceeds a baseline, and whether that could be luck."""
     exceeds = baseline["network_exceeds_by"]
-    low, high = exceeds["interval"] or (None, None)
     sentence = f"{name}: kappa {number(baseline['kappa'])}"
-    if low is None:
+    if exceeds["interval"] is None:
         return f"{sentence}."
+    low, high = exceeds["interval"]
     difference = f"{number(exceeds['kappa'])} ({number(low)} to {number(high)})"
     if low > 0:
         return f"{sentence}, which the network exceeds by {difference}."

@@ -1,4 +1,4 @@
-"""A sheet of right and wrong examples: what the network found, missed and imagined.  Report §4.3."""
+"""A sheet of right and wrong examples: what was found, missed and imagined.  Report §4.3."""
 
 from __future__ import annotations
 
@@ -28,7 +28,8 @@ def examples_sheet(cases: Cases, pixels: Array, rows: Sequence[int], seed: int =
     pixels   (m, side, side) uint8, of which row rows[i] is image i of cases
     """
     figure = Figure(figsize=(9.6, 9.6), layout="constrained")
-    for part, (heading, label, call) in zip(figure.subfigures(4, 1), GROUPS, strict=True):
+    parts = figure.subfigures(len(GROUPS), 1, squeeze=False)[:, 0]
+    for part, (heading, label, call) in zip(parts, GROUPS, strict=True):
         members = np.flatnonzero((cases.label == label) & (cases.abnormal == call))
         colour = GREEN if label == call else RED
         title = f"{heading} ({len(members):,} of {np.sum(cases.label == label):,})"
@@ -42,7 +43,9 @@ def examples_sheet(cases: Cases, pixels: Array, rows: Sequence[int], seed: int =
             ax.set_xticks([])
             ax.set_yticks([])
             ax.spines[:].set(visible=True, color=colour, linewidth=1.5)
-            ax.set_title(f"{cases.part[i].capitalize()}, p = {cases.probability[i]:.2f}", fontsize=9)
+            ax.set_title(
+                f"{cases.part[i].capitalize()}, p = {cases.probability[i]:.2f}", fontsize=9
+            )
             ax.set_xlabel(f"{cases.patient[i]} {cases.study[i]}", fontsize=7.5)
     return figure
 

@@ -79,12 +79,13 @@ def study_probabilities(
     maximum that equals the threshold is normal. The mean is that of the MURA paper.
 
     probability (n,)   of each image being abnormal
-    Raises UserError if two views of a study bear different labels, ValueError for another rule.
+    Raises UserError if two views of a study bear different labels, or for a threshold or a
+    probability outside 0 to 1; ValueError for another rule.
     """
     number: dict[tuple[str, str, str], int] = {}
-    index = np.array([number.setdefault(image.study_key, len(number)) for image in images])
+    index = np.array([number.setdefault(image.study_key, len(number)) for image in images], int)
     views_of = image_cases(probability, images, threshold)
-    first = np.unique(index, return_index=True)[1] if images else np.array([], dtype=int)
+    first = np.unique(index, return_index=True)[1]
     _check_labels(views_of, index, first)
 
     score, abnormal = combine(views_of.probability, index, rule, threshold)
@@ -110,6 +111,8 @@ def combine(
     """
     if rule not in RULES:
         raise ValueError(f"study rule is {rule!r}, want one of {', '.join(RULES)}")
+    if not 0 <= threshold <= 1:
+        raise UserError(f"the threshold is {threshold:g}, want a probability, 0 to 1")
     views = np.bincount(index)
     mean = np.bincount(index, weights=probability) / views
     if rule == "mean":
@@ -128,12 +131,15 @@ def _checked(probability: NDArray[np.floating], images: Sequence[Image]) -> NDAr
     if p.shape != (len(images),):
         raise ValueError(f"probability is {p.shape}, want one per image, ({len(images)},)")
     if not np.all((p >= 0) & (p <= 1)):
-        raise ValueError("probability has values that are NaN or outside 0 to 1")
+        raise UserError(
+            "some of the probabilities are NaN or outside 0 to 1: the weights are damaged, "
+            "use another checkpoint or train again"
+        )
     return p
 
 
 def _check_labels(views: Cases, index: NDArray[np.int64], first: NDArray[np.int64]) -> None:
-    clash = np.flatnonzero(views.label != views.label[first][index]) if len(views) else []
+    clash = np.flatnonzero(views.label != views.label[first][index])
     if len(clash):
         at = clash[0]
         raise UserError(

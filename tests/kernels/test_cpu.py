@@ -46,7 +46,9 @@ def both(forward, backward, arguments, dy=None):
 def test_conv2d(g, strided, seed):
     x, w, b = normal(seed, g.input_shape, g.weight_shape, (g.filters,), strided=strided)
     settings = (g.stride, g.padding, g.dilation, g.groups)
-    for got, want in both(conv2d_forward, conv2d_backward, (x, w, b if g.bias else None, *settings)):
+    for got, want in both(
+        conv2d_forward, conv2d_backward, (x, w, b if g.bias else None, *settings)
+    ):
         assert (got is None) == (want is None)
         if want is not None:
             assert_close(got, want)
@@ -72,6 +74,13 @@ def test_max_pool2d(g, data):
     x = data.draw(tie_full_arrays(g.input_shape))
     arguments = (x, g.pool_size, g.stride, g.padding)
     for got, want in both(max_pool2d_forward, max_pool2d_backward, arguments):
+        np.testing.assert_array_equal(got, want)
+
+
+def test_max_pool2d_of_a_nan():
+    x = np.arange(32.0).reshape(1, 4, 4, 2)
+    x[0, 1, 0, 0] = np.nan
+    for got, want in both(max_pool2d_forward, max_pool2d_backward, (x, 2)):
         np.testing.assert_array_equal(got, want)
 
 

@@ -249,9 +249,9 @@ def test_walk_visits_the_innermost_layers_with_their_input_shapes():
     ]
 
 
-def test_inner_layers_do_not_modify_what_the_other_path_reads():
+def test_an_inner_layer_that_modifies_what_the_other_path_reads_is_found():
     class Careless(Layer):
-        """Writes to its input: what Residual and Concat must be safe from is not this."""
+        """Writes to its input, which the shortcut reads too."""
 
         def __init__(self):
             self.weight = Parameter(np.ones(1))

@@ -139,7 +139,8 @@ class BatchNorm(Layer):
         self, x: Array, mode: Mode = EVAL
     ) -> tuple[Array, BatchNormCache | FrozenBatchNormCache]:
         """y (the shape of x); in training the moving statistics take a step towards the batch's."""
-        check_input(self, x, (*(None,) * (x.ndim - 1), self.channels), self.gamma.value)
+        leading = (None, None, None) if x.ndim == 4 else (None,)
+        check_input(self, x, (*leading, self.channels), self.gamma.value)
         gamma, beta = self.gamma.value, self.beta.value
         if not mode.train or self.frozen_statistics:
             return batchnorm_frozen_forward(

@@ -92,7 +92,7 @@ def conv2d_backward(dz: Array, cache: Conv2DCache) -> tuple[Array, Array, Array 
         for c, k in channel_groups(p.shape[3], w.shape[3], groups):
             tap, dz_k = p[cells][..., c], dz[..., k]
             rows = dz_k.shape[0] * dz_k.shape[1] * dz_k.shape[2]  # all window positions
-            dw[i, j, :, k] = tap.reshape(rows, -1).T @ dz_k.reshape(rows, -1)
+            dw[i, j, :, k] = tap.reshape(rows, tap.shape[3]).T @ dz_k.reshape(rows, dz_k.shape[3])
             dp[cells][..., c] += dz_k @ w[i, j, :, k].T
     db = dz.sum(axis=(0, 1, 2)) if has_bias else None
     return window.crop(dp), dw, db

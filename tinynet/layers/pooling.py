@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from tinynet.backend import Array, array_module, swappable
 from tinynet.layer import EVAL, Layer, Mode, Shape, check_input
-from tinynet.layers.conv import check_image_shape, fit_window
+from tinynet.layers.conv import check_image_shape
 from tinynet.layers.window import Padding, Pair, Window, pair, window_over
 
 
@@ -35,18 +35,25 @@ def pool_window(
 ) -> Window:
     """The geometry of a pooling window over x (N, H, W, C); the stride defaults to the window.
 
-    Raises ValueError if x is not four-dimensional, or if some window would lie in padding alone.
+    Raises ValueError if x is not four-dimensional, or the geometry is not legal.
     """
     if x.ndim != 4:
         raise ValueError(f"pooling: x is {x.shape}, want (N, H, W, C)")
     kernel = pair(pool_size, "pool_size")
-    window = window_over(
-        x.shape[1:3], kernel, kernel if stride is None else pair(stride, "stride"), padding
-    )
+    step = kernel if stride is None else pair(stride, "stride")
+    return pool_window_over(x.shape[1:3], kernel, step, padding)
+
+
+def pool_window_over(size: Shape, kernel: Pair, stride: Pair, padding: Padding) -> Window:
+    """``window_over`` an input of ``size`` (height, width), for pooling.
+
+    Raises ValueError if the window does not fit, or if some window would lie in padding alone.
+    """
+    window = window_over((size[0], size[1]), kernel, stride, padding)
     if any(max(side) >= k for side, k in zip(window.padding, kernel, strict=True)):
         raise ValueError(
-            f"pooling: padding is {window.padding} with a {kernel[0]} × {kernel[1]} window, "
-            "want less padding than the window's side, so that no window lies in padding alone"
+            f"padding is {window.padding} with a {kernel[0]} × {kernel[1]} window, want less "
+            "padding than the window's side, so that no window lies in padding alone"
         )
     return window
 
@@ -68,21 +75,22 @@ def max_pool2d_forward(
 
         y[a, b] = max_ij x[a·stride + i, b·stride + j]      for each channel
 
-    x   (N, H, W, C).  Padding counts as −∞: it never wins.
+    x   (N, H, W, C).  Padding never wins.
     Returns y (N, H', W', C); cache: which cell of the window won. Among equal cells the first,
     row by row, wins (as in PyTorch); a NaN wins over numbers, so that it is not hidden.
     """
     xp = array_module(x)
     window = pool_window(x, pool_size, stride, padding)
-    p = window.pad(x, value=-xp.inf)
-    taps = list(window.taps())
-    y = p[taps[0][2]].copy()
+    p, inside = window.pad(x, value=-xp.inf), window.inside(like=x)
+    taps = [(p[cells], inside[cells]) for _, _, cells in window.taps()]
+    y, real = taps[0][0].copy(), taps[0][1]  # real: the best cell so far is not padding
     winner = xp.zeros(y.shape, dtype=xp.uint8 if len(taps) <= 256 else xp.uint16)
-    for number, (_, _, cells) in enumerate(taps[1:], start=1):
-        tap = p[cells]
-        better = (tap > y) | (tap != tap)  # noqa: PLR0124 - only NaN differs from itself
+    for number, (tap, tap_real) in enumerate(taps[1:], start=1):
+        is_nan = tap != tap  # noqa: PLR0124 - only NaN differs from itself
+        better = (tap > y) | is_nan | (tap_real & ~real)
         y = xp.where(better, tap, y)
         winner[better] = number
+        real = real | tap_real
     return y, MaxPoolCache(winner, window)
 
 
@@ -147,8 +155,8 @@ def avg_pool2d_forward(
     Returns y (N, H', W', C); cache: n for every window, and the geometry.
     """
     window = pool_window(x, pool_size, stride, padding)
-    ones = array_module(x).ones((1, *window.size, 1), dtype=x.real.dtype)
-    n = _sum_under(window, window.pad(ones, value=1.0 if count_padding else 0.0))
+    inside = window.inside(like=x).astype(x.real.dtype)
+    n = _sum_under(window, array_module(x).ones_like(inside) if count_padding else inside)
     return _sum_under(window, window.pad(x)) / n, AvgPoolCache(n, window)
 
 
@@ -198,20 +206,23 @@ class _Pool2D(Layer):
         self.pool_size = pair(pool_size, "pool_size")
         self.stride = self.pool_size if stride is None else pair(stride, "stride")
         self.padding = padding
-        fit_window(
-            self, self.pool_size, self.pool_size, self.stride, padding
-        )  # refuses bad padding
+        self._window(self.pool_size)  # refuses a bad padding here, not at first use
 
     def output_shape(self, input_shape: Shape) -> Shape:
         """(H, W, C) -> (H', W', C)."""
         check_image_shape(self, input_shape)
-        window = fit_window(self, input_shape[:2], self.pool_size, self.stride, self.padding)
-        return (*window.output_size, input_shape[2])
+        return (*self._window(input_shape[:2]).output_size, input_shape[2])
 
     def _checked(self, x: Array) -> Array:
         check_input(self, x, (None, None, None, None), like=None)
-        fit_window(self, x.shape[1:3], self.pool_size, self.stride, self.padding)
+        self._window(x.shape[1:3])
         return x
+
+    def _window(self, size: Shape) -> Window:
+        try:
+            return pool_window_over(size, self.pool_size, self.stride, self.padding)
+        except ValueError as error:
+            raise ValueError(f"{self!r}: {error}") from None
 
     def __repr__(self) -> str:
         rows, columns = self.pool_size

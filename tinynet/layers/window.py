@@ -10,8 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from operator import index
+from typing import Any
 
 from tinynet.backend import Array, array_module
+from tinynet.layer import Shape
 
 Pair = tuple[int, int]
 Sides = tuple[Pair, Pair]  # ((top, bottom), (left, right))
@@ -23,12 +26,25 @@ def pair(value: int | Pair, name: str) -> Pair:
 
     Raises ValueError naming ``name`` otherwise.
     """
-    both = (value, value) if isinstance(value, int) else tuple(value)
-    if len(both) != 2 or any(int(v) != v or v < 1 for v in both):
+    both = whole_numbers(value)
+    if both is None or len(both) > 2 or min(both) < 1:
         raise ValueError(
             f"{name} is {value!r}, want a whole number from 1, or two: (height, width)"
         )
-    return int(both[0]), int(both[1])
+    return both[0], both[-1]
+
+
+def whole_numbers(value: Any) -> Shape | None:
+    """One whole number, or a sequence of them, as a tuple of ints; None for anything else.
+
+    NumPy's whole numbers count too; floats, strings and booleans do not.
+    """
+    try:
+        values = value if isinstance(value, tuple | list) else (value,)
+        whole = tuple(index(v) for v in values if not isinstance(v, bool))
+    except TypeError:
+        return None
+    return whole if whole and len(whole) == len(values) else None
 
 
 def resolve_padding(
@@ -45,19 +61,16 @@ def resolve_padding(
     if padding == "valid":
         return (0, 0), (0, 0)
     if padding == "same":
-        sides = []
+        same = []
         for n, k, s, d in zip(size, kernel, stride, dilation, strict=True):
             total = max((-(-n // s) - 1) * s + (k - 1) * d + 1 - n, 0)
-            sides.append((total // 2, total - total // 2))
-        return sides[0], sides[1]
-    if isinstance(padding, int) and padding >= 0:
-        return (padding, padding), (padding, padding)
-    if isinstance(padding, tuple | list):
-        rows = [tuple(side) for side in padding if isinstance(side, tuple | list)]
-        whole = all(len(row) == 2 and all(int(p) == p and p >= 0 for p in row) for row in rows)
-        if len(padding) == len(rows) == 2 and whole:
-            (top, bottom), (left, right) = rows
-            return (int(top), int(bottom)), (int(left), int(right))
+            same.append((total // 2, total - total // 2))
+        return same[0], same[1]
+    sides = padding if isinstance(padding, tuple | list) else ((padding,) * 2,) * 2
+    whole = [whole_numbers(side) for side in sides]
+    if len(whole) == 2 and all(side and len(side) == 2 and min(side) >= 0 for side in whole):
+        (top, bottom), (left, right) = whole  # type: ignore[misc]
+        return (top, bottom), (left, right)
     raise ValueError(
         f"padding is {padding!r}, want 'valid', 'same', a whole number from 0, "
         "or ((top, bottom), (left, right))"
@@ -103,6 +116,10 @@ class Window:
             return x
         xp = array_module(x)
         return xp.pad(x, ((0, 0), *self.padding, (0, 0)), constant_values=value)
+
+    def inside(self, like: Array) -> Array:
+        """Booleans (1, H + padding, W + padding, 1): which cells of the padded input are real."""
+        return self.pad(array_module(like).ones((1, *self.size, 1), dtype=bool), value=False)
 
     def padded_zeros(self, like: Array) -> Array:
         """Zeros of the padded input's shape; ``like`` (N, ..., C) gives N, C, dtype and library."""

@@ -43,7 +43,7 @@ class Fracture:
     """A break across a shaft.
 
     at: fraction along the bone. shift: displacement in half-widths of the bone. tilt: degrees.
-    gap: cm between the fragments, below 0 where they override. slope: obliquity.
+    gap: between the fragments in half-widths, below 0 where they override. slope: obliquity.
     chips: loose fragments. callus: healing bone about the break, 0 for none.
     """
 
@@ -64,7 +64,7 @@ class Fracture:
         bone = scene.bones[self.bone]
         shaft = bone.tube()
         way = around(shaft.right, shaft.front, self.azimuth)
-        half = shaft.reach_at(self.at, way)
+        half = min(shaft.reach_at(self.at, way), 1.25 * shaft.reach_at(0.5, way))
         cut = Cut(
             self.at,
             self.slope * float(np.cos(np.deg2rad(self.azimuth))),
@@ -82,7 +82,7 @@ class Fracture:
             if joint.near == self.bone:
                 scene.joints[key] = replace(joint, near=far.name)
         rotation = turn(np.cross(shaft.axis, way), self.tilt)
-        shift = way * (self.shift * half) + shaft.axis * self.gap
+        shift = way * (self.shift * half) + shaft.axis * (self.gap * half)
         scene.move(scene.followers(far.name), rotation, pivot, shift)
         self._scatter(scene, shaft, pivot + shift / 2, half)
         return Mark(pivot, way)
@@ -139,7 +139,7 @@ class Degenerative:
         for side in (-1.0, 1.0):
             band = near_end + side * joint.axis * 0.26 * half + way * half * 0.25
             plate = Blob(band, (0.85 * half, 0.3 * half, 0.8 * joint.depth), axes, flat=2.5)
-            scene.deposits.append(Deposit(plate, 0.3 * grade))
+            scene.deposits.append(Deposit(plate, 0.42 * grade))
             for margin in (-1.0, 1.0):
                 if rng.random() > 0.55 + 0.4 * grade:
                     continue
@@ -154,11 +154,11 @@ class Degenerative:
     ) -> None:
         half = joint.half
         grow = self.severity * rng.uniform(0.7, 1.3)
-        at = joint.at + margin * way * half * (1.0 + 0.2 * grow) + side * joint.axis * half * 0.2
+        at = joint.at + margin * way * half * (0.95 + 0.15 * grow) + side * joint.axis * half * 0.2
         lean = turn(np.cross(joint.axis, way), side * margin * 30) @ way
         axes = np.stack([lean, np.cross(np.cross(lean, way), lean) + joint.axis, joint.front])
         axes = np.linalg.qr(axes.T)[0].T
-        size = (0.5 * half * grow, 0.2 * half, 0.6 * joint.depth)
+        size = (0.34 * half * grow, 0.17 * half, 0.45 * joint.depth)
         name = f"{joint.name} spur {len(scene.bones)}"
         owner = joint.near if side < 0 else joint.far[0]
         scene.add(Bone(name, [Blob(at, size, axes, cortex=0.07, fill=0.5)], hangs_on=owner))
@@ -183,11 +183,11 @@ class Lesion:
         shaft = bone.tube()
         rng = np.random.default_rng(self.seed)
         way = around(shaft.right, shaft.front, self.azimuth)
-        half = shaft.reach_at(self.at, way)
+        half = min(shaft.reach_at(self.at, way), 1.4 * shaft.reach_at(0.5, way))
         centre = shaft.point(self.at) + way * half * 0.3
         axes = np.stack([way, shaft.axis, np.cross(way, shaft.axis)])
         radius = self.size * half
-        size = (radius, radius * rng.uniform(1.0, 1.8), radius)
+        size = (radius, radius * rng.uniform(1.0, 1.6), radius)
         shape = outline(*rng.uniform(0.82, 1.12, 9).tolist())
         blob = Blob(centre, size, axes, shape, flat=3.5)
         if self.swollen:

@@ -24,9 +24,9 @@ def trabecular_tile() -> Array:
     """(512, 512) band-passed noise, mean 0 and deviation 1: the weave of cancellous bone."""
     rng = np.random.default_rng(20180401)
     noise = rng.standard_normal((512, 512)).astype(np.float32)
-    tile = gaussian_filter(noise, (1.5, 0.7), mode="wrap")
-    tile -= gaussian_filter(tile, 4.0, mode="wrap")
-    tile += 0.35 * gaussian_filter(noise.T, (0.7, 1.6), mode="wrap")
+    tile = gaussian_filter(noise, (1.3, 0.6), mode="wrap")
+    tile -= gaussian_filter(tile, 3.0, mode="wrap")
+    tile += 0.35 * gaussian_filter(noise.T, (0.6, 1.3), mode="wrap")
     return (tile - tile.mean()) / tile.std()
 
 
@@ -48,7 +48,7 @@ def attenuation(maps: Maps, cover: Array | float = 0.0) -> Array:
 class Exposure:
     """How one picture was taken and shown; nothing here knows whether the study is abnormal."""
 
-    quanta: float  # per pixel behind nothing
+    quanta: float  # per pixel behind flesh of middling thickness
     scatter: float
     blur: float  # pixels
     level: float
@@ -59,13 +59,13 @@ class Exposure:
 
 def draw_exposure(rng: np.random.Generator) -> Exposure:
     return Exposure(
-        quanta=float(np.exp(rng.normal(7.6, 0.5))),
+        quanta=float(np.exp(rng.normal(6.6, 0.5))),
         scatter=float(rng.uniform(0.03, 0.12)),
         blur=float(rng.uniform(0.45, 0.8)),
         level=float(rng.normal(0.0, 0.12)),
         contrast=float(np.exp(rng.normal(0.0, 0.16))),
-        gamma=float(np.exp(rng.normal(0.0, 0.12))),
-        inverted=bool(rng.random() < 0.03),
+        gamma=float(np.exp(rng.normal(-0.3, 0.15))),
+        inverted=bool(rng.random() < 0.015),
     )
 
 
@@ -75,20 +75,22 @@ def expose(total: Array, reference: Array, exposure: Exposure, rng: np.random.Ge
     reference: the attenuation without metal, which sets the display window as a radiographer's
     chart would: by body part and build, not by what is found.
     """
-    primary = np.exp(-total)
-    mean = float(primary.mean())
-    behind = gaussian_filter(primary, 0.08 * max(total.shape), mode="nearest", truncate=2.0)
-    intensity = gaussian_filter(primary, exposure.blur) + exposure.scatter * (0.5 * behind + 0.2 * mean)
-    deviation = np.sqrt(np.maximum(intensity, 1e-4) / exposure.quanta)
-    noise = rng.standard_normal(total.shape, dtype=np.float32)
-    seen = -np.log(np.maximum(intensity + deviation * noise, 2e-4))
-
     body = reference[reference > 0.15]
-    low, high = np.percentile(body, (12.0, 97.0)) if body.size > 50 else (0.0, 1.0)
+    low, middle, high = np.percentile(body, (10.0, 50.0, 97.0)) if body.size > 50 else (0.1, 0.5, 1)
+    primary = np.exp(-total)
+    behind = gaussian_filter(primary, 0.08 * max(total.shape), mode="nearest", truncate=2.0)
+    scattered = exposure.scatter * (0.5 * behind + 0.2 * float(primary.mean()))
+    intensity = gaussian_filter(primary, exposure.blur) + scattered
+    # automatic exposure: as many quanta reach the detector behind a shoulder as behind a finger
+    quanta = exposure.quanta * np.exp(middle)
+    noise = rng.standard_normal(total.shape, dtype=np.float32)
+    intensity += np.sqrt(np.maximum(intensity, 1e-4) / quanta) * noise
+    seen = -np.log(np.maximum(intensity, 2e-4 * np.exp(-middle)))
+
     span = max(float(high - low), 0.35)
-    centre = low + (0.56 - exposure.level * 0.6) * span
-    shown = 1 / (1 + np.exp(-3.6 * exposure.contrast * (seen - centre) / span))
-    floor = 1 / (1 + np.exp(3.6 * exposure.contrast * max(centre, 0.35 * span) / span))
+    centre = low + (0.62 - exposure.level * 0.6) * span
+    shown = 1 / (1 + np.exp(-3.2 * exposure.contrast * (seen - centre) / span))
+    floor = 1 / (1 + np.exp(3.2 * exposure.contrast * max(centre, 0.35 * span) / span))
     shown = np.clip((shown - floor) / (1 - floor), 0, 1) ** exposure.gamma
     return 1 - shown if exposure.inverted else shown
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from examples.mura.phantom.geometry import Array, Blob, Tube, profile, turn
-from examples.mura.phantom.hand import FRONT, RAYS, add_carpus, add_ray, hand_flexion
-from examples.mura.phantom.scene import Body, Bone, Joint, Scene
+from examples.mura.phantom.hand import FRONT, RAYS, add_carpus, add_ray, hand_flexion, mitt
+from examples.mura.phantom.scene import Body, Bone, Deposit, Joint, Scene
 
 UP = np.array([0.0, 1.0, 0.0])
 RIGHT = np.array([1.0, 0.0, 0.0])
@@ -43,12 +43,12 @@ HUMERUS = profile(
 FOREARM = profile(
     ((0.0, 4.4, 4.2, 3.9, 3.8), (0.2, 4.6, 4.4, 4.1, 3.9), (0.55, 3.7, 3.6, 3.2, 3.0),
      (0.85, 2.85, 2.85, 2.1, 2.0), (1.0, 2.75, 2.75, 1.9, 1.8)),
-    caps=(0.0, 0.0),
+    caps=(0.12, 0.05),
 )  # fmt: skip
 UPPER_ARM = profile(
     ((0.0, 5.2, 5.6, 5.2, 5.2), (0.25, 4.9, 5.1, 5.0, 5.0), (0.6, 4.4, 4.4, 4.6, 4.6),
      (0.88, 4.1, 4.1, 3.7, 3.7), (1.0, 4.3, 4.3, 3.6, 3.6)),
-    caps=(0.0, 0.0),
+    caps=(0.1, 0.1),
 )  # fmt: skip
 
 
@@ -112,10 +112,8 @@ def add_humerus(scene: Scene, elbow: Array, up: Array, own: np.random.Generator)
     scene.flesh.append(Tube(top + up * 2, elbow - up * 2.2, FRONT, UPPER_ARM, width))
 
 
-def thin_fossa(elbow: Array, up: Array, k: float) -> "Deposit":
+def thin_fossa(elbow: Array, up: Array, k: float) -> Deposit:
     """The olecranon fossa: bone as thin as paper above the trochlea."""
-    from examples.mura.phantom.scene import Deposit
-
     blob = Blob(elbow + (up * 1.75 - RIGHT * 0.35) * k, (0.85 * k, 0.65 * k, 0.6 * k), flat=3.0)
     return Deposit(blob, -0.55)
 
@@ -140,8 +138,7 @@ def build_forearm(body: Body, view: str, rng: np.random.Generator) -> Scene:
     shift = radius.end - np.array([0.35, -0.02, 0.0]) * body.size
     hand.move(list(hand.bones), turn(FRONT, rng.normal(0, 5)), np.zeros(3), shift)
     scene.bones.update(hand.bones)
-    centre = np.array([0.0, 5.1, 0.15]) * body.size + shift
-    scene.flesh.append(Blob(centre, (4.1 * body.size, 5.4 * body.size, 1.5), flat=3.0))
+    scene.flesh.append(mitt(body, shift))
     k = body.size * body.girth
     scene.joints["wrist joint"] = Joint(
         "wrist joint", radius.end + np.array([-0.15, 0.18, 0.0]), UP, RIGHT, FRONT,
@@ -175,7 +172,7 @@ def build_elbow(body: Body, view: str, rng: np.random.Generator) -> Scene:
 
 def build_humerus(body: Body, view: str, rng: np.random.Generator) -> Scene:
     """The humerus whole, with the socket above and the elbow below."""
-    from examples.mura.phantom.shoulder import add_scapula
+    from examples.mura.phantom.shoulder import add_chest, add_scapula
 
     own = body.generator()
     scene = Scene(body, np.array([-0.5, 15.5, 0.0]) * body.size, (14.5, 36.0))
@@ -186,5 +183,7 @@ def build_humerus(body: Body, view: str, rng: np.random.Generator) -> Scene:
         scene.move(names, turn(RIGHT, -70 + rng.normal(0, 12)), np.array([0, 0, 0.45]), np.zeros(3))
     head = scene.bones["humerus"].parts[1]
     assert isinstance(head, Blob)
+    if view != "lateral":  # taken with the arm held away from the chest
+        add_chest(scene, head.centre, own)
     add_scapula(scene, head.centre, own)
     return scene

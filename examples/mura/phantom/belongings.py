@@ -15,8 +15,8 @@ from examples.mura.phantom.geometry import Array, Bar, Camera, Rod, Tube
 from examples.mura.phantom.render import Maps, union
 from examples.mura.phantom.scene import Scene
 
-GOLD = 7.0  # attenuation per cm
-PLASTER = 0.32
+ALLOY = 8.0  # attenuation per cm of what people wear
+PLASTER = 0.26
 
 
 @dataclass(frozen=True)
@@ -58,19 +58,19 @@ def wear(scene: Scene, things: Belongings) -> None:
         for offset in (-band, 0.0, band):
             middle = at + tube.axis * offset
             scene.metal.append(
-                (Rod(middle - tube.right * skin, middle + tube.right * skin, band), 0.5 * GOLD)
+                (Rod(middle - tube.right * skin, middle + tube.right * skin, band), 0.5 * ALLOY)
             )
     if things.bracelet and "radius" in scene.bones:
         radius = scene.bones["radius"].tube()
         at = radius.point(1 - things.bracelet / radius.length) - np.array([1.1, 0.0, 0.0])
         lean = np.array([0.0, 0.5 * rng.normal(), 0.0])
         right = np.array([3.0, 0.0, 0.0]) * scene.body.size
-        scene.metal.append((Rod(at - right - lean, at + right + lean, 0.16), 0.4 * GOLD))
+        scene.metal.append((Rod(at - right - lean, at + right + lean, 0.16), 0.4 * ALLOY))
     for _ in range(things.snaps):
         width, height = scene.field
         at = scene.target + np.array([rng.uniform(-0.4, 0.4) * width, rng.uniform(-0.4, 0.4) * height, 5.0])
         face = np.array([0.3 * rng.normal(), 0.3 * rng.normal(), 1.0])
-        scene.metal.append((Rod(at, at + 0.12 * face, float(rng.uniform(0.35, 0.6))), 0.25 * GOLD))
+        scene.metal.append((Rod(at, at + 0.12 * face, float(rng.uniform(0.35, 0.6))), 0.25 * ALLOY))
 
 
 def cover(scene: Scene, things: Belongings, camera: Camera, maps: Maps, weave: Array) -> Array:
@@ -80,12 +80,12 @@ def cover(scene: Scene, things: Belongings, camera: Camera, maps: Maps, weave: A
         limbs = [*scene.flesh, *(f for bone in scene.bones.values() for f in bone.flesh)]
         wrapped = []
         for limb in limbs:
-            if isinstance(limb, Tube):
-                reach = float(limb.reach(limb.right).mean())
+            reach = float(limb.reach(limb.right).mean()) if isinstance(limb, Tube) else 0.0
+            if isinstance(limb, Tube) and reach > 1.6:
                 wrapped.append(Tube(limb.start, limb.end, limb.front, limb.profile,
                                     limb.girth * (1 + things.cast / reach), limb.bow))  # fmt: skip
         shell = np.maximum(union(list(wrapped), camera) - maps.flesh, 0)
-        total += PLASTER * gaussian_filter(shell, 1.0) * (1 + 0.15 * weave)
+        total += PLASTER * gaussian_filter(shell, 1.0) * (1 + 0.06 * weave)
     if things.splint:
         rng = np.random.default_rng(things.seed + 1)
         width, height = scene.field
@@ -96,7 +96,7 @@ def cover(scene: Scene, things: Belongings, camera: Camera, maps: Maps, weave: A
                   width * rng.uniform(0.2, 0.5), 1.0)  # fmt: skip
         shadow = bar.thickness(camera)
         if shadow is not None:
-            total[shadow[0]] += 0.22 * shadow[1] * (1 + 0.1 * weave[shadow[0]])
+            total[shadow[0]] += 0.22 * shadow[1] * (1 + 0.05 * weave[shadow[0]])
     return total
 
 

@@ -244,7 +244,8 @@ class Tube:
         slope = cut.slope_right * self.right + cut.slope_front * self.front
         reach = float(half[min(int(cut.at * SAMPLES), SAMPLES - 1)])
         smear = abs(float(slope @ camera.frame[2])) * reach + 0.5 / camera.pixels_per_cm
-        rough = cut.teeth * np.sin(d * (9 / max(reach, 0.1)) + cut.phase)
+        u = d * (1 / max(reach, 0.1)) + cut.phase
+        rough = cut.teeth * (np.sin(4.1 * u) + 0.6 * np.sin(9.7 * u) + 0.4 * np.sin(17.3 * u))
         distance = (s - cut.at) * self.length - float(slope @ aside) * d - rough
         return np.clip(0.5 + cut.side * distance / (2 * smear), 0, 1).astype(np.float32)
 

@@ -34,12 +34,16 @@ TIP = profile(
     caps=(0.08, 0.16), cortex=(0.12, 0.34, 0.2), fill=(0.34, 0.1, 0.3),
 )  # fmt: skip
 FINGER = profile(
-    ((0.0, 1.0, 1.0, 1.05, 0.85), (0.5, 0.94, 0.94, 1.0, 0.8), (1.0, 1.0, 1.0, 1.0, 0.85)),
-    caps=(0.0, 0.0),
+    ((0.0, 0.98, 0.98, 1.05, 0.85), (0.5, 0.93, 0.93, 1.0, 0.8), (1.0, 1.0, 1.0, 1.0, 0.85)),
+    caps=(0.25, 0.25),
 )
 FINGERTIP = profile(
-    ((0.0, 1.0, 1.0, 1.0, 0.85), (0.5, 0.98, 0.98, 1.0, 0.75), (1.0, 0.8, 0.8, 0.7, 0.5)),
-    caps=(0.0, 0.38),
+    ((0.0, 0.98, 0.98, 1.0, 0.85), (0.5, 0.98, 0.98, 1.0, 0.75), (1.0, 0.8, 0.8, 0.7, 0.5)),
+    caps=(0.2, 0.38),
+)
+THENAR = profile(
+    ((0.0, 0.9, 0.9, 1.0, 0.9), (0.5, 1.25, 1.25, 1.2, 1.1), (1.0, 0.9, 0.9, 0.9, 0.8)),
+    caps=(0.4, 0.3),
 )
 RADIUS_END = profile(
     (
@@ -55,11 +59,15 @@ ULNA_END = profile(
     ),
     caps=(0.0, 0.06), cortex=(0.22, 0.2, 0.07), fill=(0.04, 0.06, 0.28), ends=0.22,
 )  # fmt: skip
-FOREARM_FLESH = profile(
-    ((0.0, 1.15, 1.15, 0.85, 0.8), (0.6, 0.98, 0.98, 0.68, 0.62), (1.0, 0.92, 0.92, 0.6, 0.55)),
-    caps=(0.0, 0.0),
-)
-PALM = outline(1.0, 1.02, 0.98, 1.02, 1.05, 1.0, 0.95, 1.0)
+# forearm and palm as one: from 10 cm below the wrist joint to the webs of the fingers
+MITT = profile(
+    (
+        (0.0, 3.3, 3.3, 2.5, 2.3), (0.3, 2.85, 2.85, 2.0, 1.8), (0.5, 2.7, 2.7, 1.75, 1.6),
+        (0.62, 3.0, 2.95, 1.8, 1.5), (0.8, 3.85, 3.7, 1.65, 1.25), (0.92, 4.15, 4.05, 1.3, 1.1),
+        (1.0, 4.0, 3.9, 1.0, 0.9),
+    ),
+    caps=(0.0, 0.08),
+)  # fmt: skip
 
 #  name of the ray: base (x, y), heading in degrees from up, lengths, half-width of the metacarpal
 RAYS = {
@@ -71,17 +79,25 @@ RAYS = {
 }
 SEGMENTS = ("metacarpal", "proximal", "middle", "distal")
 
-#  carpal: centre (x, y, z), half-axes (right, up, front), tilt in degrees, outline
+#  carpal: centre (x, y, z), half-axes (right, up, front), tilt in degrees, radii of the outline
+#  at equal angles from the right, anticlockwise
 CARPALS = {
-    "scaphoid": ((0.95, 0.78, 0.15), (0.58, 0.92, 0.6), 38.0, outline(1, 1.02, 1, 0.9, 0.8, 0.95)),
-    "lunate": ((-0.05, 0.66, 0.0), (0.66, 0.56, 0.75), 0.0, outline(1, 1.05, 0.85, 1.05, 1, 1.1)),
-    "triquetrum": ((-1.02, 0.86, -0.15), (0.58, 0.58, 0.6), 20.0, outline(1, 0.95, 1.1, 0.95, 1)),
-    "pisiform": ((-1.12, 0.8, 0.7), (0.38, 0.42, 0.4), 0.0, outline(1, 1, 1, 1)),
-    "trapezium": ((1.55, 1.72, 0.3), (0.56, 0.6, 0.6), 20.0, outline(1.05, 0.95, 1.1, 0.9, 1.05)),
-    "trapezoid": ((0.88, 2.0, 0.0), (0.46, 0.56, 0.6), 5.0, outline(1, 1.1, 0.95, 1.1, 1, 1.05)),
-    "capitate": ((0.2, 1.88, 0.0), (0.56, 1.0, 0.75), 4.0, outline(0.95, 1.1, 1, 1.1, 0.95, 0.95)),
-    "hamate": ((-0.65, 1.8, 0.1), (0.62, 0.78, 0.7), -8.0, outline(1, 1.12, 1, 1.1, 1, 0.9, 0.8)),
-}
+    "scaphoid": ((1.0, 0.86, 0.15), (0.52, 0.92, 0.55), 40.0,
+                 (0.95, 0.98, 0.9, 1.02, 0.95, 0.72, 0.62, 0.74, 0.98, 1.08, 1.0, 0.95)),
+    "lunate": ((-0.02, 0.68, 0.0), (0.62, 0.52, 0.7), -6.0,
+               (1.0, 1.1, 0.92, 0.74, 0.92, 1.1, 1.0, 1.02, 1.05, 1.05, 1.05, 1.02)),
+    "triquetrum": ((-0.98, 0.95, -0.15), (0.5, 0.52, 0.5), 25.0,
+                   (1.05, 0.95, 1.12, 0.92, 1.0, 1.12, 0.95, 0.9, 1.08, 0.92)),
+    "pisiform": ((-1.1, 0.88, 0.7), (0.36, 0.42, 0.36), 0.0, (1.0, 1.0, 1.0, 1.0)),
+    "trapezium": ((1.72, 1.72, 0.3), (0.52, 0.54, 0.5), 28.0,
+                  (1.08, 1.12, 0.88, 1.1, 1.0, 1.1, 0.92, 1.08)),
+    "trapezoid": ((1.0, 2.08, 0.0), (0.4, 0.5, 0.5), 8.0,
+                  (0.95, 1.2, 1.0, 1.2, 0.95, 1.05, 1.0, 1.05)),
+    "capitate": ((0.2, 1.92, 0.0), (0.5, 0.98, 0.6), 3.0,
+                 (0.9, 1.0, 1.12, 1.0, 1.12, 1.0, 0.9, 0.86, 0.95, 1.02, 0.95, 0.86)),
+    "hamate": ((-0.68, 1.88, 0.1), (0.56, 0.74, 0.6), -10.0,
+               (0.9, 1.08, 1.12, 1.02, 1.12, 1.08, 0.95, 0.9, 0.8, 0.95, 0.85, 0.82)),
+}  # fmt: skip
 
 
 def heading(degrees: float, flexion: float) -> tuple[Array, Array]:
@@ -132,8 +148,8 @@ def add_ray(
         if name == "little":
             skin *= 0.87
         if not metacarpal:
-            tip = end + axis * 0.32 if last else end + axis * 0.1
-            back = at - axis * (0.1 if i > 1 else 0.9)
+            tip = end + axis * (0.32 if last else 0.45)
+            back = at - axis * (0.35 if i > 1 else 1.2)
             flesh = Tube(back, tip, front, FINGERTIP if last else FINGER, skin)
             bone.flesh.append(flesh)
         scene.add(bone)
@@ -156,7 +172,7 @@ def add_carpus(scene: Scene, rng: np.random.Generator, lean: float = 0.0) -> Non
         grow = size * float(np.clip(rng.normal(1.0, 0.04), 0.9, 1.1))
         axes = turn(FRONT, -tilt + rng.normal(0, 4)).T
         blob = Blob(
-            at, (half[0] * grow, half[1] * grow, half[2] * grow), axes, shape, 0.085, 0.36, 2.6
+            at, (half[0] * grow, half[1] * grow, half[2] * grow), axes, outline(*shape), 0.06, 0.3, 3.0
         )
         scene.add(Bone(name, [blob], hangs_on=None if name == "capitate" else "capitate"))
     scene.bones["capitate"].hangs_on = "radius"
@@ -181,19 +197,27 @@ def add_forearm_end(scene: Scene, length: float, rng: np.random.Generator) -> No
     tip = Blob(top + np.array([1.28, 0.1, 0.0]) * k, (0.36 * k, 0.62 * k, 0.6 * k), cortex=0.08)
     scene.add(Bone("radius", [radius, tip]))
     scene.add(Bone("ulna", [ulna, styloid]))
-    middle = np.array([-0.45, 0.8, 0.0]) * body.size
-    flesh = 2.85 * body.size * (0.75 + 0.25 * body.flesh) + 0.25 * body.fat
-    scene.flesh.append(Tube(middle + down * 1.15, middle, FRONT, FOREARM_FLESH, flesh))
+    scene.flesh.append(mitt(body, np.zeros(3)))
     scene.joints["wrist joint"] = Joint(
         "wrist joint", top + np.array([0.2, 0.18, 0.0]), np.array([0.0, 1.0, 0.0]),
         np.array([1.0, 0.0, 0.0]), FRONT, 1.25 * k, 0.9 * k, "radius", ("capitate",),
     )  # fmt: skip
 
 
-def palm(body: Body, centre: Array) -> Blob:
-    wide = body.size * (0.75 + 0.25 * body.flesh)
-    size = (4.1 * wide, 5.4 * body.size, 1.5 * wide)
-    return Blob(centre, size, outline=PALM, flat=3.2)
+def mitt(body: Body, wrist: Array) -> Tube:
+    """The flesh of forearm and palm about a wrist joint at ``wrist``."""
+    low, high = np.array([-0.45, -10.0, 0.0]), np.array([-0.15, 9.6, 0.1])
+    girth = body.size * (0.75 + 0.25 * body.flesh) + 0.05 * body.fat
+    return Tube(wrist + low * body.size, wrist + high * body.size, FRONT, MITT, girth)
+
+
+def add_thenar(scene: Scene) -> None:
+    """The ball of the thumb, which moves with its metacarpal."""
+    bone = scene.bones["thumb metacarpal"]
+    thumb = bone.tube()
+    girth = 1.2 * scene.body.size * (0.7 + 0.3 * scene.body.flesh)
+    start, end = thumb.start - 1.2 * thumb.axis, thumb.end + 0.5 * thumb.axis
+    bone.flesh.append(Tube(start, end, thumb.front, THENAR, girth))
 
 
 def hand_flexion(view: str, name: str, rng: np.random.Generator) -> tuple[float, ...]:
@@ -215,11 +239,7 @@ def build_hand(body: Body, view: str, rng: np.random.Generator) -> Scene:
     for name in RAYS:
         wide = spread * RAYS[name][1] * 0.35 + rng.normal(0, 1.5)
         add_ray(scene, name, own, wide, hand_flexion(view, name, rng))
-    scene.flesh.append(palm(body, np.array([-0.05, 5.1, 0.15]) * body.size))
-    thumb = scene.bones["thumb metacarpal"].tube()
-    scene.flesh.append(
-        Tube(thumb.start - thumb.axis, thumb.end, thumb.front, FINGER, 1.45 * body.size)
-    )
+    add_thenar(scene)
     return scene
 
 
@@ -231,11 +251,7 @@ def build_wrist(body: Body, view: str, rng: np.random.Generator) -> Scene:
     add_carpus(scene, own)
     for name in RAYS:
         add_ray(scene, name, own, RAYS[name][1] * 0.2, hand_flexion(view, name, rng))
-    scene.flesh.append(palm(body, np.array([-0.05, 5.1, 0.15]) * body.size))
-    thumb = scene.bones["thumb metacarpal"].tube()
-    scene.flesh.append(
-        Tube(thumb.start - thumb.axis, thumb.end, thumb.front, FINGER, 1.45 * body.size)
-    )
+    add_thenar(scene)
     lean = {"scaphoid": 18.0}.get(view, 0.0) + rng.normal(0, 4)
     names = [b for b in scene.bones if b not in ("radius", "ulna")]
     scene.move(names, turn(FRONT, lean), np.array([0.0, 0.9, 0.0]) * body.size, np.zeros(3))

@@ -10,7 +10,7 @@ from examples.mura.phantom.abnormalities import Mark, around
 from examples.mura.phantom.geometry import Array, Bar, Rod, Tube, turn
 from examples.mura.phantom.scene import Scene
 
-STEEL, TITANIUM = 6.0, 2.6  # attenuation per cm
+STEEL, TITANIUM = 14.0, 5.4  # attenuation per cm near 50 keV
 
 
 def fragment_at(scene: Scene, bone: str, s: float) -> Tube:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
-from examples.mura.phantom.geometry import Array, Blob, Camera, Solid, Tube
+from examples.mura.phantom.geometry import Array, Camera, Solid
 from examples.mura.phantom.scene import Scene
 
 
@@ -65,7 +65,7 @@ def render(scene: Scene, camera: Camera, trabeculae: Array) -> Maps:
     maps = Maps(*(empty(camera.shape) for _ in range(5)))
     body = scene.body
     skin = [*scene.flesh, *(f for bone in scene.bones.values() for f in bone.flesh)]
-    maps.flesh = union(skin, camera)
+    maps.flesh = gaussian_filter(union(skin, camera), 0.1 * camera.pixels_per_cm, truncate=2.5)
     for solid in scene.air:
         seen = solid.thickness(camera)
         if seen is not None:
@@ -73,7 +73,8 @@ def render(scene: Scene, camera: Camera, trabeculae: Array) -> Maps:
     maps.fat = np.minimum(maps.flesh, 2 * body.fat * (1 + 0.4 * np.exp(-maps.flesh)))
     for bone in scene.bones.values():
         add_bone(bone.parts, camera, body.mineral * bone.mineral, body.cortex, maps)
-    maps.cancellous *= np.clip(1 + 0.3 * trabeculae, 0, 2.2)
+    # struts at random depths average out: their contrast falls as the square root of the depth
+    maps.cancellous += 0.1 * trabeculae * np.sqrt(maps.cancellous)
     for deposit in scene.deposits:
         seen = deposit.blob.thickness(camera)
         if seen is None:
@@ -91,5 +92,3 @@ def render(scene: Scene, camera: Camera, trabeculae: Array) -> Maps:
             maps.metal[shadow[0]] += attenuation * shadow[1]
     return maps
 
-
-__all__ = ["Maps", "Blob", "Tube", "add_bone", "gaussian_filter", "render", "union"]

@@ -101,9 +101,8 @@ class Scene:
     def followers(self, *names: str) -> list[str]:
         """The bones that move when ``names`` do, themselves first."""
         found = list(names)
-        for bone in self.bones.values():
-            if bone.hangs_on in found and bone.name not in found:
-                found.append(bone.name)
+        for name in found:  # grows as it goes
+            found += [b.name for b in self.bones.values() if b.hangs_on == name and b.name not in found]
         return found
 
     def move(self, names: Iterable[str], rotation: Array, pivot: Array, shift: Array) -> None:

@@ -13,6 +13,10 @@ STRUT = profile(
     ((0.0, 1.0, 1.0, 1.0, 1.0), (0.5, 0.9, 0.9, 0.9, 0.9), (1.0, 1.0, 1.0, 1.0, 1.0)),
     caps=(0.1, 0.1), cortex=(0.14, 0.18, 0.14), fill=(0.25, 0.15, 0.25),
 )  # fmt: skip
+ACROMION = profile(
+    ((0.0, 0.9, 0.9, 1.4, 1.4), (0.5, 1.05, 0.95, 2.4, 2.6), (1.0, 0.8, 0.8, 2.0, 2.0)),
+    caps=(0.15, 0.14), cortex=(0.2, 0.2, 0.2), fill=(0.22, 0.22, 0.22),
+)  # fmt: skip
 CLAVICLE = profile(
     (
         (0.0, 0.85, 0.85, 1.0, 1.0), (0.1, 0.85, 0.85, 0.95, 0.95), (0.35, 0.65, 0.65, 0.65, 0.65),
@@ -22,7 +26,13 @@ CLAVICLE = profile(
 )  # fmt: skip
 RIB = profile(
     ((0.0, 0.7, 0.7, 0.42, 0.42), (1.0, 0.62, 0.62, 0.4, 0.4)),
-    caps=(0.02, 0.02), cortex=(0.09, 0.09, 0.09), fill=(0.14, 0.14, 0.14),
+    caps=(0.02, 0.02), cortex=(0.06, 0.06, 0.06), fill=(0.12, 0.12, 0.12),
+)  # fmt: skip
+# the vault behind the socket: as tall as the socket at its face, fading into the blade
+VAULT = profile(
+    ((0.0, 1.8, 1.95, 1.25, 1.25), (0.25, 1.5, 1.6, 0.95, 0.95), (0.6, 1.15, 1.2, 0.6, 0.6),
+     (1.0, 0.9, 1.0, 0.3, 0.3)),
+    caps=(0.05, 0.6), cortex=(0.13, 0.1, 0.05), fill=(0.3, 0.25, 0.2),
 )  # fmt: skip
 TRIANGLE = outline(0.62, 0.95, 1.0, 1.05, 0.78, 0.66, 0.7, 0.85, 1.12, 1.0, 0.72, 0.58)
 
@@ -38,21 +48,19 @@ def add_scapula(scene: Scene, head: Array, own: np.random.Generator) -> None:
         return head + tilt @ (np.array([x, y, z]) * k)
 
     front = tilt @ FRONT
-    socket = Tube(place(-2.95, -1.9, 0), place(-2.95, 1.75, 0), front, STRUT, 0.62 * k)
-    neck = Tube(place(-2.8, -0.1, 0), place(-5.4, -0.6, 0), front, STRUT, 1.25 * k)
+    socket = Tube(place(-2.5, -0.15, 0), place(-6.4, -0.9, 0), front, VAULT, k)
     border = Tube(place(-3.3, -1.8, 0), place(-6.9, -13.0, 0), front, STRUT, 0.5 * k)
     blade = Blob(
         place(-7.3, -4.9, -0.1), (3.6 * k, 7.7 * k, 0.28 * k),
         turn(front, 8).dot(tilt).T, TRIANGLE, 0.09, 0.3, 9.0,
     )  # fmt: skip
-    scene.add(Bone("scapula", [socket, neck, border, blade], hangs_on="clavicle"))
+    scene.add(Bone("scapula", [socket, border, blade], hangs_on="clavicle"))
     hook = Tube(place(-3.6, 1.3, 0.5), place(-1.9, 2.0, 3.4), unit(place(0, 1, 0) - head), STRUT, 0.72 * k)
     scene.add(Bone("coracoid", [hook], hangs_on="scapula"))
     spine = Tube(place(-10.6, -1.2, -1.2), place(-1.2, 3.2, -2.4), front, STRUT, 0.55 * k)
-    acromion = Blob(
-        place(0.35, 3.5, -1.2), (1.7 * k, 0.55 * k, 2.1 * k),
-        (turn(FRONT, 14) @ tilt).T, outline(1, 1, 1.05, 1), 0.1, 0.25, 3.0,
-    )  # fmt: skip
+    acromion = Tube(
+        place(-1.6, 3.35, -1.8), place(1.75, 3.05, -0.9), front, ACROMION, 0.55 * k, UP * 0.25 * k
+    )
     scene.add(Bone("acromion", [spine, acromion], hangs_on="scapula"))
     scene.joints["shoulder joint"] = Joint(
         "shoulder joint", place(-2.25, -0.2, 0), unit(place(1, 0.05, 0) - head),
@@ -74,19 +82,19 @@ def add_chest(scene: Scene, head: Array, own: np.random.Generator) -> None:
         "clavicle joint", outer + np.array([0.15, 0, 0]) * k, np.array([1.0, -0.1, 0.0]), UP, FRONT,
         0.9 * k, 0.8 * k, "clavicle", ("scapula",),
     )  # fmt: skip
-    for i in range(7):
+    for i in range(8):
         y = 1.2 - 2.55 * i
         wide = 8.2 + 0.95 * i - 0.06 * i * i
-        start = head + np.array([-19.0, y + 2.4, -4.5]) * k
-        end = head + np.array([-19.0, y - 2.6, 5.0]) * k
+        start = head + np.array([-19.0, y + 3.6, -4.5]) * k
+        end = head + np.array([-19.0, y - 5.0, 5.0]) * k
         bow = np.array([wide, 1.3 - 0.2 * i, -1.0]) * k
         scene.add(Bone(f"rib {i + 1}", [Tube(start, end, unit([1.0, 0.2, 0.1]), RIB, k, bow)]))
     scene.flesh += [
-        Blob(head + np.array([-15.5, -11.0, 0]) * k, (14.0 * k, 17.0 * k, 9.5 * k), flat=2.6),
+        Blob(head + np.array([-16.5, -19.0, 0]) * k, (14.5 * k, 25.0 * k, 9.5 * k), flat=3.0),
         Blob(head + np.array([-14.0, 2.5, -1.0]) * k, (11.5 * k, 5.8 * k, 6.5 * k)),
         Blob(head + np.array([-0.8, -1.0, 0]) * k, (6.0 * k, 6.4 * k, 6.2 * k), flat=2.4),
     ]
-    lung = Blob(head + np.array([-17.5, -10.5, 0.0]) * k, (8.0 * k, 12.5 * k, 6.8 * k), flat=2.6)
+    lung = Blob(head + np.array([-18.5, -13.5, 0.0]) * k, (9.0 * k, 16.0 * k, 6.8 * k), flat=2.4)
     scene.air.append(lung)
 
 

@@ -128,11 +128,11 @@ def place_camera(
     width *= 1 - 0.25 * abs(np.sin(np.deg2rad(angle)))
     roll = rng.normal(0, 7)
     quarter = rng.random()
-    roll += 90.0 if quarter < 0.05 else -90.0 if quarter < 0.08 else 180.0 if quarter < 0.14 else 0.0
-    if quarter < 0.08:
+    roll += 90.0 if quarter < 0.03 else -90.0 if quarter < 0.05 else 180.0 if quarter < 0.09 else 0.0
+    if quarter < 0.05:
         width, height = height, width
-    width *= rng.uniform(0.95, 1.3)
-    height *= rng.uniform(0.88, 1.05)
+    width *= rng.uniform(0.92, 1.15)
+    height *= rng.uniform(0.85, 1.02)
     scale = side / max(width, height)
     shape = max(int(height * scale), side // 3), max(int(width * scale), side // 3)
     jitter = rng.normal(0, 0.035, 2) * (width, height)

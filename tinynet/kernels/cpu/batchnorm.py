@@ -20,7 +20,7 @@ def batchnorm_forward_blocks(
 ) -> tuple[Array, BatchNormCache]:
     """batchnorm_forward for x (N, H, W, C) -> y (N, H, W, C)."""
     _check_scale(x, gamma, beta)
-    if x.ndim != 4 or not x.dtype == gamma.dtype == beta.dtype:
+    if x.ndim != 4 or not len(x) or not x.dtype == gamma.dtype == beta.dtype:
         return batchnorm_forward.reference(x, gamma, beta, epsilon)
     n, height, width, _ = x.shape
     m, per_block = x.dtype.type(n * height * width), images_per_block(x[:1].nbytes)
@@ -53,7 +53,7 @@ def batchnorm_forward_blocks(
 def batchnorm_backward_blocks(dy: Array, cache: BatchNormCache) -> tuple[Array, Array, Array]:
     """batchnorm_backward for dy (N, H, W, C) -> dx (N, H, W, C), dgamma (C,), dbeta (C,)."""
     x_hat, gamma, inv_std = cache.x_hat, cache.gamma, cache.inv_std
-    if dy.ndim != 4 or not dy.dtype == x_hat.dtype == gamma.dtype:
+    if dy.ndim != 4 or not len(dy) or not dy.dtype == x_hat.dtype == gamma.dtype:
         return batchnorm_backward.reference(dy, cache)
     n, height, width, _ = dy.shape
     m, per_block = dy.dtype.type(n * height * width), images_per_block(dy[:1].nbytes)

@@ -6,8 +6,9 @@ one copy a tap, and
     z = A w,   dw = Aᵀ dz,   dx = the same with dz for the input and the filters turned round
 
 where w is seen as (kernel height · kernel width · C, K). A is made anew in the backward pass:
-that costs less than keeping nine copies of every activation. Covered: groups = 1 and, for the
-input gradient, stride 1; all else goes to the reference.
+that costs less than keeping nine copies of every activation. Where the stride is not 1, or there
+are few input channels, the input gradient is made the other way round: dA = dz wᵀ, whose columns
+are added up where their taps lie (col2im). Grouped convolutions go to the reference.
 Source: Chellapilla, Puri & Simard 2006.
 """
 
@@ -21,6 +22,7 @@ from tinynet.kernels.cpu.threads import column_sums, images_per_block, over_bloc
 from tinynet.layers.conv import Conv2DCache, _check_shapes, conv2d_backward, conv2d_forward
 from tinynet.layers.window import Padding, Pair, Window, pair, window_over
 
+FEW_CHANNELS = 4  # input channels times this are few against the filters: col2im is then faster
 RUN_CHANNELS = 4  # below, runs are too short to pay (measured at C = 1)
 
 
@@ -63,7 +65,7 @@ def conv2d_forward_im2col(
 ) -> tuple[Array, Conv2DCache]:
     """conv2d_forward for groups = 1: x (N, H, W, C), w (kh, kw, C, K) -> z (N, H', W', K)."""
     _check_shapes(x, w, groups)
-    if groups != 1 or x.dtype != w.dtype:
+    if groups != 1 or x.dtype != w.dtype or not len(x):
         return conv2d_forward.reference(x, w, b, stride, padding, dilation, groups)
     window = window_over(
         x.shape[1:3], w.shape[:2], pair(stride, "stride"), padding, pair(dilation, "dilation")
@@ -92,9 +94,9 @@ def _product(p: Array, w: Array, b: Array | None, window: Window) -> Array:
 
 @register(conv2d_backward, "numpy")
 def conv2d_backward_im2col(dz: Array, cache: Conv2DCache) -> tuple[Array, Array, Array | None]:
-    """conv2d_backward for groups = 1 and stride 1: dz (N, H', W', K) -> dx, dw, db."""
+    """conv2d_backward for groups = 1: dz (N, H', W', K) -> dx, dw, db."""
     p, w, window, groups, has_bias = cache
-    if groups != 1 or window.stride != (1, 1) or not p.dtype == w.dtype == dz.dtype:
+    if groups != 1 or not p.dtype == w.dtype == dz.dtype or not len(p):
         return conv2d_backward.reference(dz, cache)
     filters = w.shape[3]
 
@@ -106,10 +108,29 @@ def conv2d_backward_im2col(dz: Array, cache: Conv2DCache) -> tuple[Array, Array,
     parts = over_blocks(p.shape[0], images_at_a_time(window, p.shape[3], p.itemsize), work)
     dw = sum(part for part, _ in parts).reshape(w.shape)  # type: ignore[union-attr]
     db = sum(part for _, part in parts if part is not None) if has_bias else None
-    return _input_gradient(dz, w, window), dw, db  # type: ignore[return-value]
+    turned = window.stride == (1, 1) and FEW_CHANNELS * w.shape[2] > filters
+    dx = _input_gradient_turned(dz, w, window) if turned else _input_gradient_added(dz, w, window)
+    return dx, dw, db  # type: ignore[return-value]
 
 
-def _input_gradient(dz: Array, w: Array, window: Window) -> Array:
+def _input_gradient_added(dz: Array, w: Array, window: Window) -> Array:
+    """dx: the columns of dA = dz wᵀ, each added to the cells under its tap (col2im)."""
+    rows, columns, channels, filters = w.shape
+    (top, bottom), (left, right) = window.padding
+    height, width = window.size
+    dp = np.zeros((len(dz), height + top + bottom, width + left + right, channels), dz.dtype)
+
+    def work(images: slice) -> None:
+        da = dz[images].reshape(-1, filters) @ w.reshape(-1, filters).T
+        da = da.reshape(-1, *window.output_size, rows, columns, channels)
+        for i, j, cells in window.taps():
+            dp[images][cells] += da[:, :, :, i, j]
+
+    over_blocks(len(dz), images_at_a_time(window, channels, dz.itemsize), work)
+    return window.crop(dp)
+
+
+def _input_gradient_turned(dz: Array, w: Array, window: Window) -> Array:
     """dx: a convolution of dz, padded, with the filters turned round and C, K exchanged.
 
     Cell y of the input lies at tap i of output y + top − i·dilation. So dz is padded with

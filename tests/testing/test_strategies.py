@@ -1,0 +1,174 @@
+import sys
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, find, given, settings
+from hypothesis import strategies as st
+
+from tinynet.testing.strategies import (
+    ConvGeometry,
+    PoolGeometry,
+    conv_geometries,
+    labels,
+    pool_geometries,
+    probabilities,
+    tie_free_arrays,
+    tie_full_arrays,
+)
+
+drawn = settings(
+    derandomize=True,
+    deadline=None,
+    max_examples=300,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+search = settings(derandomize=True, database=None, max_examples=5000)
+SHAPES = st.lists(st.integers(1, 5), min_size=1, max_size=4).map(tuple)
+
+
+@drawn
+@given(g=conv_geometries())
+def test_convolutions_are_legal(g):
+    assert min(g.output_shape) >= 1
+    assert g.channels % g.groups == g.filters % g.groups == 0
+    assert g.weight_shape == (*g.kernel, g.channels // g.groups, g.filters)
+
+
+@drawn
+@given(g=pool_geometries())
+def test_no_pooling_window_lies_in_padding_alone(g):
+    kernel, stride, _ = g.window()
+    for n, k, s, sides, count in zip(
+        (g.height, g.width), kernel, stride, g.sides, g.output_size, strict=True
+    ):
+        assert count >= 1
+        for first in range(-sides[0], -sides[0] + count * s, s):
+            assert set(range(first, first + k)) & set(range(n))
+
+
+CONVOLUTIONS = {
+    "a 1×n kernel": lambda g: g.kernel[0] == 1 and g.kernel[1] > 1,
+    "an n×1 kernel": lambda g: g.kernel[1] == 1 and g.kernel[0] > 1,
+    "one image": lambda g: g.batch == 1,
+    "asymmetric padding": lambda g: g.sides[0][0] != g.sides[0][1],
+    "padding beyond the kernel": lambda g: g.sides[0][0] > g.kernel[0],
+    "same padding with an odd cell": lambda g: g.padding == "same" and sum(g.sides[1]) % 2,
+    "same padding with a stride": lambda g: g.padding == "same" and g.stride == 2,
+    "dilation": lambda g: g.kernel[0] > 1 and g.window()[2][0] == 3,
+    "groups": lambda g: g.groups == 3 and g.channels == 6,
+    "depthwise": lambda g: g.groups == g.channels > 1,
+    "a remainder": lambda g: (g.height - g.kernel[0]) % 2 and g.stride == 2 and g.dilation == 1,
+    "a stride beyond the kernel": lambda g: g.window()[1][0] > g.kernel[0],
+    "no bias": lambda g: not g.bias,
+}
+POOLINGS = {
+    "overlap": lambda g: g.window()[0][0] > g.window()[1][0] and g.output_size[0] > 1,
+    "gaps": lambda g: g.window()[1][0] > g.window()[0][0] and g.output_size[0] > 1,
+    "stride left out": lambda g: g.stride is None,
+    "asymmetric padding": lambda g: g.sides[0][0] != g.sides[0][1],
+    "same padding with an odd cell": lambda g: g.padding == "same" and sum(g.sides[1]) % 2,
+}
+
+
+@pytest.mark.parametrize("kind", CONVOLUTIONS)
+def test_every_kind_of_convolution_is_drawn(kind):
+    found = find(conv_geometries(), CONVOLUTIONS[kind], settings=search)
+    assert found.batch == 1  # shrunk: what does not matter is as small as it can be
+    assert found.height <= 7
+
+
+@pytest.mark.parametrize("kind", POOLINGS)
+def test_every_kind_of_pooling_is_drawn(kind):
+    found = find(pool_geometries(), POOLINGS[kind], settings=search)
+    assert found.batch == found.channels == 1
+
+
+def test_counter_examples_shrink_to_the_smallest_case():
+    plain = find(conv_geometries(), lambda g: True, settings=search)
+    assert plain == ConvGeometry(
+        batch=1,
+        height=1,
+        width=1,
+        channels=1,
+        padding="valid",
+        filters=1,
+        kernel=(1, 1),
+        stride=1,
+        dilation=1,
+        groups=1,
+        bias=False,
+    )
+    assert find(pool_geometries(), lambda g: True, settings=search) == PoolGeometry(
+        batch=1, height=1, width=1, channels=1, padding="valid", pool_size=1, stride=None
+    )
+
+
+def test_same_padding_is_tensorflow_s():
+    # TensorFlow's guide: 5 cells, kernel 3, stride 2 take 1 and 1; 6 cells take 0 and 1
+    for height, sides in ((5, (1, 1)), (6, (0, 1))):
+        g = PoolGeometry(
+            batch=1, height=height, width=1, channels=1, padding="same", pool_size=(3, 1), stride=2
+        )
+        assert g.sides == (sides, (0, 0))
+        assert g.output_size == (3, 1)
+
+
+@drawn
+@given(data=st.data(), shape=SHAPES)
+def test_tie_free_arrays_keep_their_margin(data, shape):
+    x = data.draw(tie_free_arrays(shape, margin=0.1))
+    assert x.shape == shape
+    assert x.dtype == np.float64
+    in_order = np.sort(x.ravel())
+    assert (np.diff(in_order) > 0.0999).all()
+    assert (abs(x) > 0.0499).all()
+
+
+@drawn
+@given(data=st.data(), shape=SHAPES)
+def test_tie_full_arrays_have_few_levels(data, shape):
+    x = data.draw(tie_full_arrays(shape, levels=3, dtype="float32"))
+    assert x.shape == shape
+    assert x.dtype == np.float32
+    assert set(np.unique(x)) <= {-1, 0, 1}
+
+
+def test_ties_are_everywhere():
+    x = find(tie_full_arrays((4, 4)), lambda x: len(np.unique(x)) == 3, settings=search)
+    assert x.size - len(np.unique(x)) == 13
+
+
+@drawn
+@given(data=st.data(), n=st.integers(1, 6), k=st.integers(1, 5))
+def test_labels(data, n, k):
+    y = data.draw(labels(n, k))
+    assert y.shape == (n,)
+    assert y.dtype == np.int64
+    assert ((y >= 0) & (y < k)).all()
+    rows = data.draw(labels(n, k, one_hot=True))
+    assert rows.shape == (n, k)
+    assert (rows.sum(axis=1) == 1).all()
+    assert set(np.unique(rows)) <= {0, 1}
+
+
+@drawn
+@given(data=st.data(), n=st.integers(1, 6), k=st.integers(1, 5))
+def test_probabilities(data, n, k):
+    p = data.draw(probabilities(n, k, minimum=0.01))
+    assert p.shape == (n, k)
+    np.testing.assert_allclose(p.sum(axis=1), 1, rtol=1e-12)
+    assert (p >= 0.01 - 1e-15).all()
+
+
+def test_probabilities_are_sometimes_nearly_certain_and_sometimes_not():
+    for kind in (lambda p: p.max() > 0.99, lambda p: p.max() < 0.4):
+        assert find(probabilities(1, 3), kind, settings=search).shape == (1, 3)
+    with pytest.raises(ValueError, match="sum to more than 1: want a minimum of at most 0.25"):
+        find(probabilities(1, 4, minimum=0.5), lambda p: True, settings=search)
+
+
+def test_without_hypothesis_the_import_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "hypothesis", None)
+    monkeypatch.delitem(sys.modules, "tinynet.testing.strategies")
+    with pytest.raises(ImportError, match="needs hypothesis: pip install hypothesis"):
+        __import__("tinynet.testing.strategies")
