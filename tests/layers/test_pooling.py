@@ -236,8 +236,18 @@ def test_errors_name_the_layer_what_came_and_what_was_wanted(pool):
         pool(2, -1)
     with pytest.raises(ValueError, match="padding is 'sane'"):
         pool(2, padding="sane")
-    with pytest.raises(ValueError, match=r"padding is \(\(2, 2\), \(2, 2\)\).*padding alone"):
-        pool(2, padding=2).forward(np.zeros((1, 4, 4, 1)))
+    with pytest.raises(
+        ValueError, match=name + r"\(2×2\): .*\(\(2, 2\), \(2, 2\)\).* padding alone"
+    ):
+        pool(2, padding=2)
+
+
+@pytest.mark.parametrize("forward", [max_pool2d_forward, avg_pool2d_forward, sum_pool2d_forward])
+def test_pure_functions_refuse_windows_in_padding_alone(forward):
+    with pytest.raises(ValueError, match=r"\(\(2, 2\), \(2, 2\)\).* padding alone"):
+        forward(np.zeros((1, 4, 4, 1)), 2, 2, 2)
+    with pytest.raises(ValueError, match=r"x is \(4, 4\), want \(N, H, W, C\)"):
+        forward(np.zeros((4, 4)), 2)
 
 
 def test_global_avg_pool_refuses_a_missing_batch():

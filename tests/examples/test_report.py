@@ -1,0 +1,256 @@
+"""Figures and the report of a small run: all there, self-contained, and honest about what it is."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from html.parser import HTMLParser
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from PIL import Image as Pillow
+
+from examples.mura.errors import UserError
+from examples.mura.evaluate import evaluate, save_metrics
+from examples.mura.figures import measures, write_figures
+from examples.mura.layout import Image
+from examples.mura.report import comparison, data_counts, flattened, interval, number, write_report
+from examples.mura.sheet import different_studies
+from examples.mura.studies import image_cases
+from tests.examples.test_evaluate import drawn
+
+VOID = {"meta", "img", "br", "link", "input", "hr", "source"}
+HISTORY = [
+    {
+        "epoch": k,
+        "train_loss": 1 / k,
+        "validation_loss": 0.5 + abs(k - 2),
+        "train_accuracy": 0.6,
+        "validation_accuracy": None,
+        "learning_rate": 1e-3,
+        "seconds": 1.0,
+    }
+    for k in (1, 2, 3)
+]
+
+
+class Page(HTMLParser):
+    """Reads a page, and fails where a tag is not closed or closed twice."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.words: list[str] = []
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if "style" not in self.open:
+            self.words.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.words).split())
+
+
+def make_run(folder: Path, *, synthetic: bool = True, images: list[Image] | None = None) -> Path:
+    """A run folder with everything but the report."""
+    p, everything = drawn(30, seed=0)
+    images = images or everything
+    p = p[: len(images)]
+    rng = np.random.default_rng(0)
+    metrics = evaluate(
+        p,
+        images,
+        synthetic=synthetic,
+        resamples=50,
+        baselines={"majority": np.full(len(p), 0.4), "logistic_regression": rng.random(len(p))},
+    )
+    prepared = SimpleNamespace(
+        pixels=rng.integers(0, 256, (len(p) + 3, 16, 16), np.uint8), images=images[:3] + images
+    )
+    save_metrics(folder / "metrics.json", metrics)
+    (folder / "history.jsonl").write_text("".join(json.dumps(row) + "\n" for row in HISTORY))
+    config = {
+        "command": "python -m examples.mura demo --name '<b>&'",
+        "settings": {"filters": [16, 32], "batch_norm": True, "patience": None},
+        "versions": {"tinynet": "0.1.0"},
+        "data_counts": {"train": data_counts(images), "valid": data_counts(images)},
+    }
+    (folder / "config.json").write_text(json.dumps(config))
+    write_figures(folder, HISTORY, metrics, p, prepared, range(3, len(p) + 3))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_run(tmp_path_factory.mktemp("run"))
+
+
+@pytest.fixture(scope="module")
+def page(run: Path) -> Page:
+    return Page(write_report(run).read_text(encoding="utf-8"))
+
+
+def test_every_figure_is_an_image_of_legible_size(run: Path) -> None:
+    names = {path.stem for path in (run / "figures").iterdir()}
+    assert names == {
+        "curves_loss",
+        "curves_accuracy",
+        "kappa_by_part",
+        "confusion_image",
+        "confusion_study",
+        "roc",
+        "roc_by_part",
+        "reliability",
+        "examples",
+    }
+    for path in (run / "figures").iterdir():
+        with Pillow.open(path) as image:
+            assert min(image.size) > 500
+            assert np.asarray(image.convert("L")).std() > 5
+
+
+def test_nothing_is_drawn_over_the_edge_of_a_figure(run: Path) -> None:
+    """A clipped label would leave ink in the outermost pixels."""
+    for path in (run / "figures").iterdir():
+        with Pillow.open(path) as image:
+            grey = np.asarray(image.convert("L"))
+        for edge in (grey[0], grey[-1], grey[:, 0], grey[:, -1]):
+            assert edge.min() > 250, path.name
+
+
+def test_figures_of_an_earlier_evaluation_go(tmp_path: Path) -> None:
+    (tmp_path / "figures").mkdir()
+    (tmp_path / "figures/old.png").write_bytes(b"")
+    make_run(tmp_path)
+    assert not (tmp_path / "figures/old.png").exists()
+
+
+def test_the_page_is_well_formed_and_stands_alone(run: Path, page: Page) -> None:
+    text = (run / "report.html").read_text(encoding="utf-8")
+    assert text.startswith("<!DOCTYPE html>")
+    sources = [attrs["src"] for tag, attrs in page.tags if tag == "img"]
+    assert len(sources) == len(list((run / "figures").iterdir()))
+    assert all(source.startswith("data:image/png;base64,") for source in sources)
+    assert not {tag for tag, _ in page.tags} & {"script", "link", "iframe", "object", "source"}
+    assert "http" not in re.sub(r"base64,[^\"]*", "", text)
+    assert "url(" not in text
+    assert "@import" not in text
+    assert not [name for _, attrs in page.tags for name in attrs if name.startswith("on")]
+
+
+def test_links_lead_to_sections_and_images_have_words(page: Page) -> None:
+    ids = [attrs["id"] for _, attrs in page.tags if "id" in attrs]
+    assert len(ids) == len(set(ids))
+    links = [attrs["href"] for tag, attrs in page.tags if tag == "a"]
+    assert links
+    assert {link.removeprefix("#") for link in links} <= set(ids)
+    assert all(attrs["alt"] for tag, attrs in page.tags if tag == "img")
+
+
+def test_the_page_says_what_it_is(page: Page) -> None:
+    assert page.text.count("Not for clinical use") >= 2
+    assert "Synthetic radiographs." in page.text
+    assert "Synthetic is not real" in page.text
+    assert page.text.split("Normal or abnormal?")[0].count("ynthetic") >= 1  # in the title too
+
+
+def test_the_page_has_the_result_and_how_to_make_it_again(run: Path, page: Page) -> None:
+    metrics = json.loads((run / "metrics.json").read_text())
+    assert f"a kappa of {interval(metrics['study'])}" in page.text
+    for part, levels in metrics["parts"].items():
+        assert part.capitalize() in page.text
+        assert interval(levels["study"]) in page.text
+        assert interval(levels["image"]) in page.text
+    for words in (
+        "Majority class",
+        "Logistic regression",
+        "python -m examples.mura demo --name '<b>&'",  # escaped on the page, whole when read
+        "16, 32",
+        "TP / (TP + FN)",
+        "FP / (TN + FP)",
+        "plates or screws are labelled normal",
+        "Training: 30 patients",
+        "Validation: 30 patients",
+    ):
+        assert words in page.text
+
+
+def test_real_data_are_not_called_synthetic(tmp_path: Path) -> None:
+    make_run(tmp_path, synthetic=False)
+    page = Page(write_report(tmp_path).read_text(encoding="utf-8"))
+    assert "ynthetic" not in page.text
+    assert "Not for clinical use" in page.text
+    assert "best of three radiologists" in page.text
+
+
+def test_one_class_and_one_patient_make_a_report_too(tmp_path: Path) -> None:
+    normal = [Image("valid", "HAND", "patient1", "study1_negative", "image1.png", 0)]
+    make_run(tmp_path, images=normal)
+    assert not (tmp_path / "figures/roc.png").exists()
+    page = Page(write_report(tmp_path).read_text(encoding="utf-8"))
+    assert "only normal cases: no ROC curve" in page.text
+    assert "None" not in page.text
+    assert "nan" not in page.text.lower().split()
+
+
+def test_metrics_alone_make_a_report(run: Path, tmp_path: Path) -> None:
+    shutil.copy(run / "metrics.json", tmp_path)
+    page = Page(write_report(tmp_path).read_text(encoding="utf-8"))
+    assert "What was evaluated: 30 patients" in page.text
+    assert "img" not in {tag for tag, _ in page.tags}
+
+
+def test_missing_or_broken_files_are_named(run: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"metrics\.json"):
+        write_report(tmp_path)
+    shutil.copy(run / "metrics.json", tmp_path)
+    (tmp_path / "history.jsonl").write_text('{"epoch": 1')
+    with pytest.raises(UserError, match=r"cannot read .*history\.jsonl"):
+        write_report(tmp_path)
+    assert not (tmp_path / "report.html").exists()
+
+
+def test_the_sheet_shows_each_study_once() -> None:
+    p, images = drawn(30, seed=0)
+    cases = image_cases(p, images)
+    members = np.flatnonzero(cases.abnormal)
+    chosen = different_studies(cases, members, seed=0)
+    keys = [images[i].study_key for i in chosen]
+    assert len(chosen) == 6
+    assert len(set(keys)) == 6
+    assert set(chosen) <= set(members.tolist())
+
+
+def test_measures_and_numbers() -> None:
+    assert measures(HISTORY) == ["loss", "accuracy"]
+    assert [number(v) for v in (0.644, -0.1, -0.001, None)] == ["0.64", "−0.10", "0.00", "–"]
+    nested = {"a": 1, "b": {"c": False, "d": [1, 2]}, "e": None}
+    assert list(flattened(nested)) == [("a", "1"), ("b.c", "no"), ("b.d", "1, 2"), ("e", "none")]
+
+
+@pytest.mark.parametrize(
+    ("kappa", "low", "high", "words"),
+    [
+        (0.4, 0.3, 0.5, "which the network exceeds by 0.40 (0.30 to 0.50)"),
+        (-0.4, -0.5, -0.3, "better than the network"),
+        (0.1, -0.1, 0.3, "may be luck"),
+    ],
+)
+def test_comparison_in_words(kappa: float, low: float, high: float, words: str) -> None:
+    exceeds = {"kappa": kappa, "interval": [low, high]}
+    assert words in comparison("Coin", {"kappa": 0.2, "network_exceeds_by": exceeds})
