@@ -120,21 +120,23 @@ def test_prefetch_keeps_items_and_order(depth):
 @pytest.mark.parametrize("depth", [1, 3])
 def test_prefetch_runs_ahead_by_depth_and_no_further(depth):
     made = []
-    ahead = threading.Event()
+    ahead, too_far = threading.Event(), threading.Event()
 
     def items():
         for i in range(20):
             made.append(i)
-            if len(made) == 1 + depth:
+            if i == depth:
                 ahead.set()
+            if i > depth:
+                too_far.set()
             yield i
 
     with closing(prefetch(items(), depth)) as loaded:
         assert next(loaded) == 0
         assert ahead.wait(10)
-        assert made == list(range(1 + depth))
+        assert not too_far.wait(0.05)
         assert next(loaded) == 1
-    assert len(made) <= 2 + depth
+        assert too_far.wait(10)
     assert not prefetch_threads()
 
 

@@ -249,11 +249,17 @@ def test_killed_without_warning(tmp_path, unbroken, at):
     assert_ends_as_if_never_stopped(tmp_path, unbroken)
 
 
-def test_killed_between_the_checkpoint_and_the_history(tmp_path, unbroken):
-    run(tmp_path, epochs=2)
+@pytest.mark.parametrize("epochs", [2, EPOCHS])
+def test_killed_between_the_checkpoint_and_the_history(tmp_path, unbroken, epochs):
+    run(tmp_path, epochs=epochs)
     lines = (tmp_path / "history.jsonl").read_text().splitlines(keepends=True)
-    (tmp_path / "history.jsonl").write_text(lines[0] + lines[1][:20])
-    (tmp_path / "last.safetensors.tmp").write_bytes(b"left over")
+    (tmp_path / "history.jsonl").write_text("".join(lines[:-1]) + lines[-1][:20])
+    assert_ends_as_if_never_stopped(tmp_path, unbroken)
+
+
+def test_killed_while_a_checkpoint_was_written(tmp_path, unbroken):
+    run(tmp_path, epochs=2)
+    (tmp_path / "last.safetensors.tmp").write_bytes(b"the first half of a check")
     assert_ends_as_if_never_stopped(tmp_path, unbroken)
     assert not (tmp_path / "last.safetensors.tmp").exists()
 

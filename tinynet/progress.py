@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Callable
 from types import TracebackType
 from typing import Any
@@ -22,11 +21,9 @@ class Progress:
     """
 
     def __init__(self, epochs: int, batches: int, done: int = 0, shown: bool = True) -> None:
-        self.epochs, self.batches, self.shown = epochs, batches, shown
-        self.total, self.first = epochs * batches, done
-        self.start = time.perf_counter()
+        self.epochs, self.shown = epochs, shown
         self.bar = tqdm(
-            total=self.total,
+            total=epochs * batches,
             initial=done,
             disable=None if shown else True,  # None: unless standard error is a terminal
             unit="batch",
@@ -46,9 +43,7 @@ class Progress:
         figures = "  ".join(
             f"{name} {value:.4g}" for name, value in row.items() if name not in ("epoch", "seconds")
         )
-        done = epoch * self.batches
-        pace = (time.perf_counter() - self.start) / max(done - self.first, 1)
-        left = pace * (self.total - done)
+        left = row["seconds"] * (self.epochs - epoch)
         self.say(
             f"epoch {epoch:{len(str(self.epochs))}}/{self.epochs}  {figures}  "
             f"({row['seconds']:.1f} s, {tqdm.format_interval(left)} left)"

@@ -19,7 +19,13 @@ from tinynet.losses import SoftmaxCrossEntropy
 from tinynet.metrics import auc
 
 SIDES = (16, 32, 64)
-STRENGTHS = (1.0, 0.1, 0.01, 0.001)  # of the L2 penalty, strongest first: each starts the next
+STRENGTHS = (
+    10.0,
+    1.0,
+    0.1,
+    0.01,
+    0.001,
+)  # of the L2 penalty, strongest first: each starts the next
 HELD_OUT = 0.25
 LARGEST = 40_000_000  # pixels in memory (160 MB): beyond it the larger sides are not tried
 POOL_AT_ONCE = 1024
@@ -136,7 +142,7 @@ def fit(
     l2: float,
     balanced: bool = True,
     start: tuple[NDArray[np.floating], NDArray[np.floating]] | None = None,
-    iterations: int = 200,
+    iterations: int = 100,
 ) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
     """Weights (d, 1) and bias (1,) that minimise the penalised cross-entropy, by L-BFGS.
 
@@ -181,7 +187,7 @@ def probability(
 def class_weight(y: NDArray[np.integer]) -> NDArray[np.float64]:
     """Weights (2,) under which both classes count alike and the mean weight of a case is 1."""
     n = np.bincount(y, minlength=2)
-    return np.where(n > 0, len(y) / (2 * np.maximum(n, 1)), 1.0)
+    return np.where(n > 0, len(y) / (np.count_nonzero(n) * np.maximum(n, 1)), 1.0)
 
 
 def standardise(

@@ -143,7 +143,7 @@ def roc(metrics: Mapping[str, Any]) -> Figure:
         )
     ax.plot([], [], "o", color=GREY, label=f"threshold {metrics['threshold']:g}")
     chance(ax)
-    ax.set(xlabel="false positive rate", ylabel="true positive rate")
+    ax.set(xlabel="false positive rate", ylabel="true positive rate", aspect="equal")
     ax.legend(loc="lower right")
     return figure
 
@@ -153,7 +153,7 @@ def roc_by_part(metrics: Mapping[str, Any]) -> Figure:
     parts = metrics["parts"]
     across = min(4, len(parts))
     down = -(-len(parts) // across)
-    figure = Figure(figsize=(2.4 * across, 2.8 * down), layout="compressed")
+    figure = Figure(figsize=(2.4 * across, 2.6 * down), layout="constrained")
     axes = figure.subplots(down, across, squeeze=False).ravel()
     for ax in axes[len(parts) :]:
         ax.set_visible(False)
@@ -180,7 +180,7 @@ def draw_roc(ax: Axes, scores: Mapping[str, Any], colour: str, style: str, label
     points = scores["roc"]
     x, y = points["false_positive_rate"], points["true_positive_rate"]
     ax.plot(x, y, color=colour, linestyle=style, label=label)
-    ax.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
+    ax.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
 
 
 def chance(ax: Axes, label: str | None = "chance, AUC 0.50") -> None:

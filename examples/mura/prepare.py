@@ -35,7 +35,7 @@ from examples.mura.decode import FITS, Fit
 from examples.mura.decode_pool import decode_files
 from examples.mura.errors import UserError
 from examples.mura.layout import some
-from tinynet.checkpoint import write_whole
+from tinynet.checkpoint import CheckpointError, write_whole
 
 __all__ = ["Prepared", "cache_name", "open_prepared", "prepare"]
 
@@ -71,7 +71,7 @@ def prepare(
             bad = decode_missing(data, cache, plan, workers, progress)
             refuse_bad(list(bad.values()), skip_bad and len(bad) < plan.count)
             finish(data, cache, plan, bad)
-        except OSError as error:
+        except (OSError, CheckpointError) as error:
             raise unwritable(cache, plan, error) from error
     refuse_other(read_plan(cache / MANIFEST)[0], plan, cache)
     prepared = open_prepared(cache)
@@ -90,6 +90,7 @@ def start(cache: Path, plan: Plan) -> None:
     pixels, done = cache / PIXELS, cache / DONE
     if done.exists() and pixels.exists() and pixels.stat().st_size == size:
         return
+    done.unlink(missing_ok=True)  # it must never outlive the pixels that it speaks of
     write_whole(cache / PLAN, json.dumps(asdict(plan)).encode())
     try:
         reserve(pixels, npy_header(plan.shape), size)
@@ -200,14 +201,16 @@ def refuse_bad(problems: list[str], skip_bad: bool) -> None:
         )
 
 
-def unwritable(cache: Path, plan: Plan, error: OSError) -> UserError:
-    if error.errno in DISK_FULL:
+def unwritable(cache: Path, plan: Plan, error: Exception) -> UserError:
+    cause = error.__cause__ or error  # the system's own error, where write_whole wrapped it
+    if getattr(cause, "errno", None) in DISK_FULL:
         return UserError(
             f"no space in {cache}: the cache needs {int(np.prod(plan.shape)):,} bytes, "
             f"{shutil.disk_usage(nearest(cache)).free:,} are free: "
             "free some, or give a folder on another disk with --cache"
         )
-    return UserError(f"cannot write to {cache} ({error.strerror}): give another with --cache")
+    reason = getattr(cause, "strerror", None) or cause
+    return UserError(f"cannot write to {cache} ({reason}): give another with --cache")
 
 
 def nearest(folder: Path) -> Path:

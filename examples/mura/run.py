@@ -24,21 +24,37 @@ from typing import Any
 import numpy as np
 
 import tinynet
-from examples.mura.baselines import chosen_logistic_regression, majority
-from examples.mura.dataset import read_dataset, split_by_patient
+from examples.mura.baselines import Selected, chosen_logistic_regression, majority
+from examples.mura.dataset import PARTS, SPLITS, Dataset, read_dataset, split_by_patient
 from examples.mura.errors import UserError
 from examples.mura.evaluate import Metrics, evaluate, load_metrics, save_metrics
 from examples.mura.figures import write_figures
 from examples.mura.model import build_loss, build_model, build_optimizer, build_schedule
 from examples.mura.prepare import Prepared, cache_name, prepare
 from examples.mura.radiographs import Radiographs
-from examples.mura.report import write_report
+from examples.mura.report import data_counts, write_report
 from examples.mura.settings import Settings
 from tinynet.checkpoint import load_checkpoint, write_whole
 from tinynet.models import Classifier
 from tinynet.train import fit, predict
 
 CACHES = Path("data/prepared")
+
+
+@dataclass(frozen=True)
+class Source:
+    """How a data folder is read.
+
+    cache     folder of the prepared images; None: one of their own under ``data/prepared``
+    skip_bad  leave out what is wrong with the data, and say so
+    parts     only these body parts
+    workers   processes that decode; None: as many as there are cores
+    """
+
+    cache: Path | None = None
+    skip_bad: bool = False
+    parts: tuple[str, ...] = PARTS
+    workers: int | None = None
 
 
 @dataclass(frozen=True)
@@ -59,13 +75,7 @@ class Run:
 
 
 def start_run(
-    folder: Path,
-    settings: Settings,
-    data: Path,
-    cache: Path | None,
-    *,
-    skip_bad: bool,
-    command: str,
+    folder: Path, settings: Settings, data: Path, source: Source, command: str
 ) -> tuple[Run, Prepared]:
     """Prepare the images and open a run's folder with its config.json.
 
@@ -75,14 +85,18 @@ def start_run(
         raise UserError(
             f"{folder} is not empty: continue that run with --resume, or name another --run folder"
         )
-    prepared, root = prepare_images(data, cache, settings, skip_bad=skip_bad)
-    run = Run(folder, settings, root, prepared.folder, prepared.synthetic)
+    prepared, dataset = prepare_images(data, settings, source)
+    run = Run(folder, settings, dataset.root, prepared.folder, prepared.synthetic)
     config = {
         "synthetic": run.synthetic,
         "not_for_clinical_use": True,
         "settings": settings.to_json(),
         "data": str(run.data.resolve()),
         "cache": str(run.cache.resolve()),
+        "data_counts": {
+            split: data_counts([image for image in prepared.images if image.split == split])
+            for split in SPLITS
+        },
         "command": command,
         "started": datetime.now().astimezone().isoformat(timespec="seconds"),
         "versions": {
@@ -115,16 +129,20 @@ def open_run(folder: Path) -> Run:
     return Run(folder, settings, Path(data), Path(cache), synthetic)
 
 
-def prepare_images(
-    data: Path, cache: Path | None, settings: Settings, *, skip_bad: bool = False
-) -> tuple[Prepared, Path]:
+def prepare_images(data: Path, settings: Settings, source: Source) -> tuple[Prepared, Dataset]:
     """Read the data folder and prepare its images, or find them prepared; says what was amiss."""
-    dataset = read_dataset(data, skip_bad=skip_bad)
-    for warning in dataset.warnings:
+    dataset = read_dataset(data, skip_bad=source.skip_bad, parts=source.parts)
+    prepared = prepare(
+        dataset,
+        source.cache or CACHES / cache_name(dataset, settings.side, settings.fit),
+        side=settings.side,
+        fit=settings.fit,
+        workers=source.workers,
+        skip_bad=source.skip_bad,
+    )
+    for warning in [*dataset.warnings, *prepared.left_out]:
         print(f"warning: {warning}", file=sys.stderr)
-    cache = cache or CACHES / cache_name(dataset, settings.side, settings.fit)
-    prepared = prepare(dataset, cache, side=settings.side, fit=settings.fit, skip_bad=skip_bad)
-    return prepared, dataset.root
+    return prepared, dataset
 
 
 def train_run(run: Run, prepared: Prepared, *, resume: bool = False) -> None:
@@ -216,7 +234,7 @@ def baseline_probabilities(
     labels = prepared.labels[train]
     patients = [prepared.images[i].patient for i in train]
     chosen = chosen_logistic_regression(
-        prepared.pixels[train], labels, patients, prepared.pixels[valid]
+        Selected(prepared.pixels, train), labels, patients, Selected(prepared.pixels, valid)
     )
     return {
         "majority": majority(labels, len(valid)),

@@ -90,13 +90,18 @@ class Settings:
         return cls(**fixed)
 
 
-def add_flags(parser: argparse.ArgumentParser, defaults: Settings) -> None:
+DEMO = Settings()
+
+
+def add_flags(
+    parser: argparse.ArgumentParser, defaults: Settings, only: tuple[str, ...] | None = None
+) -> None:
     """One flag per setting. A flag that is not given leaves no trace in the parsed arguments."""
     types = get_type_hints(Settings)
     group = parser.add_argument_group("settings")
     for f in fields(Settings):
-        default = getattr(defaults, f.name)
-        add_flag(group, f, types[f.name], default)
+        if only is None or f.name in only:
+            add_flag(group, f, types[f.name], getattr(defaults, f.name))
 
 
 def add_flag(group: Any, f: Field[Any], kind: Any, default: Any) -> None:

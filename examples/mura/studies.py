@@ -114,7 +114,8 @@ def combine(
     if not 0 <= threshold <= 1:
         raise UserError(f"the threshold is {threshold:g}, want a probability, 0 to 1")
     views = np.bincount(index)
-    mean = np.bincount(index, weights=probability) / views
+    # Rounded, so that equal means are equal whatever the number of views, and a tie is a tie
+    mean = np.round(np.bincount(index, weights=probability) / views, 12)
     if rule == "mean":
         return mean, mean > threshold
     if rule == "max":

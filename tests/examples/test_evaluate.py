@@ -60,6 +60,13 @@ class TestStudies:
 
     def test_a_mean_equal_to_the_threshold_is_normal(self) -> None:
         assert one_study(0.25, 0.75) == (0.5, False)
+        assert one_study(0.9, 0.8, threshold=0.85) == (
+            0.85,
+            False,
+        )  # in float64, 0.8500000000000001
+
+    def test_a_constant_probability_is_the_same_for_any_number_of_views(self) -> None:
+        assert {one_study(*[0.4487] * n)[0] for n in range(1, 12)} == {0.4487}
 
     def test_max_by_hand(self) -> None:
         assert one_study(0.1, 0.5, rule="max") == (0.5, False)
@@ -258,6 +265,7 @@ class TestEvaluate:
     def test_baselines_and_what_the_network_exceeds_them_by(self, made: dict) -> None:
         majority = made["baselines"]["majority"]
         assert majority["study"]["kappa"] == 0
+        assert majority["study"]["auc"] == 0.5
         assert majority["study"]["kappa_interval"] == [0, 0]
         exceeds = majority["study"]["network_exceeds_by"]
         assert exceeds["kappa"] == pytest.approx(made["study"]["kappa"])

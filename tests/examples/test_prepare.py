@@ -149,6 +149,17 @@ def test_interrupted_run_keeps_everything_that_was_decoded(
     assert np.fromfile(tmp_path / "cache" / DONE, np.uint8).tolist() == [1] * 5 + [0] * 10
 
 
+def test_pixels_that_were_lost_are_decoded_again(data: Dataset, tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    file = data.root / STUDY / "image2.png"
+    file.write_bytes(b"")
+    fails(data, cache)
+    (cache / PIXELS).write_bytes(b"short")
+    prepared = run(data, cache, skip_bad=True)
+    expected = [read_square(data.file(image), SIDE) for image in prepared.images]
+    np.testing.assert_array_equal(prepared.pixels, np.stack(expected))
+
+
 def test_other_settings_or_images_are_refused(data: Dataset, tmp_path: Path) -> None:
     cache = tmp_path / "cache"
     run(data, cache)
@@ -350,6 +361,22 @@ def test_disk_that_fills_up_on_the_way(data: Dataset, tmp_path: Path, monkeypatc
     assert fails(data, cache).startswith(f"no space in {cache}: the cache needs 3,840 bytes, ")
     assert np.fromfile(cache / DONE, np.uint8).sum() == 4
     monkeypatch.undo()
+    assert run(data, cache).images == data.images
+
+
+def test_disk_too_full_for_the_last_write(data: Dataset, tmp_path: Path, monkeypatch) -> None:
+    cache = tmp_path / "cache"
+    replace = os.replace
+
+    def no_manifest(source: Path, target: Path) -> None:
+        if Path(target).name == MANIFEST:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", no_manifest)
+    assert fails(data, cache).startswith(f"no space in {cache}: the cache needs 3,840 bytes, ")
+    monkeypatch.undo()
+    monkeypatch.setattr(decode_pool, "read_square", lambda *_: pytest.fail("decoded again"))
     assert run(data, cache).images == data.images
 
 

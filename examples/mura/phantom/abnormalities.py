@@ -11,7 +11,7 @@ from typing import Protocol
 
 import numpy as np
 
-from examples.mura.phantom.geometry import Array, Blob, Cut, Tube, outline, turn
+from examples.mura.phantom.geometry import Array, Blob, Cut, Tube, cross, outline, turn
 from examples.mura.phantom.scene import Bone, Deposit, Joint, Scene
 
 
@@ -26,7 +26,9 @@ class Mark:
 class Finding(Protocol):
     """Something that makes a study abnormal."""
 
-    kind: str
+    @property
+    def kind(self) -> str:
+        """One of the four of ``findings.PROPORTIONS``."""
 
     def apply(self, scene: Scene) -> Mark:
         """Change the scene; the same change whatever the view."""
@@ -81,7 +83,7 @@ class Fracture:
         for key, joint in scene.joints.items():
             if joint.near == self.bone:
                 scene.joints[key] = replace(joint, near=far.name)
-        rotation = turn(np.cross(shaft.axis, way), self.tilt)
+        rotation = turn(cross(shaft.axis, way), self.tilt)
         shift = way * (self.shift * half) + shaft.axis * (self.gap * half)
         scene.move(scene.followers(far.name), rotation, pivot, shift)
         self._scatter(scene, shaft, pivot + shift / 2, half)
@@ -105,7 +107,9 @@ class Fracture:
         rng = np.random.default_rng(self.seed)
         for i in range(self.chips):
             way = around(shaft.right, shaft.front, rng.uniform(0, 360))
-            at = centre + way * half * rng.uniform(0.5, 1.5) + shaft.axis * rng.normal(0, 0.5) * half
+            at = (
+                centre + way * half * rng.uniform(0.5, 1.5) + shaft.axis * rng.normal(0, 0.5) * half
+            )
             long, wide = half * rng.uniform(0.25, 0.6), half * rng.uniform(0.12, 0.3)
             shape = outline(*rng.uniform(0.6, 1.3, 7).tolist())
             blob = Blob(at, (wide, long, wide), turn(rng.normal(size=3), 40).T, shape, 0.05 * half)
@@ -131,7 +135,7 @@ class Degenerative:
         joint = scene.joints[self.joint]
         rng = np.random.default_rng(self.seed)
         way = around(joint.right, joint.front, self.azimuth)
-        depth = np.cross(joint.axis, way)
+        depth = cross(joint.axis, way)
         half, grade = joint.half, self.severity
         near_end = joint.at - joint.axis * 0.08
         scene.move(scene.followers(*joint.far), np.eye(3), joint.at, -joint.axis * 0.16 * grade)
@@ -139,24 +143,34 @@ class Degenerative:
         for side in (-1.0, 1.0):
             band = near_end + side * joint.axis * 0.26 * half + way * half * 0.25
             plate = Blob(band, (0.85 * half, 0.3 * half, 0.8 * joint.depth), axes, flat=2.5)
-            scene.deposits.append(Deposit(plate, 0.42 * grade))
+            scene.deposits.append(Deposit(plate, 0.36 * grade))
             for margin in (-1.0, 1.0):
                 if rng.random() > 0.55 + 0.4 * grade:
                     continue
                 self._spur(scene, joint, way, side, margin, rng)
         for _ in range(rng.poisson(1.2 * grade)):
-            at = near_end + joint.axis * half * rng.choice([-0.6, 0.6]) + way * half * rng.normal(0, 0.4)
+            at = (
+                near_end
+                + joint.axis * half * rng.choice([-0.6, 0.6])
+                + way * half * rng.normal(0, 0.4)
+            )
             scene.deposits.append(Deposit(Blob(at, (0.22 * half,) * 3, flat=3.0), -0.6))
         return Mark(joint.at, way)
 
     def _spur(
-        self, scene: Scene, joint: Joint, way: Array, side: float, margin: float, rng: np.random.Generator
+        self,
+        scene: Scene,
+        joint: Joint,
+        way: Array,
+        side: float,
+        margin: float,
+        rng: np.random.Generator,
     ) -> None:
         half = joint.half
         grow = self.severity * rng.uniform(0.7, 1.3)
         at = joint.at + margin * way * half * (0.95 + 0.15 * grow) + side * joint.axis * half * 0.2
-        lean = turn(np.cross(joint.axis, way), side * margin * 30) @ way
-        axes = np.stack([lean, np.cross(np.cross(lean, way), lean) + joint.axis, joint.front])
+        lean = turn(cross(joint.axis, way), side * margin * 30) @ way
+        axes = np.stack([lean, cross(cross(lean, way), lean) + joint.axis, joint.front])
         axes = np.linalg.qr(axes.T)[0].T
         size = (0.34 * half * grow, 0.17 * half, 0.45 * joint.depth)
         name = f"{joint.name} spur {len(scene.bones)}"
@@ -185,7 +199,7 @@ class Lesion:
         way = around(shaft.right, shaft.front, self.azimuth)
         half = min(shaft.reach_at(self.at, way), 1.4 * shaft.reach_at(0.5, way))
         centre = shaft.point(self.at) + way * half * 0.3
-        axes = np.stack([way, shaft.axis, np.cross(way, shaft.axis)])
+        axes = np.stack([way, shaft.axis, cross(way, shaft.axis)])
         radius = self.size * half
         size = (radius, radius * rng.uniform(1.0, 1.6), radius)
         shape = outline(*rng.uniform(0.82, 1.12, 9).tolist())
@@ -215,5 +229,5 @@ class Dislocation:
         way = around(joint.right, joint.front, self.azimuth)
         names = scene.followers(*joint.far)
         shift = way * (2 * self.amount * joint.half) - joint.axis * (0.5 * self.amount * joint.half)
-        scene.move(names, turn(np.cross(joint.axis, way), self.tilt), joint.at, shift)
+        scene.move(names, turn(cross(joint.axis, way), self.tilt), joint.at, shift)
         return Mark(joint.at, way)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from examples.mura.phantom.geometry import Array, Blob, Tube, profile, turn
+from examples.mura.phantom.geometry import Array, Blob, Tube, cross, profile, turn
 from examples.mura.phantom.hand import FRONT, RAYS, add_carpus, add_ray, hand_flexion, mitt
 from examples.mura.phantom.scene import Body, Bone, Deposit, Joint, Scene
 
@@ -14,9 +14,11 @@ RIGHT = np.array([1.0, 0.0, 0.0])
 # whole bones in cm at average girth, from the elbow to the wrist
 RADIUS = profile(
     (
-        (0.0, 1.08, 1.08, 1.05, 1.05), (0.035, 1.12, 1.12, 1.1, 1.1), (0.07, 0.66, 0.66, 0.66, 0.66),
+        (0.0, 1.08, 1.08, 1.05, 1.05), (0.035, 1.12, 1.12, 1.1, 1.1),
+        (0.07, 0.66, 0.66, 0.66, 0.66),
         (0.12, 0.68, 0.92, 0.8, 0.66), (0.18, 0.64, 0.68, 0.62, 0.62), (0.45, 0.62, 0.72, 0.6, 0.6),
-        (0.75, 0.72, 0.7, 0.64, 0.64), (0.88, 1.0, 0.85, 0.78, 0.74), (0.955, 1.5, 1.06, 1.02, 0.96),
+        (0.75, 0.72, 0.7, 0.64, 0.64), (0.88, 1.0, 0.85, 0.78, 0.74),
+        (0.955, 1.5, 1.06, 1.02, 0.96),
         (1.0, 1.7, 1.02, 0.95, 1.0),
     ),
     caps=(0.02, 0.016), cortex=(0.09, 0.25, 0.08), fill=(0.26, 0.05, 0.26), ends=0.12,
@@ -25,7 +27,8 @@ ULNA = profile(
     (
         (0.0, 0.85, 0.85, 0.9, 0.75), (0.025, 1.1, 1.15, 0.35, 0.95), (0.06, 1.15, 1.25, 0.2, 1.0),
         (0.088, 1.1, 1.2, 1.45, 0.95), (0.13, 0.85, 0.9, 0.85, 0.85), (0.25, 0.7, 0.7, 0.68, 0.75),
-        (0.6, 0.58, 0.58, 0.56, 0.58), (0.88, 0.46, 0.46, 0.46, 0.46), (0.965, 0.75, 0.75, 0.7, 0.7),
+        (0.6, 0.58, 0.58, 0.56, 0.58), (0.88, 0.46, 0.46, 0.46, 0.46),
+        (0.965, 0.75, 0.75, 0.7, 0.7),
         (1.0, 0.7, 0.72, 0.66, 0.66),
     ),
     caps=(0.03, 0.02), cortex=(0.12, 0.25, 0.08), fill=(0.3, 0.05, 0.28), ends=0.12,
@@ -56,11 +59,13 @@ def flesh_girth(body: Body) -> float:
     return body.size * (0.55 + 0.45 * body.flesh) + 0.06 * body.fat
 
 
-def add_forearm(scene: Scene, elbow: Array, down: Array, front: Array, own: np.random.Generator) -> None:
+def add_forearm(
+    scene: Scene, elbow: Array, down: Array, front: Array, own: np.random.Generator
+) -> None:
     """Radius and ulna from the elbow along ``down``, ``front`` their palmar side."""
     body = scene.body
     k = body.size * body.girth
-    lateral = np.cross(down, front)
+    lateral = cross(down, front)
     if lateral[0] < 0:
         lateral = -lateral
     long = 23.5 * body.size * float(np.clip(own.normal(1, 0.02), 0.95, 1.05))
@@ -148,7 +153,7 @@ def build_forearm(body: Body, view: str, rng: np.random.Generator) -> Scene:
 
 
 def build_elbow(body: Body, view: str, rng: np.random.Generator) -> Scene:
-    """The elbow: straight in the frontal and oblique views, bent to a right angle in the lateral."""
+    """The elbow: straight in the frontal and oblique views, at a right angle in the lateral."""
     own = body.generator()
     zero = np.zeros(3)
     if view == "lateral":

@@ -33,17 +33,25 @@ class Belongings:
 
 
 def draw_belongings(part: str, rng: np.random.Generator) -> Belongings:
-    fingers = part in ("HAND", "FINGER")
+    wrist, fingers = part in ("WRIST", "FOREARM", "HAND"), part in ("HAND", "FINGER")
+    clothed = part in ("SHOULDER", "HUMERUS", "ELBOW")
     chance = rng.random(5)
+    ring = str(rng.choice(["index", "middle", "ring", "ring", "little"]))
+    ring_at, up_the_arm, thick = (
+        rng.uniform(0.35, 0.7),
+        rng.uniform(2.5, 5.0),
+        rng.uniform(0.35, 0.8),
+    )
+    snaps = int(rng.integers(1, 4))
     return Belongings(
-        ring=str(rng.choice(["index", "middle", "ring", "ring", "little"])) if fingers and chance[0] < 0.16 else "",
-        ring_at=float(rng.uniform(0.35, 0.7)),
-        bracelet=float(rng.uniform(2.5, 5.0)) if part in ("WRIST", "FOREARM", "HAND") and chance[1] < 0.07 else 0.0,
-        cast=float(rng.uniform(0.35, 0.8)) if chance[2] < 0.06 else 0.0,
+        ring=ring if fingers and chance[0] < 0.12 else "",
+        ring_at=float(ring_at),
+        bracelet=float(up_the_arm) if wrist and chance[1] < 0.04 else 0.0,
+        cast=float(thick) if chance[2] < 0.06 else 0.0,
         splint=bool(chance[3] < 0.05),
-        snaps=int(rng.integers(1, 4)) if part in ("SHOULDER", "HUMERUS", "ELBOW") and chance[4] < 0.12 else 0,
+        snaps=snaps if clothed and chance[4] < 0.1 else 0,
         seed=int(rng.integers(2**31)),
-    )  # fmt: skip
+    )
 
 
 def wear(scene: Scene, things: Belongings) -> None:
@@ -52,7 +60,11 @@ def wear(scene: Scene, things: Belongings) -> None:
     bone = scene.bones.get(f"{things.ring} proximal")
     if bone is not None:
         tube = bone.tube()
-        skin = bone.flesh[0].reach_at(0.5, tube.right) if bone.flesh and isinstance(bone.flesh[0], Tube) else 0.9
+        skin = (
+            bone.flesh[0].reach_at(0.5, tube.right)
+            if bone.flesh and isinstance(bone.flesh[0], Tube)
+            else 0.9
+        )
         at = tube.point(things.ring_at)
         band = 0.1 + 0.12 * rng.random()
         for offset in (-band, 0.0, band):
@@ -67,8 +79,10 @@ def wear(scene: Scene, things: Belongings) -> None:
         right = np.array([3.0, 0.0, 0.0]) * scene.body.size
         scene.metal.append((Rod(at - right - lean, at + right + lean, 0.16), 0.4 * ALLOY))
     for _ in range(things.snaps):
-        width, height = scene.field
-        at = scene.target + np.array([rng.uniform(-0.4, 0.4) * width, rng.uniform(-0.4, 0.4) * height, 5.0])
+        width, height = scene.extent
+        at = scene.target + np.array(
+            [rng.uniform(-0.4, 0.4) * width, rng.uniform(-0.4, 0.4) * height, 5.0]
+        )
         face = np.array([0.3 * rng.normal(), 0.3 * rng.normal(), 1.0])
         scene.metal.append((Rod(at, at + 0.12 * face, float(rng.uniform(0.35, 0.6))), 0.25 * ALLOY))
 
@@ -88,7 +102,7 @@ def cover(scene: Scene, things: Belongings, camera: Camera, maps: Maps, weave: A
         total += PLASTER * gaussian_filter(shell, 1.0) * (1 + 0.06 * weave)
     if things.splint:
         rng = np.random.default_rng(things.seed + 1)
-        width, height = scene.field
+        width, height = scene.extent
         aside = np.array([rng.normal(0, 0.12) * width, 0.0, 0.0])
         along = np.array([rng.normal(0, 0.08), rng.uniform(0.25, 0.7), 0.0]) * height
         middle = scene.target + aside
@@ -119,7 +133,7 @@ def folds(shape: tuple[int, int], rng: np.random.Generator) -> Array:
 
 def collimate(picture: Array, rng: np.random.Generator) -> Array:
     """Blades shut off what lies outside a rectangle, most often dark and a little turned."""
-    if rng.random() > 0.4:
+    if rng.random() > 0.35:
         return picture
     height, width = picture.shape
     angle = rng.normal(0, 0.06)
@@ -161,9 +175,13 @@ def stamp(picture: Array, letter: Array, degrees: float, rng: np.random.Generato
     row = reach + along[0] * (height - 2 * reach - 1)
     column = reach + along[1] * (width - 2 * reach - 1)
     if near:
-        column = reach + (0.12 * along[1] if rng.random() < 0.5 else 1 - 0.12 * along[1]) * (width - 2 * reach - 1)
+        column = reach + (0.12 * along[1] if rng.random() < 0.5 else 1 - 0.12 * along[1]) * (
+            width - 2 * reach - 1
+        )
     else:
-        row = reach + (0.12 * along[0] if rng.random() < 0.5 else 1 - 0.12 * along[0]) * (height - 2 * reach - 1)
+        row = reach + (0.12 * along[0] if rng.random() < 0.5 else 1 - 0.12 * along[0]) * (
+            height - 2 * reach - 1
+        )
     r0, c0 = int(row) - reach, int(column) - reach
     angle = np.deg2rad(degrees)
     y, x = np.mgrid[-reach : reach + 1, -reach : reach + 1].astype(np.float32)

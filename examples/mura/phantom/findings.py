@@ -99,14 +99,14 @@ def draw_joint(part: str, finger: str, rng: np.random.Generator) -> str:
 
 def draw_fracture(bone: str, at: float, fixed: bool, rng: np.random.Generator) -> Fracture:
     """fixed: it was set and held by an implant, so little displacement is left."""
-    grave = float(rng.beta(2.4, 1.4)) * (0.5 if fixed else 1.0)
-    shift = 0.3 + 1.0 * grave
+    grave = float(rng.beta(2.6, 1.2)) * (0.6 if fixed else 1.0)
+    shift = 0.3 + 1.2 * grave
     healing = rng.random() < 0.2
     return Fracture(
-        bone, at, float(rng.uniform(0, 360)), shift, float(rng.normal(0, 5) + 26 * grave),
-        gap=-0.3 if shift > 1.1 else 0.3 + 0.5 * float(rng.random()),
+        bone, at, float(rng.uniform(0, 360)), shift, float(rng.normal(0, 5) + 32 * grave),
+        gap=-0.3 if shift > 1.3 else 0.45 + 0.55 * float(rng.random()),
         slope=float(rng.normal(0, 0.5)), teeth=float(rng.uniform(0.02, 0.12)),
-        chips=int(rng.poisson(1.2 * grave + 0.2)),
+        chips=int(rng.poisson(1.8 * grave + 0.2)),
         callus=float(rng.uniform(0.6, 1.4)) if healing else 0.0, seed=int(rng.integers(2**31)),
     )  # fmt: skip
 
@@ -131,7 +131,9 @@ def draw_hardware(part: str, bone: str, at: float, rng: np.random.Generator) -> 
     if bone == "clavicle":
         return Plate(bone, at, 0.5, angle, int(rng.integers(5, 9)), metal)
     low = 0.6 if small else span.get(part, 0.5)
-    return Plate(bone, at, low * float(rng.uniform(0.8, 1.2)), angle, int(rng.integers(4, 8)), metal)
+    return Plate(
+        bone, at, low * float(rng.uniform(0.8, 1.2)), angle, int(rng.integers(4, 8)), metal
+    )
 
 
 def draw_findings(part: str, finger: str, rng: np.random.Generator) -> list[Finding]:
@@ -145,12 +147,12 @@ def draw_findings(part: str, finger: str, rng: np.random.Generator) -> list[Find
         count = 1 + int(rng.integers(0, 4 if part == "HAND" else 2))
         joints = {draw_joint(part, finger, rng) for _ in range(count)}
         for joint in sorted(joints):
-            grade = 0.65 + 0.9 * float(rng.beta(2, 2))
+            grade = 0.8 + 0.9 * float(rng.beta(2, 2))
             azimuth = float(rng.normal(0, 35))
             found.append(Degenerative(joint, azimuth, grade, int(rng.integers(2**31))))
     if "other" in kinds:
         if rng.random() < 0.4:
-            amount = 0.25 + 0.45 * float(rng.random())
+            amount = 0.3 + 0.5 * float(rng.random())
             azimuth = float(rng.uniform(0, 360))
             joint = draw_joint(part, finger, rng)
             found.append(Dislocation(joint, azimuth, amount, float(rng.normal(0, 12))))
@@ -160,9 +162,9 @@ def draw_findings(part: str, finger: str, rng: np.random.Generator) -> list[Find
                 where = float(np.clip(at - 0.15, 0.05, 0.9))
             lytic = rng.random() < 0.65
             found.append(Lesion(
-                spot, where, float(rng.uniform(0, 360)), float(rng.uniform(0.65, 1.1)),
+                spot, where, float(rng.uniform(0, 360)), float(rng.uniform(0.85, 1.35)),
                 -float(rng.uniform(0.75, 0.97)) if lytic else float(rng.uniform(0.4, 0.8)),
-                0.18 if lytic and rng.random() < 0.5 else 0.0,
+                0.25 if lytic and rng.random() < 0.5 else 0.0,
                 bool(lytic and rng.random() < 0.4), int(rng.integers(2**31)),
             ))  # fmt: skip
     if "hardware" in kinds:

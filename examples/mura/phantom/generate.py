@@ -1,4 +1,8 @@
-"""Write a set of synthetic radiographs in MURA-v1.1's exact layout."""
+"""Write a set of synthetic radiographs in MURA-v1.1's exact layout.
+
+Each patient is drawn from (seed, patient) alone, so the set is the same bit for bit whatever the
+number of processes, and one that was interrupted is finished by the same call.
+"""
 
 from __future__ import annotations
 
@@ -6,30 +10,32 @@ import csv
 import json
 import multiprocessing
 import os
+import signal
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path, PurePosixPath
 
 from PIL import Image
 from tqdm import tqdm
 
 from examples.mura.errors import UserError
-from examples.mura.phantom.studies import (
-    STUDIES,
-    draw_studies,
-    patient_body,
-    take_study,
-)
+from examples.mura.phantom.studies import STUDIES, draw_studies, patient_body, take_study
 
 ROOT = "MURA-v1.1"
 NOTICE = "SYNTHETIC.txt"
 TRUTH = "synthetic_truth.csv"
+DONE = "unfinished.jsonl"  # one line for each patient whose pictures are all written
+VERSION = 1  # raise it when the same settings come to draw other pictures
 PATIENTS_PER_TASK = 4
 
-TEXT = """These are synthetic radiographs: drawn by a program, no patient was X-rayed.
+TEXT = """SYNTHETIC radiographs: drawn by a program from geometry; nobody was X-rayed.
 They follow the layout of MURA-v1.1 and contain none of its images. Not for clinical use.
+{truth} says what was drawn in each picture and whether it can be seen in it.
+Settings: {settings}
 """
+
+Patient = tuple[str, int]  # split, number
 
 
 @dataclass(frozen=True)
@@ -40,16 +46,20 @@ class Settings:
     valid_patients: int
     seed: int
     side: int
+    version: int = VERSION
 
-    def patients(self) -> Iterator[tuple[str, int]]:
-        """(split, patient) with ids as in MURA: training first, then validation."""
-        for number in range(1, self.train_patients + self.valid_patients + 1):
-            yield "train" if number <= self.train_patients else "valid", number
+    def patients(self) -> list[Patient]:
+        """Numbered as in MURA: training first, then validation, none in both."""
+        total = self.train_patients + self.valid_patients
+        return [
+            ("train" if number <= self.train_patients else "valid", number)
+            for number in range(1, total + 1)
+        ]
 
 
 @dataclass(frozen=True)
 class Row:
-    """One picture's line in the truth file."""
+    """One picture's line in the truth file; findings and visible are joined by "+"."""
 
     path: str
     part: str
@@ -57,29 +67,6 @@ class Row:
     view: str
     findings: str
     visible: str
-
-
-def render_patient(root: Path, settings: Settings, split: str, patient: int) -> list[Row]:
-    """Write all pictures of one patient."""
-    rows = []
-    body = patient_body(settings.seed, patient)
-    for study in draw_studies(settings.seed, patient, split):
-        where = PurePosixPath(ROOT, split, f"XR_{study.part}", f"patient{patient:05d}", study.folder)
-        folder = root.parent / where
-        folder.mkdir(parents=True, exist_ok=True)
-        for number, view in enumerate(take_study(study, body, settings.side), start=1):
-            name = f"image{number}.png"
-            Image.fromarray(view.pixels).save(folder / name, compress_level=1)
-            rows.append(Row(
-                str(where / name), study.part, int(study.abnormal), view.name,
-                "+".join(view.findings), "+".join("yes" if v else "no" for v in view.visible),
-            ))  # fmt: skip
-    return rows
-
-
-def render_patients(task: tuple[Path, Settings, list[tuple[str, int]]]) -> list[list[Row]]:
-    root, settings, patients = task
-    return [render_patient(root, settings, split, number) for split, number in patients]
 
 
 def generate(
@@ -92,48 +79,164 @@ def generate(
     workers: int | None = None,
     progress: bool = True,
 ) -> Path:
-    root = Path(folder) / ROOT
+    """Write ``folder``/MURA-v1.1 full of synthetic radiographs and return that path.
+
+    side: pixels of a picture's longer side. workers: processes; None takes one per core.
+    A finished set with the same settings is left as it is; an unfinished one is finished.
+    Raises UserError if the folder holds a real MURA-v1.1 or a set with other settings, if a
+    number is out of range, or if the disk refuses.
+    """
     settings = Settings(train_patients, valid_patients, seed, side)
-    if root.exists() and not (root / NOTICE).exists():
-        raise UserError(f"{root} holds a MURA-v1.1 that is not synthetic: choose another folder")
+    check(settings, workers)
+    root = Path(folder) / ROOT
+    try:
+        if not claim(root, settings):
+            return root
+        rows = recorded(root)
+        left = [patient for patient in settings.patients() if patient[1] not in rows]
+        with (
+            (root / DONE).open("a", encoding="utf-8") as done,
+            tqdm(
+                total=len(rows) + len(left), initial=len(rows), unit="patient",
+                desc="synthetic radiographs", disable=not progress,
+            ) as bar,
+        ):  # fmt: skip
+            for number, drawn in render_all(root, settings, left, workers):
+                rows[number] = drawn
+                done.write(json.dumps([number, [asdict(row) for row in drawn]]) + "\n")
+                done.flush()
+                bar.update()
+        write_tables(root, [row for number in sorted(rows) for row in rows[number]])
+        (root / DONE).unlink()
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise UserError(
+            f"cannot write synthetic radiographs to {root}: {reason}; "
+            "free some space or choose another folder, then run the same command to go on"
+        ) from error
+    return root
+
+
+def check(settings: Settings, workers: int | None) -> None:
+    """Raises UserError for settings that no set can have."""
+    if settings.train_patients < 1 or settings.valid_patients < 1:
+        raise UserError(
+            f"got {settings.train_patients} training and {settings.valid_patients} validation "
+            "patients, want at least 1 of each"
+        )
+    if settings.train_patients + settings.valid_patients > 99_999:
+        raise UserError(
+            "got more than 99999 patients, MURA's names have five digits: ask for fewer"
+        )
+    if not 48 <= settings.side <= 512:
+        raise UserError(f"got pictures of side {settings.side}, want 48 to 512 pixels")
+    if settings.seed < 0:
+        raise UserError(f"got seed {settings.seed}, want 0 or more")
+    if workers is not None and workers < 1:
+        raise UserError(f"got {workers} workers, want at least 1")
+
+
+def claim(root: Path, settings: Settings) -> bool:
+    """Make ``root`` ours before the first picture; False if the set is there, finished.
+
+    Raises UserError if what is there is not ours to write to.
+    """
+    text = TEXT.format(truth=TRUTH, settings=json.dumps(asdict(settings)))
+    notice = root / NOTICE
+    if root.exists() and any(root.iterdir()):
+        if not notice.exists():
+            raise UserError(
+                f"{root} has no {NOTICE}, so it may be the real data set: choose another folder"
+            )
+        if notice.read_text(encoding="utf-8") != text:
+            raise UserError(
+                f"{root} holds synthetic radiographs with other settings (see {notice}): "
+                "choose another folder, or delete this one"
+            )
+        if (root / TRUTH).exists() and not (root / DONE).exists():
+            return False
     root.mkdir(parents=True, exist_ok=True)
-    (root / NOTICE).write_text(TEXT + json.dumps(asdict(settings)) + "\n", encoding="utf-8")
-    patients = list(settings.patients())
+    notice.write_text(text, encoding="utf-8")
+    return True
+
+
+def recorded(root: Path) -> dict[int, list[Row]]:
+    """The rows of the patients that an interrupted run finished."""
+    rows: dict[int, list[Row]] = {}
+    done = root / DONE
+    if not done.exists():
+        return rows
+    lines = done.read_text(encoding="utf-8").split("\n")
+    whole = lines[:-1]  # what follows the last newline is a line that was cut short
+    for line in whole:
+        number, drawn = json.loads(line)
+        rows[number] = [Row(**row) for row in drawn]
+    done.write_text("".join(line + "\n" for line in whole), encoding="utf-8")
+    return rows
+
+
+def render_patient(root: Path, settings: Settings, patient: Patient) -> tuple[int, list[Row]]:
+    """Write all pictures of one patient."""
+    split, number = patient
+    rows = []
+    body = patient_body(settings.seed, number)
+    for study in draw_studies(settings.seed, number, split):
+        where = PurePosixPath(ROOT, split, f"XR_{study.part}", f"patient{number:05d}", study.folder)
+        folder = root.parent / where
+        folder.mkdir(parents=True, exist_ok=True)
+        for i, view in enumerate(take_study(study, body, settings.side), start=1):
+            Image.fromarray(view.pixels).save(folder / f"image{i}.png", compress_level=1)
+            rows.append(Row(
+                str(where / f"image{i}.png"), study.part, int(study.abnormal), view.name,
+                "+".join(view.findings), "+".join("yes" if seen else "no" for seen in view.visible),
+            ))  # fmt: skip
+    return number, rows
+
+
+def render_patients(task: tuple[Path, Settings, list[Patient]]) -> list[tuple[int, list[Row]]]:
+    """What a process of the pool runs."""
+    root, settings, patients = task
+    return [render_patient(root, settings, patient) for patient in patients]
+
+
+def render_all(
+    root: Path, settings: Settings, patients: list[Patient], workers: int | None
+) -> Iterator[tuple[int, list[Row]]]:
+    """Write the patients' pictures in ``workers`` processes; yields patients in order."""
     tasks = [
         (root, settings, patients[i : i + PATIENTS_PER_TASK])
         for i in range(0, len(patients), PATIENTS_PER_TASK)
     ]
-    count = workers or os.cpu_count() or 1
-    rows: list[Row] = []
-    with tqdm(total=len(patients), unit="patient", disable=not progress) as bar:
-        for done in run(tasks, count):
-            bar.update(len(done))
-            rows += [row for patient in done for row in patient]
-    write_tables(root, rows)
-    return root
-
-
-def run(
-    tasks: list[tuple[Path, Settings, list[tuple[str, int]]]], workers: int
-) -> Iterator[list[list[Row]]]:
+    workers = min(workers or os.cpu_count() or 1, max(len(tasks), 1))
     if workers == 1:
-        yield from map(render_patients, tasks)
+        for task in tasks:
+            yield from render_patients(task)
         return
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context) as pool:
-        yield from pool.map(render_patients, tasks)
+    # spawn, since forking a process that already runs BLAS threads can deadlock
+    pool = ProcessPoolExecutor(
+        workers, multiprocessing.get_context("spawn"), initializer=leave_interrupts_to_parent
+    )
+    try:
+        for drawn in pool.map(render_patients, tasks):
+            yield from drawn
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def leave_interrupts_to_parent() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def write_tables(root: Path, rows: list[Row]) -> None:
-    """MURA's four headerless CSVs, and the truth with a header."""
+    """MURA's four headerless CSVs, and the truth, which has a header and is written last."""
     order = {part: i for i, part in enumerate(STUDIES["train"])}
     rows = sorted(rows, key=lambda row: (order[row.part], row.path))
     for split in ("train", "valid"):
         mine = [row for row in rows if row.path.startswith(f"{ROOT}/{split}/")]
-        studies = dict.fromkeys((str(PurePosixPath(r.path).parent) + "/", r.label) for r in mine)
+        studies = dict.fromkeys((f"{PurePosixPath(row.path).parent}/", row.label) for row in mine)
         write_csv(root / f"{split}_image_paths.csv", ((row.path,) for row in mine))
         write_csv(root / f"{split}_labeled_studies.csv", studies)
-    header = tuple(asdict(rows[0])) if rows else ()
+    header = tuple(field.name for field in fields(Row))
     write_csv(root / TRUTH, [header, *(tuple(asdict(row).values()) for row in rows)])
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache
+from functools import cache, cached_property
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -26,7 +26,13 @@ _S = (np.arange(SAMPLES) + 0.5) / SAMPLES
 def unit(v: Sequence[float] | Array) -> Array:
     """``v`` (3,) scaled to length 1."""
     w = np.asarray(v, dtype=np.float64)
-    return w / np.linalg.norm(w)
+    return w / np.sqrt(w @ w)
+
+
+def cross(a: Array, b: Array) -> Array:
+    """a × b for two vectors of three: ten times as fast as ``np.cross``, which takes any shape."""
+    (a0, a1, a2), (b0, b1, b2) = a.tolist(), b.tolist()
+    return np.array([a1 * b2 - a2 * b1, a2 * b0 - a0 * b2, a0 * b1 - a1 * b0])
 
 
 def turn(axis: Sequence[float] | Array, degrees: float) -> Array:
@@ -90,6 +96,12 @@ class Profile:
     cortex: Array
     fill: Array
 
+    @cached_property
+    def widest(self) -> float:
+        """No surface lies farther than this from the axis."""
+        sides = max(self.right.max(), self.left.max())
+        return float(np.hypot(sides, max(self.front.max(), self.back.max())))
+
 
 @cache
 def profile(
@@ -116,7 +128,7 @@ def profile(
         first, middle, last = values
         return middle + (first - middle) * at_start + (last - middle) * at_end
 
-    return Profile(*sides, cortex=blend(cortex), fill=blend(fill))
+    return Profile(sides[0], sides[1], sides[2], sides[3], blend(cortex), blend(fill))
 
 
 @dataclass(frozen=True)
@@ -146,17 +158,17 @@ class Tube:
     bow: Array = field(default_factory=lambda: np.zeros(3))
     cuts: tuple[Cut, ...] = ()
 
-    @property
+    @cached_property
     def length(self) -> float:
         return float(np.linalg.norm(self.end - self.start))
 
-    @property
+    @cached_property
     def axis(self) -> Array:
         return unit(self.end - self.start)
 
-    @property
+    @cached_property
     def right(self) -> Array:
-        return np.cross(self.axis, self.front)
+        return cross(self.axis, self.front)
 
     def point(self, s: float) -> Array:
         """The point of the axis at fraction ``s`` of the length."""
@@ -197,7 +209,7 @@ class Tube:
         across = np.array([-along[1], along[0]])
         aside = across @ camera.frame[:2]  # the image's sideways direction, in the body
         aside = aside - (aside @ self.axis) * self.axis
-        aside = unit(aside) if np.linalg.norm(aside) > 1e-6 else self.right
+        aside = unit(aside) if aside @ aside > 1e-12 else self.right
 
         plus, minus = self.reach(aside), self.reach(-aside)
         middle, half = (plus - minus) / 2, np.maximum((plus + minus) / 2, 1e-4)
@@ -332,8 +344,7 @@ class Rod:
         span = b - a
         pixels = float(np.hypot(*span))
         true = float(np.linalg.norm(self.end - self.start))
-        radius = self.radius * scale
-        margin = radius + 2
+        margin = self.radius * scale + 2
         window = camera.window(np.minimum(a, b) - margin, np.maximum(a, b) + margin)
         if window is None:
             return None
@@ -341,9 +352,8 @@ class Rod:
         t = affine(window, along, float(-a @ along))
         d = affine(window, np.array([-along[1], along[0]]), float(a @ [along[1], -along[0]]))
         beyond = t - np.clip(t, 0, pixels)
-        if self.thread:
-            radius = radius * (1 + self.thread * np.sin(t * (2 * np.pi / max(0.25 * scale, 3))))
-        gap = radius**2 - d * d - beyond * beyond
+        turns = np.sin(t * (2 * np.pi / max(0.25 * scale, 3)))
+        gap = (self.radius * scale * (1 + self.thread * turns)) ** 2 - d * d - beyond * beyond
         # a rod thinner than a pixel keeps its shadow: chord times the share of the pixel covered
         chord = 2 * np.sqrt(np.maximum(gap, 0)) / scale
         if self.radius * scale < 0.8:
@@ -372,7 +382,7 @@ class Bar:
         along = span / pixels
         sideways = np.array([-along[1], along[0]])
         axis = unit(self.end - self.start)
-        wide = np.cross(axis, self.normal)
+        wide = cross(axis, self.normal)
         flat = abs(float(self.normal @ camera.frame[2]))
         project = camera.frame[:2]
         half = 0.5 * (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from examples.mura.phantom.geometry import Array, Blob, Tube, outline, profile, turn
+from examples.mura.phantom.geometry import Array, Blob, Tube, cross, outline, profile, turn
 from examples.mura.phantom.scene import Body, Bone, Joint, Scene
 
 FRONT = np.array([0.0, 0.0, 1.0])
@@ -138,7 +138,7 @@ def add_ray(
         axis, front = heading(angle + spread, bend)
         if name == "thumb":  # the thumb shows its side when the hand lies flat
             front = turn(axis, 55) @ front
-        right = np.cross(axis, front)
+        right = cross(axis, front)
         last, metacarpal = kind == "distal", kind == "metacarpal"
         shape = TIP if last else METACARPAL if metacarpal else PHALANX
         end = at + axis * long
@@ -172,7 +172,13 @@ def add_carpus(scene: Scene, rng: np.random.Generator, lean: float = 0.0) -> Non
         grow = size * float(np.clip(rng.normal(1.0, 0.04), 0.9, 1.1))
         axes = turn(FRONT, -tilt + rng.normal(0, 4)).T
         blob = Blob(
-            at, (half[0] * grow, half[1] * grow, half[2] * grow), axes, outline(*shape), 0.06, 0.3, 3.0
+            at,
+            (half[0] * grow, half[1] * grow, half[2] * grow),
+            axes,
+            outline(*shape),
+            0.06,
+            0.3,
+            3.0,
         )
         scene.add(Bone(name, [blob], hangs_on=None if name == "capitate" else "capitate"))
     scene.bones["capitate"].hangs_on = "radius"
@@ -280,6 +286,5 @@ def build_finger(body: Body, view: str, rng: np.random.Generator) -> Scene:
                     (0.0, 0.0, 6.0, 4.0), 0, at)  # fmt: skip
     scene.target = np.array([0.0, (2.2 if thumb else 3.6) * body.size, 0.0])
     if thumb:
-        scene.field = (5.4, 9.0)
+        scene.extent = (5.4, 9.0)
     return scene
-

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from examples.mura.phantom.abnormalities import Mark, around
-from examples.mura.phantom.geometry import Array, Bar, Rod, Tube, turn
+from examples.mura.phantom.geometry import Array, Bar, Rod, Tube, cross, turn
 from examples.mura.phantom.scene import Scene
 
 STEEL, TITANIUM = 14.0, 5.4  # attenuation per cm near 50 keV
@@ -111,7 +111,7 @@ class Wires:
         for i in range(self.count):
             way = around(tube.right, tube.front, self.azimuth + rng.normal(0, 25))
             lean = (1 if i % 2 else -1) * rng.uniform(18, 48)
-            axis = turn(np.cross(tube.axis, way), lean) @ tube.axis
+            axis = turn(cross(tube.axis, way), lean) @ tube.axis
             length = min(half * rng.uniform(3.5, 6.0), 0.8 * tube.length)
             at = centre + rng.normal(0, 0.25, 3) * half
             rod = Rod(at - axis * length * 0.6, at + axis * length * 0.6, 0.05 + 0.05 * half)
@@ -138,7 +138,7 @@ class Screws:
         for i in range(self.count):
             way = around(tube.right, tube.front, self.azimuth + rng.normal(0, 8))
             half = tube.reach_at(self.at, way)
-            axis = turn(np.cross(tube.axis, way), rng.normal(0, 15)) @ way
+            axis = turn(cross(tube.axis, way), rng.normal(0, 15)) @ way
             at = centre + tube.axis * half * (0.7 * (i - (self.count - 1) / 2))
             head, tip = at + axis * half * 1.05, at - axis * half * rng.uniform(0.4, 0.95)
             scene.metal.append((Rod(head, tip, 0.08 + 0.07 * half, 0.25), self.metal))

@@ -91,4 +91,3 @@ def render(scene: Scene, camera: Camera, trabeculae: Array) -> Maps:
         if shadow is not None:
             maps.metal[shadow[0]] += attenuation * shadow[1]
     return maps
-

@@ -85,7 +85,7 @@ class Scene:
 
     body: Body
     target: Array
-    field: tuple[float, float]  # width and height of the part in cm, seen from the front
+    extent: tuple[float, float]  # width and height of the part in cm, seen from the front
     bones: dict[str, Bone] = field(default_factory=dict)
     joints: dict[str, Joint] = field(default_factory=dict)
     flesh: list[Solid] = field(default_factory=list)
@@ -102,7 +102,9 @@ class Scene:
         """The bones that move when ``names`` do, themselves first."""
         found = list(names)
         for name in found:  # grows as it goes
-            found += [b.name for b in self.bones.values() if b.hangs_on == name and b.name not in found]
+            found += [
+                b.name for b in self.bones.values() if b.hangs_on == name and b.name not in found
+            ]
         return found
 
     def move(self, names: Iterable[str], rotation: Array, pivot: Array, shift: Array) -> None:

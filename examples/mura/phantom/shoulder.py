@@ -55,7 +55,9 @@ def add_scapula(scene: Scene, head: Array, own: np.random.Generator) -> None:
         turn(front, 8).dot(tilt).T, TRIANGLE, 0.09, 0.3, 9.0,
     )  # fmt: skip
     scene.add(Bone("scapula", [socket, border, blade], hangs_on="clavicle"))
-    hook = Tube(place(-3.6, 1.3, 0.5), place(-1.9, 2.0, 3.4), unit(place(0, 1, 0) - head), STRUT, 0.72 * k)
+    hook = Tube(
+        place(-3.6, 1.3, 0.5), place(-1.9, 2.0, 3.4), unit(place(0, 1, 0) - head), STRUT, 0.72 * k
+    )
     scene.add(Bone("coracoid", [hook], hangs_on="scapula"))
     spine = Tube(place(-10.6, -1.2, -1.2), place(-1.2, 3.2, -2.4), front, STRUT, 0.55 * k)
     acromion = Tube(
@@ -74,9 +76,7 @@ def add_chest(scene: Scene, head: Array, own: np.random.Generator) -> None:
     k = body.size
     outer = head + np.array([-1.2, 3.75, -0.9]) * k
     inner = head + np.array([-14.8, 2.6 + own.normal(0, 0.5), 2.8]) * k
-    clavicle = Tube(
-        inner, outer, FRONT, CLAVICLE, k * body.girth, np.array([0.0, 0.7, 0.9]) * k
-    )
+    clavicle = Tube(inner, outer, FRONT, CLAVICLE, k * body.girth, np.array([0.0, 0.7, 0.9]) * k)
     scene.add(Bone("clavicle", [clavicle]))
     scene.joints["clavicle joint"] = Joint(
         "clavicle joint", outer + np.array([0.15, 0, 0]) * k, np.array([1.0, -0.1, 0.0]), UP, FRONT,

@@ -60,6 +60,11 @@ VIEWS = {
     "HAND": (("frontal", 0.0), ("oblique", 38.0), ("lateral", 80.0), ("oblique", -35.0)),
 }
 
+# a shift across the bone is seen in a view that shows at least this share of it
+FORESHORTENED = 0.45
+# share of the views in which something has to be seen, and how often to try for it
+SEEN_IN, ATTEMPTS = 0.66, 12
+
 
 @dataclass(frozen=True)
 class Study:
@@ -95,7 +100,7 @@ def part_weights(split: str) -> tuple[tuple[str, ...], tuple[float, ...]]:
 
 def draw_studies(seed: int, patient: int, split: str) -> list[Study]:
     """The studies of one patient, by part in MURA's order."""
-    rng = np.random.default_rng(np.random.SeedSequence([seed, patient]))
+    rng = np.random.default_rng([seed, patient, 2])
     parts, weights = part_weights(split)
     second, again = AGAIN[split]
     count = 2 if rng.random() < second else 1
@@ -108,7 +113,9 @@ def draw_studies(seed: int, patient: int, split: str) -> list[Study]:
             chances = FEW if part in ("FOREARM", "HUMERUS") else MANY
             views = int(rng.choice(4, p=chances)) + 1
             positive = bool(rng.random() < abnormal / (normal + abnormal))
-            studies.append(Study(part, number, positive, views, (seed, patient, int(index), number)))
+            studies.append(
+                Study(part, number, positive, views, (seed, patient, int(index), number))
+            )
     return studies
 
 
@@ -124,11 +131,13 @@ def place_camera(
     scene: Scene, angle: float, mirror: bool, side: int, rng: np.random.Generator
 ) -> Camera:
     """Aim at the part: shift, scale and turn a little; now and then lay the picture on its side."""
-    width, height = (n * scene.body.size for n in scene.field)
+    width, height = (n * scene.body.size for n in scene.extent)
     width *= 1 - 0.25 * abs(np.sin(np.deg2rad(angle)))
     roll = rng.normal(0, 7)
     quarter = rng.random()
-    roll += 90.0 if quarter < 0.03 else -90.0 if quarter < 0.05 else 180.0 if quarter < 0.09 else 0.0
+    roll += (
+        90.0 if quarter < 0.03 else -90.0 if quarter < 0.05 else 180.0 if quarter < 0.09 else 0.0
+    )
     if quarter < 0.05:
         width, height = height, width
     width *= rng.uniform(0.92, 1.15)
@@ -140,47 +149,74 @@ def place_camera(
     return Camera(shape, axes, scene.target + jitter @ axes[:2], scale)
 
 
-def take_view(
-    study: Study, body: Body, things: Belongings, left: bool, index: int, side: int
-) -> View:
-    """Pose the part, put the findings in, and expose."""
-    rng = np.random.default_rng(np.random.SeedSequence([*study.seed, 1, index]))
+def pose(
+    study: Study, body: Body, left: bool, index: int, side: int
+) -> tuple[Scene, Camera, np.random.Generator]:
+    """The healthy part posed for one view, the camera aimed at it, and the view's generator."""
+    rng = np.random.default_rng([*study.seed, 1, index])
     options = VIEWS[study.part]
     name, angle = options[index % len(options)]
     scene = BUILD[study.part](body, name, rng)
-    camera = place_camera(scene, angle, left, side, rng)
+    return scene, place_camera(scene, angle, left, side, rng), rng
+
+
+def put_findings(
+    study: Study, attempt: int, scene: Scene, camera: Camera
+) -> tuple[tuple[str, ...], tuple[bool, ...]]:
+    """Put the study's findings into the scene; their kinds, and whether each can be seen."""
+    kinds, seen = [], []
+    for finding in draw_findings(
+        study.part, scene.finger, np.random.default_rng([*study.seed, 2, attempt])
+    ):
+        marked = finding.apply(scene)
+        column, row = camera.project(marked.at)
+        inside = 0 <= column < camera.shape[1] and 0 <= row < camera.shape[0]
+        shows = 1.0
+        if marked.direction is not None:
+            shows = float(np.linalg.norm(camera.frame[:2] @ marked.direction))
+        kinds.append(finding.kind)
+        seen.append(bool(inside and shows > FORESHORTENED))
+    return tuple(kinds), tuple(seen)
+
+
+def expose_view(
+    scene: Scene, camera: Camera, things: Belongings, left: bool, rng: np.random.Generator
+) -> Array:
+    """(height, width) uint8 picture of a scene."""
     exposure = draw_exposure(rng)
     weave = trabeculae(camera.shape, rng)
-    kinds: list[str] = []
-    seen: list[bool] = []
-    if study.abnormal:
-        found = draw_findings(study.part, scene.finger, np.random.default_rng([*study.seed, 2]))
-        for finding in found:
-            marked = finding.apply(scene)
-            column, row = camera.project(marked.at)
-            inside = 0 <= column < camera.shape[1] and 0 <= row < camera.shape[0]
-            shows = 1.0
-            if marked.direction is not None:
-                shows = float(np.linalg.norm(camera.frame[:2] @ marked.direction))
-            kinds.append(finding.kind)
-            seen.append(bool(inside and shows > 0.45))
     wear(scene, things)
     maps = render(scene, camera, weave)
     cloth = cover(scene, things, camera, maps, weave) + folds(camera.shape, rng)
     total = attenuation(maps, cloth)
     picture = expose(total, total - maps.metal - cloth, exposure, rng)
-    picture = mark(picture, "L" if left else "R", rng)
-    picture = collimate(picture, rng)
-    return View((255 * np.clip(picture, 0, 1)).astype(np.uint8), name, tuple(kinds), tuple(seen))
-
-
-def patient_body(seed: int, patient: int) -> Body:
-    return draw_body(np.random.default_rng(np.random.SeedSequence([seed, patient, 0])))
+    picture = collimate(mark(picture, "L" if left else "R", rng), rng)
+    return (255 * np.clip(picture, 0, 1)).astype(np.uint8)
 
 
 def take_study(study: Study, body: Body, side: int) -> list[View]:
-    """All views of one study."""
-    rng = np.random.default_rng(np.random.SeedSequence([*study.seed, 0]))
+    """All views of one study.
+
+    Findings that hide in too many of its views are drawn again, for a radiologist would not have
+    called the study abnormal.
+    """
+    rng = np.random.default_rng([*study.seed, 3])
     things = draw_belongings(study.part, rng)
     left = bool(rng.random() < 0.5)
-    return [take_view(study, body, things, left, i, side) for i in range(study.views)]
+    nothing: tuple[tuple[str, ...], tuple[bool, ...]] = ((), ())
+    for attempt in range(ATTEMPTS):
+        posed = [pose(study, body, left, i, side) for i in range(study.views)]
+        if not study.abnormal:
+            found = [nothing] * study.views
+            break
+        found = [put_findings(study, attempt, scene, camera) for scene, camera, _ in posed]
+        if np.mean([any(visible) for _, visible in found]) >= SEEN_IN:
+            break
+    return [
+        View(expose_view(scene, camera, things, left, rng), VIEWS[study.part][i][0], *found[i])
+        for i, (scene, camera, rng) in enumerate(posed)
+    ]
+
+
+def patient_body(seed: int, patient: int) -> Body:
+    return draw_body(np.random.default_rng([seed, patient, 1]))

@@ -1,0 +1,195 @@
+"""What each command does; a function per command of ``flags.COMMANDS``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from examples.mura.breakdown import breakdown_figure, breakdown_text
+from examples.mura.counts import check_counts
+from examples.mura.dataset import Dataset, read_dataset
+from examples.mura.errors import UserError
+from examples.mura.flags import NOTICE, SYNTHETIC
+from examples.mura.phantom import generate
+from examples.mura.predict import as_table, predict_files, write_csv
+from examples.mura.prepare import Prepared, open_prepared
+from examples.mura.run import (
+    Run,
+    Source,
+    evaluate_run,
+    load_model,
+    open_run,
+    prepare_images,
+    start_run,
+    train_run,
+)
+from examples.mura.settings import DEMO, Settings, from_flags
+from tinynet.losses import SoftmaxCrossEntropy
+
+TRAIN_PATIENTS, VALID_PATIENTS = 1000, 300  # of the synthetic set
+
+
+def demo(a: argparse.Namespace) -> None:
+    """Make synthetic radiographs, train, evaluate, write the report."""
+    began = time.monotonic()
+    settings = from_flags(a, DEMO)
+    data = synthetic_data(a.data_folder, a.data_seed, a.patients)
+    folder = a.run or free_folder(Path("runs/demo"))
+    run, prepared = start_run(folder, settings, data, Source(), command_line())
+    train_and_say(run, prepared, resume=False)
+    show(evaluate_run(run, prepared), run.folder)
+    minutes, seconds = divmod(round(time.monotonic() - began), 60)
+    print(f"done in {minutes} min {seconds} s")
+
+
+def prepare(a: argparse.Namespace) -> None:
+    """Decode and resize the images of a data folder."""
+    settings = from_flags(a, Settings())
+    prepared, dataset = prepare_images(a.data, settings, source(a))
+    report_counts(dataset)
+    print(
+        f"{len(prepared.labels):,} images, {settings.side} × {settings.side}, "
+        f"are ready in {prepared.folder}"
+    )
+
+
+def breakdown(a: argparse.Namespace) -> None:
+    """Count images, studies and patients."""
+    dataset = read_dataset(
+        a.data or synthetic_data(),
+        check_files=not a.csv_only,
+        skip_bad=a.skip_bad,
+        parts=a.parts,
+    )
+    for warning in dataset.warnings:
+        print(f"warning: {warning}", file=sys.stderr)
+    print(breakdown_text(dataset))
+    report_counts(dataset)
+    breakdown_figure(dataset, a.picture)
+    print(f"picture: {a.picture}")
+
+
+def train(a: argparse.Namespace) -> None:
+    """Train a network, or go on training it, then evaluate it."""
+    run, prepared = resumed_run(a) if a.resume else new_run(a)
+    print(f"run folder: {run.folder}", file=sys.stderr)
+    train_and_say(run, prepared, resume=a.resume)
+    show(evaluate_run(run, prepared, baselines=a.baselines), run.folder)
+
+
+def evaluate(a: argparse.Namespace) -> None:
+    """Evaluate a trained network on the validation split."""
+    run = open_run(a.run)
+    if a.data is None:
+        prepared = open_prepared(run.cache)
+    else:
+        prepared, _ = prepare_images(a.data, run.settings, source(a))
+    metrics = evaluate_run(run, prepared, rule=a.rule, threshold=a.threshold, baselines=a.baselines)
+    show(metrics, run.folder)
+
+
+def predict(a: argparse.Namespace) -> None:
+    """Print the probability of each image and study being abnormal."""
+    run = open_run(a.run)
+    predictions = predict_files(
+        load_model(run),
+        SoftmaxCrossEntropy(),
+        a.files,
+        side=run.settings.side,
+        fit=run.settings.fit,
+        rule=a.rule or run.settings.rule,
+        threshold=a.threshold,
+        separate=a.separate,
+        synthetic=run.synthetic,
+    )
+    print(as_table(predictions))
+    if a.csv:
+        write_csv(predictions, a.csv)
+        print(f"written to {a.csv}")
+
+
+def new_run(a: argparse.Namespace) -> tuple[Run, Prepared]:
+    """A run with the settings of the flags."""
+    settings = from_flags(a, Settings())
+    folder = a.run or free_folder(Path("runs") / f"{datetime.now():%Y-%m-%d-%H%M%S}")
+    return start_run(folder, settings, a.data or synthetic_data(), source(a), command_line())
+
+
+def resumed_run(a: argparse.Namespace) -> tuple[Run, Prepared]:
+    """The run in ``--run``, with its own settings and images."""
+    if a.run is None:
+        raise UserError("--resume needs the run's folder: --run runs/NAME")
+    run = open_run(a.run)
+    if from_flags(a, run.settings) != run.settings:
+        raise UserError(
+            f"{a.run} keeps the settings it was started with: leave the settings away with "
+            "--resume, or start a new run"
+        )
+    return run, open_prepared(run.cache)
+
+
+def train_and_say(run: Run, prepared: Prepared, resume: bool) -> None:
+    """Train; when interrupted, say how to go on."""
+    try:
+        train_run(run, prepared, resume=resume)
+    except KeyboardInterrupt:
+        print(
+            f"\nstopped; continue with: python -m examples.mura train --run {run.folder} --resume",
+            file=sys.stderr,
+        )
+        raise
+
+
+def synthetic_data(folder: Path = SYNTHETIC, seed: int = 0, patients: int | None = None) -> Path:
+    """The folder of the synthetic set, made if it is not there yet.
+
+    patients   in the training split; the validation split has 3 for every 10 of them
+    """
+    train = TRAIN_PATIENTS if patients is None else patients
+    valid = max(2, round(train * VALID_PATIENTS / TRAIN_PATIENTS))
+    return generate(folder, train_patients=train, valid_patients=valid, seed=seed)
+
+
+def source(a: argparse.Namespace) -> Source:
+    """How to read the data folder."""
+    return Source(a.cache, a.skip_bad, a.parts, a.workers)
+
+
+def report_counts(dataset: Dataset) -> None:
+    """Say how real data differ from the published MURA-v1.1."""
+    if dataset.synthetic:
+        return
+    for line in check_counts(dataset) or ["equal to those published for MURA-v1.1"]:
+        print(f"counts: {line}")
+
+
+def show(metrics: dict[str, Any], folder: Path) -> None:
+    """The result in a few lines, and where the report is."""
+    kind = "synthetic radiographs" if metrics["synthetic"] else "radiographs"
+    study = metrics["study"]
+    interval = study["kappa_interval"]  # none where there is one patient only
+    said = f"   (95% interval {interval[0]:.3f} to {interval[1]:.3f})" if interval else ""
+    print(f"\n{kind}, validation patients, {study['n']} studies")
+    print(f"  {'study kappa':20s} {study['kappa']:.3f}{said}")
+    for name, baseline in metrics["baselines"].items():
+        print(f"  {name.replace('_', ' '):20s} {baseline['study']['kappa']:.3f}")
+    print(f"report: {(folder / 'report.html').resolve()}")
+    print(f"{'Synthetic data. ' if metrics['synthetic'] else ''}{NOTICE}")
+
+
+def free_folder(wanted: Path) -> Path:
+    """``wanted``, or ``wanted-2``, ... where that is taken."""
+    folder, number = wanted, 1
+    while folder.exists() and any(folder.iterdir()):
+        number += 1
+        folder = wanted.with_name(f"{wanted.name}-{number}")
+    return folder
+
+
+def command_line() -> str:
+    """What was typed."""
+    return " ".join(["python -m examples.mura", *sys.argv[1:]])
