@@ -270,7 +270,8 @@ def test_everything_public_has_a_docstring(name):
 @pytest.mark.parametrize("name", FILES)
 def test_files_are_short(name):
     lines = len(FILES[name].read_text(encoding="utf-8").splitlines())
-    assert lines < 350, f"{name} has {lines} lines: part it by purpose"
+    limit = 350 if name in SOURCES else 700  # a test file mirrors one source file
+    assert lines < limit, f"{name} has {lines} lines: part it by purpose"
 
 
 def test_nothing_is_left_to_do():

@@ -52,7 +52,7 @@ def majority_vote(labels: Sequence[Array]) -> Array:
 
 
 def best_of(models: Sequence[Model], validation_losses: Sequence[float], count: int) -> list[Model]:
-    """The ``count`` models with the lowest validation loss, the best first.
+    """The ``count`` models with the lowest validation loss, the best first.  Report §2.7, ours.
 
     Raises ValueError if the lists differ in length, a loss is NaN, or count is not 1 to M.
     Source: Rajpurkar et al. 2017, "MURA", who average their five best.

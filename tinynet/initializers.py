@@ -62,7 +62,7 @@ def fan_in_uniform(shape: Shape, rng: np.random.Generator, dtype: Any = "float32
 
 
 def he_normal(shape: Shape, rng: np.random.Generator, dtype: Any = "float32") -> Array:
-    """Normal with the variance that ReLU, which zeroes half its inputs, needs.
+    """Normal with the variance that ReLU, which zeroes half its inputs, needs.  See report §2.3.6.
 
         w ~ N(0, 2 / fan_in)
 

@@ -157,7 +157,9 @@ def auc(y_true: Labels, score: Labels) -> float:
 
 
 def area_under_curve(x: Array, y: Array) -> float:
-    """Area under straight lines from point to point: Σ (x_i - x_i₋₁) (y_i + y_i₋₁) / 2.
+    """Area under straight lines from point to point.  Report §2.6.4.
+
+        Σ_i (x_i - x_i₋₁) (y_i + y_i₋₁) / 2
 
     x, y   (t,)   coordinates, x never falling, such as fpr and tpr from ``roc_curve``
     Raises ValueError if x falls anywhere.

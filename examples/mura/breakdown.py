@@ -39,6 +39,7 @@ def groups(dataset: Dataset) -> dict[str, list[Image]]:
 
 
 def title(dataset: Dataset) -> str:
+    """Heading of the text and of the picture."""
     return f"Data breakdown: {'synthetic radiographs' if dataset.synthetic else dataset.root.name}"
 
 

@@ -64,10 +64,12 @@ class Plan:
 
     @property
     def shape(self) -> tuple[int, int, int]:
+        """Shape of the cache: (number of images, side, side)."""
         return self.count, self.side, self.side
 
 
 def make_plan(data: Dataset, side: int, fit: Fit) -> Plan:
+    """The plan of a cache of ``data`` with these settings."""
     return Plan(side, fit, data.synthetic, len(data.images), digest(data))
 
 
@@ -116,6 +118,7 @@ def open_prepared(cache: str | os.PathLike[str]) -> Prepared:
 
 
 def open_pixels(file: Path, shape: tuple[int, int, int]) -> NDArray[np.uint8]:
+    """The memory map in ``file``; raises UserError unless it is uint8 of ``shape``."""
     try:
         pixels = np.load(file, mmap_mode="r", allow_pickle=False)
         found = f"{pixels.dtype} {pixels.shape}"
@@ -150,6 +153,7 @@ def read_plan(file: Path) -> tuple[Plan, dict[str, Any]]:
 
 
 def foreign(file: Path) -> UserError:
+    """The error for a folder that holds something else."""
     return UserError(
         f"{file} is not of a cache of prepared images: give another folder with --cache"
     )

@@ -54,6 +54,7 @@ def count(images: Iterable[Image]) -> Counts:
 
 
 def count_patients(images: Iterable[Image]) -> int:
+    """Number of patients, each counted once."""
     return len({image.patient for image in images})
 
 

@@ -56,6 +56,7 @@ def decode_files(
 
 
 def decode_chunk(pixels: Path, offset: int, side: int, fit: Fit, chunk: list[Job]) -> list[Outcome]:
+    """Decode some images, write each to its row of the file, and say how each went."""
     outcomes: list[Outcome] = []
     with pixels.open("r+b") as stream:
         for row, file in chunk:
@@ -77,6 +78,7 @@ def start_worker() -> None:
 
 
 def end_with_parent() -> None:
+    """Wait for the parent process to end, and end with it; runs on a thread of a worker."""
     parent = parent_process()
     if parent is not None:
         connection.wait([parent.sentinel])

@@ -177,6 +177,7 @@ def roc_by_part(metrics: Mapping[str, Any]) -> Figure:
 
 
 def draw_roc(ax: Axes, scores: Mapping[str, Any], colour: str, style: str, label: str) -> None:
+    """One ROC curve on ``ax``, from the points in ``scores``."""
     points = scores["roc"]
     x, y = points["false_positive_rate"], points["true_positive_rate"]
     ax.plot(x, y, color=colour, linestyle=style, label=label)
@@ -184,6 +185,7 @@ def draw_roc(ax: Axes, scores: Mapping[str, Any], colour: str, style: str, label
 
 
 def chance(ax: Axes, label: str | None = "chance, AUC 0.50") -> None:
+    """The diagonal, where a classifier that guesses lies."""
     ax.plot([0, 1], [0, 1], color=GREY, linestyle=":", linewidth=1, label=label)
 
 
@@ -247,6 +249,7 @@ def kappa_by_part(metrics: Mapping[str, Any]) -> Figure:
 def draw_intervals(
     ax: Axes, y: Array, scores: Sequence[Mapping[str, Any]], colour: str, marker: str, label: str
 ) -> None:
+    """Kappas at the heights ``y``, each with its interval as a line."""
     kappa = np.array([s["kappa"] for s in scores])
     intervals = [s["kappa_interval"] or (s["kappa"], s["kappa"]) for s in scores]
     low, high = np.array(intervals).T

@@ -100,10 +100,12 @@ def find_root(folder: Path) -> Path:
 
 
 def images_csv(root: Path, split: str) -> Path:
+    """The CSV that lists the images of a split."""
     return root / f"{split}_image_paths.csv"
 
 
 def studies_csv(root: Path, split: str) -> Path:
+    """The CSV that lists the studies of a split and their labels."""
     return root / f"{split}_labeled_studies.csv"
 
 
@@ -124,6 +126,7 @@ def read_rows(file: Path) -> Iterator[tuple[str, list[str]]]:
 def read_images_csv(
     file: Path, split: str, parts: Collection[str], findings: Findings
 ) -> list[Image]:
+    """The images that a CSV lists, of ``parts``; what is amiss goes to ``findings``."""
     images: dict[Image, None] = {}
     for where, row in read_rows(file):
         if row[0].rpartition("/")[2].startswith("."):
@@ -175,6 +178,7 @@ def walk(root: Path, split: str, parts: Collection[str]) -> Iterator[str]:
 
 
 def walk_images(root: Path, split: str, parts: Collection[str], findings: Findings) -> list[Image]:
+    """The images in the folders of a split, where it has no CSV."""
     images = []
     for path in walk(root, split, parts):
         image = parse_image(path)
@@ -192,4 +196,5 @@ def some(names: list[str]) -> str:
 
 
 def study_list(split: str, studies: list[Study]) -> str:
+    """Some studies as paths, for a message."""
     return some([f"{ROOT_NAME}/{split}/XR_{p}/{patient}/{name}" for p, patient, name in studies])

@@ -202,6 +202,7 @@ def refuse_bad(problems: list[str], skip_bad: bool) -> None:
 
 
 def unwritable(cache: Path, plan: Plan, error: Exception) -> UserError:
+    """The error for a cache that cannot be written, with the space it needs."""
     cause = error.__cause__ or error  # the system's own error, where write_whole wrapped it
     if getattr(cause, "errno", None) in DISK_FULL:
         return UserError(

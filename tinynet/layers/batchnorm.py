@@ -95,7 +95,7 @@ def batchnorm_frozen_forward(
 
 @swappable
 def batchnorm_frozen_backward(dy: Array, cache: FrozenBatchNormCache) -> tuple[Array, Array, Array]:
-    """Gradients where the statistics are constants: no path leads through them.
+    """Gradients where the statistics are constants: no path leads through them.  Report §2.4.3.
 
         ∂L/∂x = ∂L/∂y γ / √(σ² + ε)      ∂L/∂γ = Σ ∂L/∂y x̂      ∂L/∂β = Σ ∂L/∂y
 

@@ -46,7 +46,7 @@ def dropout_forward(
 
 @swappable
 def dropout_backward(dy: Array, cache: DropoutCache) -> Array:
-    """A removed neuron has no gradient; a kept one has the forward pass's scale.
+    """A removed neuron has no gradient, a kept one the forward pass's scale.  Report §2.4.1.
 
         ∂L/∂x = mask · scale · ∂L/∂y
 

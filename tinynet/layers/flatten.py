@@ -21,7 +21,7 @@ def flatten_forward(x: Array) -> tuple[Array, Shape]:
 
 @swappable
 def flatten_backward(dy: Array, cache: Shape) -> Array:
-    """Put each neuron's gradient back where the neuron came from.
+    """Put each neuron's gradient back where the neuron came from.  Report §2.5.5.
 
     dy (N, features) ∂L/∂y; cache: the shape of x.  Returns dx (the shape of x).
     """

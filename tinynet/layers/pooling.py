@@ -185,7 +185,7 @@ def global_avg_pool2d_forward(x: Array) -> tuple[Array, Shape]:
 
 @swappable
 def global_avg_pool2d_backward(dy: Array, cache: Shape) -> Array:
-    """Every cell receives 1/HW of its channel's gradient.
+    """Every cell receives 1/HW of its channel's gradient.  Report §2.5.4.
 
     dy (N, C) ∂L/∂y; cache: the shape (N, H, W, C) of x.  Returns dx (N, H, W, C).
     """

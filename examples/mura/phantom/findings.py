@@ -7,6 +7,8 @@ something else. They overlap, so each is drawn by itself and a study without any
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from examples.mura.phantom.abnormalities import (
@@ -136,37 +138,59 @@ def draw_hardware(part: str, bone: str, at: float, rng: np.random.Generator) -> 
     )
 
 
-def draw_findings(part: str, finger: str, rng: np.random.Generator) -> list[Finding]:
-    """The findings of one abnormal study, in the order in which they are applied."""
-    kinds = draw_kinds(rng)
-    bone, at = draw_site(part, finger, rng)
+def draw_worn(part: str, finger: str, rng: np.random.Generator) -> list[Finding]:
+    """Degenerative joints: several in a hand, where the disease seldom keeps to one."""
+    count = int(rng.integers(2, 6)) if part == "HAND" else int(rng.integers(1, 3))
+    joints = {draw_joint(part, finger, rng) for _ in range(count)}
+    return [
+        Degenerative(
+            joint, float(rng.normal(0, 35)), 0.8 + 0.9 * float(rng.beta(2, 2)),
+            int(rng.integers(2**31)),
+        )
+        for joint in sorted(joints)
+    ]  # fmt: skip
+
+
+def draw_lesion(bone: str, at: float, rng: np.random.Generator) -> Lesion:
+    lytic = rng.random() < 0.65
+    return Lesion(
+        bone, at, float(rng.uniform(0, 360)), float(rng.uniform(0.85, 1.35)),
+        gain=-float(rng.uniform(0.75, 0.97)) if lytic else float(rng.uniform(0.4, 0.8)),
+        rim=0.25 if lytic and rng.random() < 0.5 else 0.0,
+        swollen=bool(lytic and rng.random() < 0.4), seed=int(rng.integers(2**31)),
+    )  # fmt: skip
+
+
+def draw_dislocation(part: str, finger: str, rng: np.random.Generator) -> Dislocation:
+    amount = float(rng.uniform(0.35, 0.85))
+    azimuth, tilt = float(rng.uniform(0, 360)), float(rng.normal(0, 14))
+    return Dislocation(draw_joint(part, finger, rng), azimuth, amount, tilt)
+
+
+def draw_findings(
+    kinds: Sequence[str], part: str, finger: str, rng: np.random.Generator
+) -> list[Finding]:
+    """The findings of one abnormal study, in the order in which they are applied.
+
+    A break and an implant share a bone, as they do after surgery; in a hand, where neighbours
+    break together, they may take up to three.
+    """
+    count = int(rng.integers(1, 4)) if part == "HAND" else 1
+    sites = dict(draw_site(part, finger, rng) for _ in range(count))
     found: list[Finding] = []
     if "fracture" in kinds:
-        found.append(draw_fracture(bone, at, "hardware" in kinds and rng.random() < 0.7, rng))
+        fixed = "hardware" in kinds and rng.random() < 0.7
+        found += [draw_fracture(bone, at, fixed, rng) for bone, at in sites.items()]
     if "degenerative" in kinds:
-        count = 1 + int(rng.integers(0, 4 if part == "HAND" else 2))
-        joints = {draw_joint(part, finger, rng) for _ in range(count)}
-        for joint in sorted(joints):
-            grade = 0.8 + 0.9 * float(rng.beta(2, 2))
-            azimuth = float(rng.normal(0, 35))
-            found.append(Degenerative(joint, azimuth, grade, int(rng.integers(2**31))))
+        found += draw_worn(part, finger, rng)
     if "other" in kinds:
         if rng.random() < 0.4:
-            amount = 0.3 + 0.5 * float(rng.random())
-            azimuth = float(rng.uniform(0, 360))
-            joint = draw_joint(part, finger, rng)
-            found.append(Dislocation(joint, azimuth, amount, float(rng.normal(0, 12))))
+            found.append(draw_dislocation(part, finger, rng))
         else:
-            spot, where = draw_site(part, finger, rng)
-            if "fracture" in kinds and spot == bone:
-                where = float(np.clip(at - 0.15, 0.05, 0.9))
-            lytic = rng.random() < 0.65
-            found.append(Lesion(
-                spot, where, float(rng.uniform(0, 360)), float(rng.uniform(0.85, 1.35)),
-                -float(rng.uniform(0.75, 0.97)) if lytic else float(rng.uniform(0.4, 0.8)),
-                0.25 if lytic and rng.random() < 0.5 else 0.0,
-                bool(lytic and rng.random() < 0.4), int(rng.integers(2**31)),
-            ))  # fmt: skip
+            bone, at = draw_site(part, finger, rng)
+            if "fracture" in kinds and bone in sites:  # beside the break
+                at = max(sites[bone] - 0.15, 0.05)
+            found.append(draw_lesion(bone, at, rng))
     if "hardware" in kinds:
-        found.append(draw_hardware(part, bone, at, rng))
+        found += [draw_hardware(part, bone, at, rng) for bone, at in sites.items()]
     return found

@@ -237,7 +237,7 @@ def hand_flexion(view: str, name: str, rng: np.random.Generator) -> tuple[float,
 
 def build_hand(body: Body, view: str, rng: np.random.Generator) -> Scene:
     """All five rays, the carpus and the ends of the forearm."""
-    scene = Scene(body, np.array([0.3, 6.4, 0.3]) * body.size, (13.5, 19.5))
+    scene = Scene(body, np.array([0.3, 7.0, 0.3]) * body.size, (13.0, 18.0))
     own = body.generator()
     spread = rng.normal(1.0, 0.35)
     add_forearm_end(scene, 6.5, own)

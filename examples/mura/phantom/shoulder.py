@@ -101,7 +101,7 @@ def add_chest(scene: Scene, head: Array, own: np.random.Generator) -> None:
 def build_shoulder(body: Body, view: str, rng: np.random.Generator) -> Scene:
     """The shoulder with the arm hanging, turned out or in."""
     own = body.generator()
-    scene = Scene(body, np.array([-3.6, -3.0, 0.0]) * body.size, (19.0, 20.0))
+    scene = Scene(body, np.array([-2.4, -2.2, 0.0]) * body.size, (15.5, 17.0))
     k = body.size * body.girth
     head = np.zeros(3)
     away = 10 + rng.normal(4, 5)

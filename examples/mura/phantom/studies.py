@@ -18,7 +18,7 @@ from examples.mura.phantom.belongings import (
     mark,
     wear,
 )
-from examples.mura.phantom.findings import draw_findings
+from examples.mura.phantom.findings import draw_findings, draw_kinds
 from examples.mura.phantom.geometry import Array, Camera, turn
 from examples.mura.phantom.hand import build_finger, build_hand, build_wrist
 from examples.mura.phantom.render import render
@@ -72,9 +72,13 @@ class Study:
 
     part: str
     number: int
-    abnormal: bool
+    findings: tuple[str, ...]  # kinds; none in a normal study
     views: int
     seed: tuple[int, ...]
+
+    @property
+    def abnormal(self) -> bool:
+        return bool(self.findings)
 
     @property
     def folder(self) -> str:
@@ -113,9 +117,8 @@ def draw_studies(seed: int, patient: int, split: str) -> list[Study]:
             chances = FEW if part in ("FOREARM", "HUMERUS") else MANY
             views = int(rng.choice(4, p=chances)) + 1
             positive = bool(rng.random() < abnormal / (normal + abnormal))
-            studies.append(
-                Study(part, number, positive, views, (seed, patient, int(index), number))
-            )
+            kinds = tuple(draw_kinds(rng)) if positive else ()
+            studies.append(Study(part, number, kinds, views, (seed, patient, int(index), number)))
     return studies
 
 
@@ -165,9 +168,8 @@ def put_findings(
 ) -> tuple[tuple[str, ...], tuple[bool, ...]]:
     """Put the study's findings into the scene; their kinds, and whether each can be seen."""
     kinds, seen = [], []
-    for finding in draw_findings(
-        study.part, scene.finger, np.random.default_rng([*study.seed, 2, attempt])
-    ):
+    rng = np.random.default_rng([*study.seed, 2, attempt])
+    for finding in draw_findings(study.findings, study.part, scene.finger, rng):
         marked = finding.apply(scene)
         column, row = camera.project(marked.at)
         inside = 0 <= column < camera.shape[1] and 0 <= row < camera.shape[0]
