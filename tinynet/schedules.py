@@ -76,7 +76,7 @@ class Cosine:
 
 @dataclass(frozen=True)
 class WarmUp:
-    """Climb in equal steps to another schedule's learning rate, then follow it.  Report §2.3.5, ours.
+    """Climb in equal steps to another schedule's rate, then follow it.  Report §2.3.5, ours.
 
         η(t) = min((t + 1) / epochs, 1) · schedule(t)
 

@@ -89,7 +89,10 @@ class Window:
 
     @property
     def output_size(self) -> Pair:
-        """⌊(size + padding − (kernel − 1)·dilation − 1) / stride⌋ + 1, for height and width.  Report §2.5.3."""
+        """(height, width) of what the window leaves.  Report §2.5.3.
+
+        ⌊(size + padding − (kernel − 1)·dilation − 1) / stride⌋ + 1
+        """
         out = []
         for n, k, s, d, p in zip(
             self.size, self.kernel, self.stride, self.dilation, self.padding, strict=True
