@@ -3,6 +3,7 @@ import pytest
 
 from tinynet.layer import EVAL, Layer, Mode, Parameter, check_input
 from tinynet.layers import BatchNorm, Concat, Conv2D, Dense, Dropout, ReLU, Residual, Sequential
+from tinynet.optimizers import SGD
 
 
 def model(seed=0):
@@ -245,3 +246,15 @@ class TestCheckInput:
         DeviceArray.__module__ = "cupy"
         with pytest.raises(TypeError, match=r"input is a cupy array.*to_device\(x, 'numpy'\)"):
             check_input(self.layer, DeviceArray(), (None, 3), self.weight)
+
+
+def test_a_layer_used_twice_has_one_name_and_is_updated_once():
+    shared = Dense(3, 3, rng=np.random.default_rng(0))
+    model = Sequential(shared, ReLU(), shared, Dense(3, 2, rng=np.random.default_rng(1)))
+    assert list(model.parameters()) == ["0.weight", "0.bias", "3.weight", "3.bias"]
+    x = np.random.default_rng(2).standard_normal((4, 3), dtype=np.float32)
+    y, cache = model.forward(x)
+    model.backward(np.ones_like(y), cache)
+    before, gradient = shared.weight.value.copy(), shared.weight.grad.copy()
+    SGD(0.5).step(model.parameters())
+    np.testing.assert_allclose(shared.weight.value, before - 0.5 * gradient, rtol=1e-6)

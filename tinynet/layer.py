@@ -89,19 +89,39 @@ class Layer:
         """(dotted name, layer, its input shape) for each innermost layer, in forward order."""
         yield prefix, self, input_shape
 
+    def named_layers(self) -> dict[str, Layer]:
+        """Dotted path -> layer: this one, then all inner ones; one that is used twice, once."""
+        found: dict[int, tuple[str, Layer]] = {}
+
+        def visit(path: str, layer: Layer) -> None:
+            if id(layer) in found:
+                return
+            found[id(layer)] = path, layer
+            for name, child in layer.children().items():
+                visit(f"{path}.{name}" if path else name, child)
+
+        visit("", self)
+        return dict(found.values())
+
     def parameters(self) -> dict[str, Parameter]:
-        """Dotted name -> Parameter, this layer's own first, then the inner layers'."""
-        found = {name: part for name, part in vars(self).items() if isinstance(part, Parameter)}
-        for name, child in self.children().items():
-            found.update({f"{name}.{inner}": p for inner, p in child.parameters().items()})
-        return found
+        """Dotted name -> Parameter, this layer's own first, then the inner layers'.
+
+        A Parameter that several layers share has one name, the first: it is updated once.
+        """
+        found: dict[int, tuple[str, Parameter]] = {}
+        for path, layer in self.named_layers().items():
+            for name, part in vars(layer).items():
+                if isinstance(part, Parameter):
+                    found.setdefault(id(part), (f"{path}.{name}" if path else name, part))
+        return dict(found.values())
 
     def buffers(self) -> dict[str, Array]:
         """Dotted name -> array that is kept but not learned (moving statistics)."""
-        found = {name: getattr(self, name) for name in self.buffer_names}
-        for name, child in self.children().items():
-            found.update({f"{name}.{inner}": b for inner, b in child.buffers().items()})
-        return found
+        return {
+            f"{path}.{name}" if path else name: getattr(layer, name)
+            for path, layer in self.named_layers().items()
+            for name in layer.buffer_names
+        }
 
     def zero_grad(self) -> None:
         """Set every gradient to zero."""
@@ -130,12 +150,11 @@ class Layer:
         if parameters:
             for parameter in self.parameters().values():
                 parameter.trainable = not frozen
-        if statistics and hasattr(self, "frozen_statistics"):
-            self.frozen_statistics = frozen
-        if dropout and hasattr(self, "frozen_dropout"):
-            self.frozen_dropout = frozen
-        for child in self.children().values():
-            child._set_frozen(frozen, False, statistics, dropout)
+        for layer in self.named_layers().values():
+            if statistics and hasattr(layer, "frozen_statistics"):
+                layer.frozen_statistics = frozen
+            if dropout and hasattr(layer, "frozen_dropout"):
+                layer.frozen_dropout = frozen
 
     def to(self, device: str | None = None, dtype: Any = None) -> Layer:
         """Move parameters, gradients and buffers to ``device`` ("numpy", "cupy") and ``dtype``.
@@ -154,14 +173,10 @@ class Layer:
 
         for parameter in self.parameters().values():
             parameter.value, parameter.grad = moved(parameter.value), moved(parameter.grad)
-        self._move_buffers(moved)
+        for layer in self.named_layers().values():
+            for name in layer.buffer_names:
+                setattr(layer, name, moved(getattr(layer, name)))
         return self
-
-    def _move_buffers(self, moved: Any) -> None:
-        for name in self.buffer_names:
-            setattr(self, name, moved(getattr(self, name)))
-        for child in self.children().values():
-            child._move_buffers(moved)
 
     def state(self) -> dict[str, Array]:
         """Dotted name -> array: every parameter's value and every buffer (not copies)."""
