@@ -148,7 +148,9 @@ def test_to_converts_values_gradients_and_buffers():
 def test_to_keeps_a_shared_layer_shared():
     shared = Dense(2, 2, rng=np.random.default_rng(0))
     layer = Sequential(shared, ReLU(), shared).to(dtype="float64")
-    assert layer.parameters()["0.weight"] is layer.parameters()["2.weight"]
+    assert layer.layers[0] is layer.layers[2] is shared
+    assert list(layer.parameters()) == ["0.weight", "0.bias"]
+    assert shared.weight.value.dtype == np.float64
 
 
 def test_to_says_where_a_dtype_goes():
