@@ -30,7 +30,7 @@ from examples.mura.run import (
 from examples.mura.settings import DEMO, Settings, from_flags
 from tinynet.losses import SoftmaxCrossEntropy
 
-TRAIN_PATIENTS, VALID_PATIENTS = 1000, 300  # of the synthetic set
+TRAIN_PATIENTS, VALID_PATIENTS = 1500, 230  # of the synthetic set
 
 
 def demo(a: argparse.Namespace) -> None:
@@ -147,7 +147,7 @@ def train_and_say(run: Run, prepared: Prepared, resume: bool) -> None:
 def synthetic_data(folder: Path = SYNTHETIC, seed: int = 0, patients: int | None = None) -> Path:
     """The folder of the synthetic set, made if it is not there yet.
 
-    patients   in the training split; the validation split has 3 for every 10 of them
+    patients   in the training split; the validation split has about 15 for every 100
     """
     train = TRAIN_PATIENTS if patients is None else patients
     valid = max(2, round(train * VALID_PATIENTS / TRAIN_PATIENTS))

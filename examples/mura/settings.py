@@ -29,13 +29,13 @@ class Settings:
     fit: Fit = setting("stretch", "how an image is made square", FITS)
 
     # the network, tinynet.models.vgg_like
-    filters: tuple[int, ...] = setting((16, 32, 64), "filters of each block's convolutions")
+    filters: tuple[int, ...] = setting((8, 16, 32, 64), "filters of each block's convolutions")
     hidden: int = setting(128, "neurons of the hidden dense layer")
     batch_norm: bool = setting(True, "batch normalisation before each ReLU of the base")
     keep_prob: float = setting(0.5, "dropout: probability of keeping a hidden neuron")
 
     # training
-    epochs: int = setting(20, "passes through the training images")
+    epochs: int = setting(12, "passes through the training images")
     batch_size: int = setting(32, "images per weight update")
     optimizer: str = setting("adam", "weight-update rule", ("adam", "rmsprop", "sgd"))
     learning_rate: float = setting(1e-3, "first learning rate")
@@ -44,7 +44,7 @@ class Settings:
     )
     weight_decay: float = setting(0.0, "decoupled weight decay (Adam), L2 gradient (SGD)")
     class_weights: bool = setting(True, "weigh both classes alike in the loss")
-    held_out: float = setting(0.1, "share of the training patients kept to choose the best epoch")
+    held_out: float = setting(0.05, "share of the training patients kept to choose the best epoch")
     patience: int = setting(0, "stop after so many epochs without a better one; 0: never")
     seed: int = setting(0, "everything drawn follows from it")
 

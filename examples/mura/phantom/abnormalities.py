@@ -11,8 +11,9 @@ from typing import Protocol
 
 import numpy as np
 
-from examples.mura.phantom.geometry import Array, Blob, Cut, Tube, cross, outline, turn
+from examples.mura.phantom.geometry import Array, cross, turn
 from examples.mura.phantom.scene import Bone, Deposit, Joint, Scene
+from examples.mura.phantom.solids import Blob, Cut, Tube, outline
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,14 @@ class Fracture:
             centre = part.centre if isinstance(part, Blob) else part.point(0.5)
             along = float((centre - shaft.start) @ shaft.axis) / shaft.length
             (near if along < self.at else far).parts.append(part)
-        (near if self.at > 0.5 else far).flesh.extend(bone.flesh)
+        for flesh in bone.flesh:  # the limb bends with the bone
+            if isinstance(flesh, Tube):
+                along = float((shaft.point(self.at) - flesh.start) @ flesh.axis) / flesh.length
+                before, beyond = (
+                    Cut(along - 0.04 * side, 0.0, 0.0, side, 0.0, 0.0) for side in (-1, 1)
+                )
+                near.flesh.append(replace(flesh, cuts=(*flesh.cuts, before)))
+                far.flesh.append(replace(flesh, cuts=(*flesh.cuts, beyond)))
         return near, far
 
     def _scatter(self, scene: Scene, shaft: Tube, centre: Array, half: float) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 from scipy.ndimage import gaussian_filter
 
 from examples.mura.phantom.geometry import Array
@@ -17,6 +17,7 @@ from examples.mura.phantom.render import Maps
 
 # linear attenuation per cm near 50 keV effective; bone's is what it adds to the flesh it displaces
 MUSCLE, FAT, MINERAL = 0.23, 0.17, 0.85
+EQUALISED = 0.55  # share of the slow changes that the display takes off
 
 
 @cache
@@ -59,7 +60,7 @@ class Exposure:
 
 def draw_exposure(rng: np.random.Generator) -> Exposure:
     return Exposure(
-        quanta=float(np.exp(rng.normal(6.6, 0.5))),
+        quanta=float(np.exp(rng.normal(7.1, 0.5))),
         scatter=float(rng.uniform(0.03, 0.12)),
         blur=float(rng.uniform(0.45, 0.8)),
         level=float(rng.normal(0.0, 0.12)),
@@ -69,17 +70,26 @@ def draw_exposure(rng: np.random.Generator) -> Exposure:
     )
 
 
+def smooth(picture: Array, sigma: float) -> Array:
+    """``picture`` (H, W) blurred so far that a quarter of its pixels carry it."""
+    size = picture.shape[1], picture.shape[0]
+    small = Image.fromarray(picture).resize((size[0] // 4, size[1] // 4), Image.Resampling.BOX)
+    blurred = gaussian_filter(np.asarray(small), sigma / 4, mode="nearest", truncate=2.5)
+    return np.asarray(Image.fromarray(blurred).resize(size, Image.Resampling.BILINEAR))
+
+
 def expose(total: Array, reference: Array, exposure: Exposure, rng: np.random.Generator) -> Array:
     """(height, width) picture in 0..1 of rays that were attenuated by ``total``.
 
-    reference: the attenuation without metal, which sets the display window as a radiographer's
-    chart would: by body part and build, not by what is found.
+    reference: the attenuation without metal, which sets the exposure and the display's window as
+    a radiographer's chart would: by body part and build, not by what is found.
     """
-    body = reference[reference > 0.15]
-    low, middle, high = np.percentile(body, (10.0, 50.0, 97.0)) if body.size > 50 else (0.1, 0.5, 1)
+    body = reference > 0.15
+    within = reference[body] if body.sum() > 50 else reference.ravel()
+    middle = float(np.median(within))
     primary = np.exp(-total)
-    behind = gaussian_filter(primary, 0.08 * max(total.shape), mode="nearest", truncate=2.0)
-    scattered = exposure.scatter * (0.5 * behind + 0.2 * float(primary.mean()))
+    reach = 0.1 * max(total.shape)
+    scattered = exposure.scatter * (0.5 * smooth(primary, reach) + 0.2 * float(primary.mean()))
     intensity = gaussian_filter(primary, exposure.blur) + scattered
     # automatic exposure: as many quanta reach the detector behind a shoulder as behind a finger
     quanta = exposure.quanta * np.exp(middle)
@@ -87,19 +97,12 @@ def expose(total: Array, reference: Array, exposure: Exposure, rng: np.random.Ge
     intensity += np.sqrt(np.maximum(intensity, 1e-4) / quanta) * noise
     seen = -np.log(np.maximum(intensity, 2e-4 * np.exp(-middle)))
 
+    # the display takes off part of what changes slowly, so that thick and thin flesh both show bone
+    slow = EQUALISED * (smooth(reference, reach) - middle)
+    low, high = np.percentile((reference - slow)[body] if body.sum() > 50 else within, (10.0, 97.0))
     span = max(float(high - low), 0.35)
     centre = low + (0.62 - exposure.level * 0.6) * span
-    shown = 1 / (1 + np.exp(-3.2 * exposure.contrast * (seen - centre) / span))
+    shown = 1 / (1 + np.exp(-3.2 * exposure.contrast * (seen - slow - centre) / span))
     floor = 1 / (1 + np.exp(3.2 * exposure.contrast * max(centre, 0.35 * span) / span))
     shown = np.clip((shown - floor) / (1 - floor), 0, 1) ** exposure.gamma
     return 1 - shown if exposure.inverted else shown
-
-
-@cache
-def glyphs(text: str, size: int) -> Array:
-    """(h, w) coverage 0..1 of a line of text."""
-    font = ImageFont.load_default(size)
-    left, top, right, bottom = font.getbbox(text)
-    image = Image.new("L", (int(right - left) + 4, int(bottom - top) + 4))
-    ImageDraw.Draw(image).text((2 - left, 2 - top), text, fill=255, font=font)
-    return np.asarray(image, np.float32) / 255

@@ -1,12 +1,13 @@
-"""The forearm, the elbow and the humerus.  The thumb's side is +x; the elbow bends to +z."""
+"""The forearm and the elbow.  The thumb's side is +x; the elbow bends to +z."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from examples.mura.phantom.geometry import Array, Blob, Tube, cross, profile, turn
+from examples.mura.phantom.geometry import Array, cross, turn
 from examples.mura.phantom.hand import FRONT, RAYS, add_carpus, add_ray, hand_flexion, mitt
 from examples.mura.phantom.scene import Body, Bone, Deposit, Joint, Scene
+from examples.mura.phantom.solids import Blob, Tube, profile
 
 UP = np.array([0.0, 1.0, 0.0])
 RIGHT = np.array([1.0, 0.0, 0.0])
@@ -82,12 +83,12 @@ def add_forearm(
     scene.add(Bone("radius", [radius, tip], hangs_on="humerus"))
     scene.add(Bone("ulna", [ulna], hangs_on="humerus"))
     width = flesh_girth(body)
-    scene.bones["ulna"].flesh.append(
-        Tube(elbow - down * 2.5, elbow + down * (long + 1.5), front, FOREARM, width)
-    )
+    # not the ulna's own: when one of the two bones breaks, the other holds the limb straight
+    flesh = Tube(elbow - down * 2.5, elbow + down * (long + 1.5), front, FOREARM, width)
+    scene.add(Bone("forearm", [], [flesh], hangs_on="humerus"))
     scene.joints["elbow joint"] = Joint(
         "elbow joint", elbow + down * 0.55 * body.size - lateral * 0.4, down, lateral, front,
-        2.1 * k, 1.1 * k, "humerus", ("ulna", "radius"),
+        2.1 * k, 1.1 * k, "humerus", ("ulna", "radius", "forearm"),
     )  # fmt: skip
 
 
@@ -165,30 +166,11 @@ def build_elbow(body: Body, view: str, rng: np.random.Generator) -> Scene:
     add_humerus(scene, zero, UP, own)
     add_forearm(scene, zero, -UP, FRONT, own)
     centre = np.array([0.0, 0.0, 0.45])
-    names = scene.followers("ulna", "radius")
+    names = scene.followers("ulna", "radius", "forearm")
     scene.move(names, turn(RIGHT, -bend), centre, zero)
     carrying = turn(FRONT, 8 + rng.normal(0, 2))
     if view != "lateral":
         scene.move(names, carrying, zero, zero)
     elbow_flesh = 3.6 * flesh_girth(body)
     scene.flesh.append(Blob(zero, (elbow_flesh, elbow_flesh, elbow_flesh)))
-    return scene
-
-
-def build_humerus(body: Body, view: str, rng: np.random.Generator) -> Scene:
-    """The humerus whole, with the socket above and the elbow below."""
-    from examples.mura.phantom.shoulder import add_chest, add_scapula
-
-    own = body.generator()
-    scene = Scene(body, np.array([-0.5, 15.5, 0.0]) * body.size, (14.5, 36.0))
-    add_humerus(scene, np.zeros(3), UP, own)
-    add_forearm(scene, np.zeros(3), -UP, FRONT, own)
-    if view == "lateral":
-        names = scene.followers("ulna", "radius")
-        scene.move(names, turn(RIGHT, -70 + rng.normal(0, 12)), np.array([0, 0, 0.45]), np.zeros(3))
-    head = scene.bones["humerus"].parts[1]
-    assert isinstance(head, Blob)
-    if view != "lateral":  # taken with the arm held away from the chest
-        add_chest(scene, head.centre, own)
-    add_scapula(scene, head.centre, own)
     return scene

@@ -1,4 +1,4 @@
-"""What a radiograph shows beside the patient: rings, casts, folds, letters, collimation.
+"""What the patient wears: rings, bracelets, press studs, casts, splints and folds of cloth.
 
 All of it is drawn without a look at the label, so none of it can give the label away.
 """
@@ -8,12 +8,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.ndimage import gaussian_filter, map_coordinates
+from scipy.ndimage import gaussian_filter
 
-from examples.mura.phantom.acquisition import glyphs
-from examples.mura.phantom.geometry import Array, Bar, Camera, Rod, Tube
+from examples.mura.phantom.geometry import Array, Camera
+from examples.mura.phantom.metal import Bar, Rod
 from examples.mura.phantom.render import Maps, union
 from examples.mura.phantom.scene import Scene
+from examples.mura.phantom.solids import Tube
 
 ALLOY = 8.0  # attenuation per cm of what people wear
 PLASTER = 0.26
@@ -33,15 +34,13 @@ class Belongings:
 
 
 def draw_belongings(part: str, rng: np.random.Generator) -> Belongings:
+    """What a patient has on; each number is drawn even where it is not used, so none shifts."""
     wrist, fingers = part in ("WRIST", "FOREARM", "HAND"), part in ("HAND", "FINGER")
     clothed = part in ("SHOULDER", "HUMERUS", "ELBOW")
     chance = rng.random(5)
     ring = str(rng.choice(["index", "middle", "ring", "ring", "little"]))
-    ring_at, up_the_arm, thick = (
-        rng.uniform(0.35, 0.7),
-        rng.uniform(2.5, 5.0),
-        rng.uniform(0.35, 0.8),
-    )
+    ring_at, up_the_arm = rng.uniform(0.35, 0.7), rng.uniform(2.5, 5.0)
+    thick = rng.uniform(0.35, 0.8)
     snaps = int(rng.integers(1, 4))
     return Belongings(
         ring=ring if fingers and chance[0] < 0.12 else "",
@@ -129,66 +128,3 @@ def folds(shape: tuple[int, int], rng: np.random.Generator) -> Array:
         across = np.abs(np.cos(angle) * rows - np.sin(angle) * columns + bend - offset)
         total += rng.uniform(0.02, 0.09) * np.exp(-((across / rng.uniform(2, 6)) ** 2))
     return total
-
-
-def collimate(picture: Array, rng: np.random.Generator) -> Array:
-    """Blades shut off what lies outside a rectangle, most often dark and a little turned."""
-    if rng.random() > 0.35:
-        return picture
-    height, width = picture.shape
-    angle = rng.normal(0, 0.06)
-    rows = np.arange(height, dtype=np.float32)[:, None] - height / 2
-    columns = np.arange(width, dtype=np.float32)[None, :] - width / 2
-    x = np.cos(angle) * columns + np.sin(angle) * rows
-    y = np.cos(angle) * rows - np.sin(angle) * columns
-    left, right, top, bottom = rng.uniform(0.42, 0.56, 4)
-    edge = np.minimum(np.minimum(x + left * width, right * width - x),
-                      np.minimum(y + top * height, bottom * height - y))  # fmt: skip
-    inside = np.clip(edge / 1.5 + 0.5, 0, 1)
-    kind = rng.random()
-    border = 0.0 if kind < 0.85 else 0.96 if kind < 0.93 else 0.3
-    return picture * inside + border * (1 - inside)
-
-
-def mark(picture: Array, side: str, rng: np.random.Generator) -> Array:
-    """Burn in the side's lead letter, and now and then a line of figures such as a date."""
-    height, width = picture.shape
-    if rng.random() < 0.65:
-        size = int(rng.integers(9, 18) * max(height, width) / 220)
-        text = side if rng.random() < 0.8 else side + rng.choice([" AB", " 7", " PA", "*"])
-        picture = stamp(picture, glyphs(text, size), float(rng.normal(0, 12)), rng)
-    if rng.random() < 0.15:
-        date = f"{rng.integers(1, 13):02d}/{rng.integers(1, 29):02d}/{rng.integers(2001, 2013)}"
-        picture = stamp(picture, glyphs(date, int(9 * max(height, width) / 220)), 0.0, rng)
-    return picture
-
-
-def stamp(picture: Array, letter: Array, degrees: float, rng: np.random.Generator) -> Array:
-    """``picture`` with ``letter`` turned and burned in near an edge."""
-    h, w = letter.shape
-    reach = int(np.ceil(np.hypot(h, w) / 2)) + 1
-    height, width = picture.shape
-    if min(height, width) < 2 * reach + 4:
-        return picture
-    near = rng.random() < 0.5
-    along = rng.random(2)
-    row = reach + along[0] * (height - 2 * reach - 1)
-    column = reach + along[1] * (width - 2 * reach - 1)
-    if near:
-        column = reach + (0.12 * along[1] if rng.random() < 0.5 else 1 - 0.12 * along[1]) * (
-            width - 2 * reach - 1
-        )
-    else:
-        row = reach + (0.12 * along[0] if rng.random() < 0.5 else 1 - 0.12 * along[0]) * (
-            height - 2 * reach - 1
-        )
-    r0, c0 = int(row) - reach, int(column) - reach
-    angle = np.deg2rad(degrees)
-    y, x = np.mgrid[-reach : reach + 1, -reach : reach + 1].astype(np.float32)
-    source = np.array([np.cos(angle) * y - np.sin(angle) * x + h / 2,
-                       np.sin(angle) * y + np.cos(angle) * x + w / 2])  # fmt: skip
-    alpha = map_coordinates(letter, source, order=1, cval=0.0)
-    out = picture.copy()
-    at = slice(r0, r0 + 2 * reach + 1), slice(c0, c0 + 2 * reach + 1)
-    out[at] = out[at] * (1 - alpha) + rng.uniform(0.85, 1.0) * alpha
-    return out

@@ -48,7 +48,7 @@ BREAKS: dict[str, list[Site]] = {
     "FOREARM": [("radius", 0.25, 0.85, 2), ("ulna", 0.25, 0.85, 2)],
     "ELBOW": [("humerus", 0.8, 0.9, 3), ("radius", 0.07, 0.14, 2), ("ulna", 0.14, 0.22, 2)],
     "HUMERUS": [("humerus", 0.13, 0.85, 1)],
-    "SHOULDER": [("humerus", 0.13, 0.26, 3), ("clavicle", 0.45, 0.8, 2)],
+    "SHOULDER": [("humerus", 0.13, 0.26, 3), ("clavicle", 0.6, 0.85, 2)],
 }
 JOINTS: dict[str, list[str]] = {
     "FINGER": ["{finger} metacarpal joint", "{finger} proximal joint", "{finger} middle joint"],
@@ -60,7 +60,7 @@ JOINTS: dict[str, list[str]] = {
     "FOREARM": ["wrist joint", "elbow joint"],
     "ELBOW": ["elbow joint"],
     "HUMERUS": ["shoulder joint", "elbow joint"],
-    "SHOULDER": ["shoulder joint", "clavicle joint"],
+    "SHOULDER": ["shoulder joint", "shoulder joint", "clavicle joint"],
 }
 
 
@@ -102,11 +102,12 @@ def draw_joint(part: str, finger: str, rng: np.random.Generator) -> str:
 def draw_fracture(bone: str, at: float, fixed: bool, rng: np.random.Generator) -> Fracture:
     """fixed: it was set and held by an implant, so little displacement is left."""
     grave = float(rng.beta(2.6, 1.2)) * (0.6 if fixed else 1.0)
-    shift = 0.3 + 1.2 * grave
+    shift = 0.35 + 1.2 * grave
+    tilt = 11 if bone in ("radius", "ulna") else 24  # its fellow holds the limb straight
     healing = rng.random() < 0.2
     return Fracture(
-        bone, at, float(rng.uniform(0, 360)), shift, float(rng.normal(0, 5) + 32 * grave),
-        gap=-0.3 if shift > 1.3 else 0.45 + 0.55 * float(rng.random()),
+        bone, at, float(rng.uniform(0, 360)), shift, float(rng.normal(0, 4) + tilt * grave),
+        gap=-0.3 if shift > 1.3 else 0.55 + 0.6 * float(rng.random()),
         slope=float(rng.normal(0, 0.5)), teeth=float(rng.uniform(0.02, 0.12)),
         chips=int(rng.poisson(1.8 * grave + 0.2)),
         callus=float(rng.uniform(0.6, 1.4)) if healing else 0.0, seed=int(rng.integers(2**31)),
@@ -124,11 +125,11 @@ def draw_hardware(part: str, bone: str, at: float, rng: np.random.Generator) -> 
     if bone == "humerus" and part != "ELBOW" and pick < 0.5:
         return Nail("humerus", 0.05, 0.85, angle, metal)
     if small and pick < 0.45:
-        return Wires(bone, at, int(rng.integers(1, 4)), angle, metal, seed)
+        return Wires(bone, at, int(rng.integers(2, 4)), angle, metal, seed)
     if not small and pick > 0.85:
         return Wires(bone, at, int(rng.integers(2, 4)), angle, metal, seed)
     if 0.7 < pick < 0.85:
-        return Screws(bone, at, int(rng.integers(1, 4)), angle, metal, seed)
+        return Screws(bone, at, int(rng.integers(2, 5)), angle, metal, seed)
     span = {"WRIST": 0.5, "FOREARM": 0.36, "ELBOW": 0.24, "HUMERUS": 0.4, "SHOULDER": 0.3}
     if bone == "clavicle":
         return Plate(bone, at, 0.5, angle, int(rng.integers(5, 9)), metal)
@@ -152,17 +153,19 @@ def draw_worn(part: str, finger: str, rng: np.random.Generator) -> list[Finding]
 
 
 def draw_lesion(bone: str, at: float, rng: np.random.Generator) -> Lesion:
+    """A hole, sharp or with a dense rim, now and then swelling the bone; or a dense focus."""
     lytic = rng.random() < 0.65
+    size = rng.uniform(0.95, 1.45) if lytic else rng.uniform(0.6, 1.0)
     return Lesion(
-        bone, at, float(rng.uniform(0, 360)), float(rng.uniform(0.85, 1.35)),
-        gain=-float(rng.uniform(0.75, 0.97)) if lytic else float(rng.uniform(0.4, 0.8)),
+        bone, at, float(rng.uniform(0, 360)), float(size),
+        gain=-float(rng.uniform(0.82, 0.98)) if lytic else float(rng.uniform(0.5, 0.9)),
         rim=0.25 if lytic and rng.random() < 0.5 else 0.0,
         swollen=bool(lytic and rng.random() < 0.4), seed=int(rng.integers(2**31)),
     )  # fmt: skip
 
 
 def draw_dislocation(part: str, finger: str, rng: np.random.Generator) -> Dislocation:
-    amount = float(rng.uniform(0.35, 0.85))
+    amount = float(rng.uniform(0.45, 0.95))
     azimuth, tilt = float(rng.uniform(0, 360)), float(rng.normal(0, 14))
     return Dislocation(draw_joint(part, finger, rng), azimuth, amount, tilt)
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from examples.mura.phantom.geometry import Array, Blob, Tube, cross, outline, profile, turn
+from examples.mura.phantom.geometry import Array, cross, turn
 from examples.mura.phantom.scene import Body, Bone, Joint, Scene
+from examples.mura.phantom.solids import Blob, Tube, outline, profile
 
 FRONT = np.array([0.0, 0.0, 1.0])
 
@@ -114,12 +115,11 @@ def add_ray(
     rng: np.random.Generator,
     spread: float,
     flexion: tuple[float, ...],
-    first: int = 0,
     origin: Array | None = None,
 ) -> None:
     """A metacarpal and its phalanges, each hung on the one before, with joints and flesh.
 
-    rng draws what belongs to the patient. first: 1 leaves the metacarpal out.
+    rng draws what belongs to the patient; spread and flexion, in degrees, belong to the pose.
     """
     body = scene.body
     base, angle, lengths, half = RAYS[name]
@@ -132,8 +132,6 @@ def add_ray(
     for i, (kind, length) in enumerate(zip(kinds, lengths, strict=True)):
         long = length * body.size * float(np.clip(rng.normal(1, 0.03), 0.93, 1.07))
         wide = width * shrink[kind] * float(np.clip(rng.normal(1, 0.04), 0.9, 1.1))
-        if i < first:
-            continue
         bend += flexion[i]
         axis, front = heading(angle + spread, bend)
         if name == "thumb":  # the thumb shows its side when the hand lies flat
@@ -163,28 +161,18 @@ def add_ray(
         at = end + gap
 
 
-def add_carpus(scene: Scene, rng: np.random.Generator, lean: float = 0.0) -> None:
-    """The eight carpal bones; ``lean`` degrees of ulnar deviation."""
+def add_carpus(scene: Scene, rng: np.random.Generator) -> None:
+    """The eight carpal bones, which hang on the capitate."""
     body = scene.body
     size = body.size * (0.5 + 0.5 * body.girth)
     for name, (centre, half, tilt, shape) in CARPALS.items():
         at = np.array(centre) * body.size + rng.normal(0, 0.03, 3)
         grow = size * float(np.clip(rng.normal(1.0, 0.04), 0.9, 1.1))
         axes = turn(FRONT, -tilt + rng.normal(0, 4)).T
-        blob = Blob(
-            at,
-            (half[0] * grow, half[1] * grow, half[2] * grow),
-            axes,
-            outline(*shape),
-            0.06,
-            0.3,
-            3.0,
-        )
-        scene.add(Bone(name, [blob], hangs_on=None if name == "capitate" else "capitate"))
-    scene.bones["capitate"].hangs_on = "radius"
-    if lean:
-        names = [*CARPALS, *(b for b in scene.bones if b.split()[0] in RAYS)]
-        scene.move(names, turn(FRONT, lean), np.array([0.0, 0.9, 0.0]), np.zeros(3))
+        grown = (half[0] * grow, half[1] * grow, half[2] * grow)
+        blob = Blob(at, grown, axes, outline(*shape), cortex=0.06, fill=0.3, flat=3.0)
+        parent = "radius" if name == "capitate" else "capitate"
+        scene.add(Bone(name, [blob], hangs_on=parent))
 
 
 def add_forearm_end(scene: Scene, length: float, rng: np.random.Generator) -> None:
@@ -273,7 +261,7 @@ def build_finger(body: Body, view: str, rng: np.random.Generator) -> Scene:
     first = sum(RAYS[name][2][0:1]) * body.size
     scene = Scene(body, np.zeros(3), (5.4, 11.0), finger=name)
     flexion = (0.0, 0.0, abs(rng.normal(10 if view == "lateral" else 4, 5)), abs(rng.normal(5, 4)))
-    add_ray(scene, name, own, -RAYS[name][1], flexion, 0, np.array([0.0, -first, 0.0]))
+    add_ray(scene, name, own, -RAYS[name][1], flexion, np.array([0.0, -first, 0.0]))
     shaft = scene.bones[f"{name} metacarpal"].tube()
     scene.flesh.append(Tube(shaft.start, shaft.end + 0.3, shaft.front, FINGER, 1.45 * body.size))
     if view != "lateral" and not thumb:
@@ -283,7 +271,7 @@ def build_finger(body: Body, view: str, rng: np.random.Generator) -> Scene:
                 continue
             at = np.array([-2.05 * step * body.size, -first - 0.3, -0.1])
             add_ray(scene, names[other], own, -RAYS[names[other]][1] - 3.0 * step,
-                    (0.0, 0.0, 6.0, 4.0), 0, at)  # fmt: skip
+                    (0.0, 0.0, 6.0, 4.0), at)  # fmt: skip
     scene.target = np.array([0.0, (2.2 if thumb else 3.6) * body.size, 0.0])
     if thumb:
         scene.extent = (5.4, 9.0)

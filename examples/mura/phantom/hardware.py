@@ -7,8 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from examples.mura.phantom.abnormalities import Mark, around
-from examples.mura.phantom.geometry import Array, Bar, Rod, Tube, cross, turn
+from examples.mura.phantom.geometry import Array, cross, turn
+from examples.mura.phantom.metal import Bar, Rod
 from examples.mura.phantom.scene import Scene
+from examples.mura.phantom.solids import Tube
 
 STEEL, TITANIUM = 14.0, 5.4  # attenuation per cm near 50 keV
 
@@ -58,7 +60,7 @@ class Plate:
             head = start + place * (end - start) + lift
             through = fragment_at(scene, self.bone, s)
             length = through.reach_at(s, way) + through.reach_at(s, -way) + 0.15
-            screw = Rod(head, head - way * length, 0.09 + 0.05 * half, 0.22)
+            screw = Rod(head, head - way * length, 0.1 + 0.07 * half, 0.22)
             scene.metal.append((screw, self.metal))
             scene.metal.append((Rod(head, head + way * 0.05, 0.17 + 0.09 * half), self.metal))
         return Mark(tube.point(self.at), None)
@@ -114,7 +116,7 @@ class Wires:
             axis = turn(cross(tube.axis, way), lean) @ tube.axis
             length = min(half * rng.uniform(3.5, 6.0), 0.8 * tube.length)
             at = centre + rng.normal(0, 0.25, 3) * half
-            rod = Rod(at - axis * length * 0.6, at + axis * length * 0.6, 0.05 + 0.05 * half)
+            rod = Rod(at - axis * length * 0.6, at + axis * length * 0.6, 0.06 + 0.06 * half)
             scene.metal.append((rod, self.metal))
         return Mark(centre, None)
 
@@ -141,7 +143,7 @@ class Screws:
             axis = turn(cross(tube.axis, way), rng.normal(0, 15)) @ way
             at = centre + tube.axis * half * (0.7 * (i - (self.count - 1) / 2))
             head, tip = at + axis * half * 1.05, at - axis * half * rng.uniform(0.4, 0.95)
-            scene.metal.append((Rod(head, tip, 0.08 + 0.07 * half, 0.25), self.metal))
+            scene.metal.append((Rod(head, tip, 0.1 + 0.08 * half, 0.25), self.metal))
             scene.metal.append((Rod(head, head + axis * 0.08, 0.14 + 0.12 * half), self.metal))
         return Mark(centre, None)
 
@@ -158,7 +160,9 @@ class Prosthesis:
 
     def apply(self, scene: Scene) -> Mark:
         joint = scene.joints[self.joint]
-        tube = scene.bones[self.bone].tube()
+        bone = scene.bones[self.bone]
+        tube = bone.tube()
+        bone.parts = [tube]  # the surgeon took the head away
         at_start = np.linalg.norm(tube.start - joint.at) < np.linalg.norm(tube.end - joint.at)
         way = tube.axis if at_start else -tube.axis
         end = tube.start if at_start else tube.end

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
-from examples.mura.phantom.geometry import Array, Camera, Solid
+from examples.mura.phantom.geometry import Array, Camera
 from examples.mura.phantom.scene import Scene
+from examples.mura.phantom.solids import Solid
 
 
 @dataclass
@@ -26,14 +27,14 @@ def empty(shape: tuple[int, int]) -> Array:
     return np.zeros(shape, np.float32)
 
 
-def union(solids: list[Solid], camera: Camera, shrink: float = 0.0) -> Array:
+def union(solids: list[Solid], camera: Camera) -> Array:
     """Chord through the union of solids, taken as the longest chord through any of them."""
     total = empty(camera.shape)
     for solid in solids:
         seen = solid.thickness(camera)
         if seen is not None:
             window, outer, _, _ = seen
-            np.maximum(total[window], outer - shrink, out=total[window])
+            np.maximum(total[window], outer, out=total[window])
     return total
 
 
@@ -72,7 +73,7 @@ def render(scene: Scene, camera: Camera, trabeculae: Array) -> Maps:
             maps.flesh[seen[0]] -= np.minimum(0.82 * seen[1], 0.8 * maps.flesh[seen[0]])
     maps.fat = np.minimum(maps.flesh, 2 * body.fat * (1 + 0.4 * np.exp(-maps.flesh)))
     for bone in scene.bones.values():
-        add_bone(bone.parts, camera, body.mineral * bone.mineral, body.cortex, maps)
+        add_bone(bone.parts, camera, body.mineral, body.cortex, maps)
     # struts at random depths average out: their contrast falls as the square root of the depth
     maps.cancellous += 0.1 * trabeculae * np.sqrt(maps.cancellous)
     for deposit in scene.deposits:

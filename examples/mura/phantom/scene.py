@@ -7,7 +7,9 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from examples.mura.phantom.geometry import Array, Blob, Metal, Solid, Tube
+from examples.mura.phantom.geometry import Array
+from examples.mura.phantom.metal import Metal
+from examples.mura.phantom.solids import Blob, Solid, Tube
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,6 @@ class Bone:
     parts: list[Solid]
     flesh: list[Solid] = field(default_factory=list)
     hangs_on: str | None = None
-    mineral: float = 1.0
 
     def tube(self) -> Tube:
         """The shaft: the longest tube among the parts."""

@@ -1,13 +1,22 @@
-"""The shoulder: the upper humerus, the scapula, the clavicle, and the ribs behind them."""
+"""The shoulder and the humerus: the scapula, the clavicle, and the ribs behind them."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from examples.mura.phantom.arm import HUMERUS, UP, UPPER_ARM, flesh_girth
-from examples.mura.phantom.geometry import Array, Blob, Tube, outline, profile, turn, unit
+from examples.mura.phantom.arm import (
+    HUMERUS,
+    RIGHT,
+    UP,
+    UPPER_ARM,
+    add_forearm,
+    add_humerus,
+    flesh_girth,
+)
+from examples.mura.phantom.geometry import Array, turn, unit
 from examples.mura.phantom.hand import FRONT
 from examples.mura.phantom.scene import Body, Bone, Joint, Scene
+from examples.mura.phantom.solids import Blob, Tube, outline, profile
 
 STRUT = profile(
     ((0.0, 1.0, 1.0, 1.0, 1.0), (0.5, 0.9, 0.9, 0.9, 0.9), (1.0, 1.0, 1.0, 1.0, 1.0)),
@@ -15,7 +24,7 @@ STRUT = profile(
 )  # fmt: skip
 ACROMION = profile(
     ((0.0, 0.9, 0.9, 1.4, 1.4), (0.5, 1.05, 0.95, 2.4, 2.6), (1.0, 0.8, 0.8, 2.0, 2.0)),
-    caps=(0.15, 0.14), cortex=(0.2, 0.2, 0.2), fill=(0.22, 0.22, 0.22),
+    caps=(0.15, 0.14), cortex=(0.12, 0.12, 0.12), fill=(0.14, 0.14, 0.14),
 )  # fmt: skip
 CLAVICLE = profile(
     (
@@ -28,11 +37,9 @@ RIB = profile(
     ((0.0, 0.7, 0.7, 0.42, 0.42), (1.0, 0.62, 0.62, 0.4, 0.4)),
     caps=(0.02, 0.02), cortex=(0.06, 0.06, 0.06), fill=(0.12, 0.12, 0.12),
 )  # fmt: skip
-# the vault behind the socket: as tall as the socket at its face, fading into the blade
-VAULT = profile(
-    ((0.0, 1.8, 1.95, 1.25, 1.25), (0.25, 1.5, 1.6, 0.95, 0.95), (0.6, 1.15, 1.2, 0.6, 0.6),
-     (1.0, 0.9, 1.0, 0.3, 0.3)),
-    caps=(0.05, 0.6), cortex=(0.13, 0.1, 0.05), fill=(0.3, 0.25, 0.2),
+HOOK = profile(
+    ((0.0, 1.1, 1.1, 1.1, 1.1), (0.5, 0.85, 0.85, 0.85, 0.85), (1.0, 0.8, 0.8, 0.8, 0.8)),
+    caps=(0.4, 0.4), cortex=(0.09, 0.09, 0.09), fill=(0.16, 0.16, 0.16),
 )  # fmt: skip
 TRIANGLE = outline(0.62, 0.95, 1.0, 1.05, 0.78, 0.66, 0.7, 0.85, 1.12, 1.0, 0.72, 0.58)
 
@@ -48,15 +55,20 @@ def add_scapula(scene: Scene, head: Array, own: np.random.Generator) -> None:
         return head + tilt @ (np.array([x, y, z]) * k)
 
     front = tilt @ FRONT
-    socket = Tube(place(-2.5, -0.15, 0), place(-6.4, -0.9, 0), front, VAULT, k)
-    border = Tube(place(-3.3, -1.8, 0), place(-6.9, -13.0, 0), front, STRUT, 0.5 * k)
+    # the socket: a shallow disc on the vault of bone that carries it
+    axes = tilt.T
+    socket = Blob(
+        place(-2.8, -0.15, 0), (0.36 * k, 1.9 * k, 1.25 * k), axes, cortex=0.1, fill=0.25, flat=3.0
+    )
+    vault = Blob(place(-4.4, -0.4, 0), (1.9 * k, 1.5 * k, 0.85 * k), axes, cortex=0.05, fill=0.14)
+    border = Tube(place(-3.7, -1.5, 0), place(-6.9, -13.0, 0), front, STRUT, 0.55 * k)
     blade = Blob(
-        place(-7.3, -4.9, -0.1), (3.6 * k, 7.7 * k, 0.28 * k),
-        turn(front, 8).dot(tilt).T, TRIANGLE, 0.09, 0.3, 9.0,
+        place(-7.3, -4.9, -0.1), (3.6 * k, 7.7 * k, 0.2 * k),
+        turn(front, 8).dot(tilt).T, TRIANGLE, 0.025, 0.07, 6.0,
     )  # fmt: skip
-    scene.add(Bone("scapula", [socket, border, blade], hangs_on="clavicle"))
+    scene.add(Bone("scapula", [border, socket, vault, blade]))
     hook = Tube(
-        place(-3.6, 1.3, 0.5), place(-1.9, 2.0, 3.4), unit(place(0, 1, 0) - head), STRUT, 0.72 * k
+        place(-3.6, 1.3, 0.5), place(-1.9, 2.0, 3.4), unit(place(0, 1, 0) - head), HOOK, 0.72 * k
     )
     scene.add(Bone("coracoid", [hook], hangs_on="scapula"))
     spine = Tube(place(-10.6, -1.2, -1.2), place(-1.2, 3.2, -2.4), front, STRUT, 0.55 * k)
@@ -117,4 +129,21 @@ def build_shoulder(body: Body, view: str, rng: np.random.Generator) -> Scene:
     scene.move(["humerus"], arm, head, np.zeros(3))
     add_chest(scene, head, own)
     add_scapula(scene, head, own)
+    return scene
+
+
+def build_humerus(body: Body, view: str, rng: np.random.Generator) -> Scene:
+    """The humerus whole, with the socket above and the elbow below."""
+    own = body.generator()
+    scene = Scene(body, np.array([-0.5, 15.5, 0.0]) * body.size, (14.5, 36.0))
+    add_humerus(scene, np.zeros(3), UP, own)
+    add_forearm(scene, np.zeros(3), -UP, FRONT, own)
+    if view == "lateral":
+        names = scene.followers("ulna", "radius", "forearm")
+        scene.move(names, turn(RIGHT, -70 + rng.normal(0, 12)), np.array([0, 0, 0.45]), np.zeros(3))
+    head = scene.bones["humerus"].parts[1]
+    assert isinstance(head, Blob)
+    if view != "lateral":  # taken with the arm held away from the chest
+        add_chest(scene, head.centre, own)
+    add_scapula(scene, head.centre, own)
     return scene

@@ -8,22 +8,21 @@ from functools import cache
 import numpy as np
 
 from examples.mura.phantom.acquisition import attenuation, draw_exposure, expose, trabeculae
-from examples.mura.phantom.arm import build_elbow, build_forearm, build_humerus
+from examples.mura.phantom.arm import build_elbow, build_forearm
 from examples.mura.phantom.belongings import (
     Belongings,
-    collimate,
     cover,
     draw_belongings,
     folds,
-    mark,
     wear,
 )
 from examples.mura.phantom.findings import draw_findings, draw_kinds
 from examples.mura.phantom.geometry import Array, Camera, turn
 from examples.mura.phantom.hand import build_finger, build_hand, build_wrist
+from examples.mura.phantom.markings import collimate, mark
 from examples.mura.phantom.render import render
 from examples.mura.phantom.scene import Body, Scene, draw_body
-from examples.mura.phantom.shoulder import build_shoulder
+from examples.mura.phantom.shoulder import build_humerus, build_shoulder
 
 BUILD = {
     "SHOULDER": build_shoulder,
@@ -51,7 +50,7 @@ AGAIN = {"train": (0.13, 0.07), "valid": (0.32, 0.2)}
 FEW, MANY = (0.08, 0.76, 0.12, 0.04), (0.07, 0.24, 0.53, 0.16)
 # view and the angle in degrees by which the beam leaves the frontal
 VIEWS = {
-    "SHOULDER": (("external", 0.0), ("internal", 0.0), ("frontal", 32.0), ("lateral", 62.0)),
+    "SHOULDER": (("external", 0.0), ("internal", 0.0), ("frontal", 28.0), ("lateral", 62.0)),
     "HUMERUS": (("frontal", 0.0), ("lateral", 85.0), ("frontal", 25.0), ("frontal", -20.0)),
     "FINGER": (("frontal", 0.0), ("oblique", 42.0), ("lateral", 86.0), ("oblique", -40.0)),
     "ELBOW": (("frontal", 0.0), ("lateral", 88.0), ("oblique", 40.0), ("oblique", -40.0)),
@@ -97,6 +96,7 @@ class View:
 
 @cache
 def part_weights(split: str) -> tuple[tuple[str, ...], tuple[float, ...]]:
+    """The body parts and how often each is studied."""
     counts = {part: sum(pair) for part, pair in STUDIES[split].items()}
     total = sum(counts.values())
     return tuple(counts), tuple(n / total for n in counts.values())
@@ -146,7 +146,7 @@ def place_camera(
     width *= rng.uniform(0.92, 1.15)
     height *= rng.uniform(0.85, 1.02)
     scale = side / max(width, height)
-    shape = max(int(height * scale), side // 3), max(int(width * scale), side // 3)
+    shape = max(round(height * scale), side // 3), max(round(width * scale), side // 3)
     jitter = rng.normal(0, 0.035, 2) * (width, height)
     axes = frame(angle + rng.normal(0, 5), roll, mirror)
     return Camera(shape, axes, scene.target + jitter @ axes[:2], scale)
@@ -221,4 +221,5 @@ def take_study(study: Study, body: Body, side: int) -> list[View]:
 
 
 def patient_body(seed: int, patient: int) -> Body:
+    """The patient's build, the same in every study."""
     return draw_body(np.random.default_rng([seed, patient, 1]))
