@@ -30,10 +30,10 @@ ORDER = """
     tinynet.metrics
     tinynet.ensemble
     tinynet.summary
-    tinynet.finite_differences
-    tinynet.gradient_report
     tinynet.gradient_check
     tinynet.testing
+    tinynet.gradient_tour
+    tinynet.gradient_tour
     tinynet.models
     tinynet.kernels
     tinynet
@@ -50,11 +50,17 @@ ORDER = """
     examples
 """.split()  # noqa: SIM905 - one to a line, as in a table
 
-# Layer.summary(), a view on the layers, is loaded when it is called.
-DEFERRED = {("tinynet.layer", "tinynet.summary")}
+# Loaded when they are called: Layer.summary(), a view on the layers, and the checker's tour.
+DEFERRED = {
+    ("tinynet.layer", "tinynet.summary"),
+    ("tinynet.gradient_check.__main__", "tinynet.gradient_tour"),
+}
 
 # What tinynet needs besides the core's dependencies, and where.
-OPTIONAL = {("tinynet.testing.strategies", "hypothesis")}
+OPTIONAL = {
+    ("tinynet.testing.strategies", "hypothesis"),
+    ("tinynet.gradient_check.picture", "matplotlib"),
+}
 PACKAGE_OF = {"PIL": "pillow"}
 NEVER = {"torch", "keras", "tensorflow", "jax", "sklearn", "autograd"}  # no other library's maths
 NEVER |= {"pickle", "shelve", "marshal", "joblib", "dill"}  # no format that can execute code

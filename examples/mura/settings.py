@@ -32,7 +32,7 @@ class Settings:
     filters: tuple[int, ...] = setting((8, 16, 32, 64), "filters of each block's convolutions")
     hidden: int = setting(128, "neurons of the hidden dense layer")
     batch_norm: bool = setting(True, "batch normalisation before each ReLU of the base")
-    keep_prob: float = setting(0.5, "dropout: probability of keeping a hidden neuron")
+    keep_prob: float = setting(0.75, "dropout: probability of keeping a hidden neuron")
 
     # training
     epochs: int = setting(12, "passes through the training images")
@@ -50,8 +50,8 @@ class Settings:
 
     # augmentation of the training images
     flip: bool = setting(True, "mirror half of them left to right")
-    rotation: float = setting(15.0, "turn by up to so many degrees, 0 to 30")
-    crop: float = setting(0.8, "random-size crop: smallest share of the area kept; 1: none")
+    rotation: float = setting(10.0, "turn by up to so many degrees, 0 to 30")
+    crop: float = setting(0.9, "random-size crop: smallest share of the area kept; 1: none")
     shift: float = setting(0.05, "move by up to this share of the side")
     brightness: float = setting(0.1, "brighten or darken by up to this share of the full range")
     contrast: float = setting(0.1, "strengthen or weaken contrast by up to this share")

@@ -64,6 +64,7 @@ class Fracture:
     kind: str = "fracture"
 
     def apply(self, scene: Scene) -> Mark:
+        """Break the bone; mark the break."""
         bone = scene.bones[self.bone]
         shaft = bone.tube()
         way = around(shaft.right, shaft.front, self.azimuth)
@@ -140,6 +141,7 @@ class Degenerative:
     kind: str = "degenerative"
 
     def apply(self, scene: Scene) -> Mark:
+        """Narrow the joint, roughen its rims; mark the joint."""
         joint = scene.joints[self.joint]
         rng = np.random.default_rng(self.seed)
         way = around(joint.right, joint.front, self.azimuth)
@@ -201,6 +203,7 @@ class Lesion:
     kind: str = "other"
 
     def apply(self, scene: Scene) -> Mark:
+        """Eat a hole into the bone, or fill it; mark the place."""
         bone = scene.bones[self.bone]
         shaft = bone.tube()
         rng = np.random.default_rng(self.seed)
@@ -233,6 +236,7 @@ class Dislocation:
     kind: str = "other"
 
     def apply(self, scene: Scene) -> Mark:
+        """Put the joint out; mark it."""
         joint = scene.joints[self.joint]
         way = around(joint.right, joint.front, self.azimuth)
         names = scene.followers(*joint.far)

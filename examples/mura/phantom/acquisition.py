@@ -32,6 +32,7 @@ def trabecular_tile() -> Array:
 
 
 def trabeculae(shape: tuple[int, int], rng: np.random.Generator) -> Array:
+    """(H, W) texture of cancellous bone, mean 1, a random piece of the tile."""
     tile = trabecular_tile()
     row, column = rng.integers(0, 512 - shape[0] + 1), rng.integers(0, 512 - shape[1] + 1)
     crop = tile[row : row + shape[0], column : column + shape[1]]
@@ -59,6 +60,7 @@ class Exposure:
 
 
 def draw_exposure(rng: np.random.Generator) -> Exposure:
+    """How one picture was taken, drawn at random."""
     return Exposure(
         quanta=float(np.exp(rng.normal(7.1, 0.5))),
         scatter=float(rng.uniform(0.03, 0.12)),

@@ -94,6 +94,7 @@ def draw_site(part: str, finger: str, rng: np.random.Generator) -> tuple[str, fl
 
 
 def draw_joint(part: str, finger: str, rng: np.random.Generator) -> str:
+    """A joint of the body part that can degenerate or be dislocated."""
     joints = [name.format(finger=finger) for name in JOINTS[part]]
     joints = [name for name in joints if name != "thumb middle joint"]
     return joints[int(rng.integers(len(joints)))]
@@ -165,6 +166,7 @@ def draw_lesion(bone: str, at: float, rng: np.random.Generator) -> Lesion:
 
 
 def draw_dislocation(part: str, finger: str, rng: np.random.Generator) -> Dislocation:
+    """A dislocation of one joint of the body part."""
     amount = float(rng.uniform(0.45, 0.95))
     azimuth, tilt = float(rng.uniform(0, 360)), float(rng.normal(0, 14))
     return Dislocation(draw_joint(part, finger, rng), azimuth, amount, tilt)

@@ -224,6 +224,7 @@ def render_all(
 
 
 def leave_interrupts_to_parent() -> None:
+    """Let Ctrl-C reach the parent alone, which ends the workers."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
@@ -241,5 +242,6 @@ def write_tables(root: Path, rows: list[Row]) -> None:
 
 
 def write_csv(path: Path, rows: Iterable[tuple[object, ...]]) -> None:
+    """Rows as a CSV with line ends as MURA has them."""
     with path.open("w", newline="", encoding="utf-8") as file:
         csv.writer(file, lineterminator="\n").writerows(rows)

@@ -25,6 +25,7 @@ def fragment_at(scene: Scene, bone: str, s: float) -> Tube:
 
 
 def surface(scene: Scene, bone: str, s: float, way: Array) -> Array:
+    """The point of the bone surface at fraction ``s`` of its length, towards ``way``."""
     tube = fragment_at(scene, bone, s)
     return tube.point(s) + way * tube.reach_at(s, way)
 
@@ -42,6 +43,7 @@ class Plate:
     kind: str = "hardware"
 
     def apply(self, scene: Scene) -> Mark:
+        """Put the implant into the scene; mark where it sits."""
         tube = fragment_at(scene, self.bone, self.at)
         way = around(tube.right, tube.front, self.azimuth)
         low, high = max(self.at - self.span / 2, 0.03), min(self.at + self.span / 2, 0.97)
@@ -78,6 +80,7 @@ class Nail:
     kind: str = "hardware"
 
     def apply(self, scene: Scene) -> Mark:
+        """Put the implant into the scene; mark where it sits."""
         a = fragment_at(scene, self.bone, self.low)
         b = fragment_at(scene, self.bone, self.high)
         start, end = a.point(self.low), b.point(self.high)
@@ -106,6 +109,7 @@ class Wires:
     kind: str = "hardware"
 
     def apply(self, scene: Scene) -> Mark:
+        """Put the implant into the scene; mark where it sits."""
         tube = fragment_at(scene, self.bone, self.at)
         rng = np.random.default_rng(self.seed)
         centre = tube.point(self.at)
@@ -134,6 +138,7 @@ class Screws:
     kind: str = "hardware"
 
     def apply(self, scene: Scene) -> Mark:
+        """Put the implant into the scene; mark where it sits."""
         tube = fragment_at(scene, self.bone, self.at)
         rng = np.random.default_rng(self.seed)
         centre = tube.point(self.at)
@@ -159,6 +164,7 @@ class Prosthesis:
     kind: str = "hardware"
 
     def apply(self, scene: Scene) -> Mark:
+        """Put the implant into the scene; mark where it sits."""
         joint = scene.joints[self.joint]
         bone = scene.bones[self.bone]
         tube = bone.tube()

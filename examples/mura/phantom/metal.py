@@ -20,6 +20,7 @@ class Rod:
     thread: float = 0.0
 
     def thickness(self, camera: Camera) -> tuple[Window, Array] | None:
+        """The window it fills, and cm of metal along each ray there; None outside the picture."""
         scale = camera.pixels_per_cm
         a, b = camera.project(self.start), camera.project(self.end)
         span = b - a
@@ -56,6 +57,7 @@ class Bar:
     holes: tuple[float, ...] = ()
 
     def thickness(self, camera: Camera) -> tuple[Window, Array] | None:
+        """The window it fills, and cm of metal along each ray there; None outside the picture."""
         scale = camera.pixels_per_cm
         a, b = camera.project(self.start), camera.project(self.end)
         span = b - a

@@ -24,6 +24,7 @@ class Maps:
 
 
 def empty(shape: tuple[int, int]) -> Array:
+    """Thickness 0 everywhere, (H, W)."""
     return np.zeros(shape, np.float32)
 
 

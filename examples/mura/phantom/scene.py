@@ -96,6 +96,7 @@ class Scene:
     metal: list[tuple[Metal, float]] = field(default_factory=list)  # and its attenuation per cm
 
     def add(self, bone: Bone) -> Bone:
+        """Put a bone into the scene, and return it."""
         self.bones[bone.name] = bone
         return bone
 

@@ -99,14 +99,17 @@ class Tube:
 
     @cached_property
     def length(self) -> float:
+        """Length of the axis, cm."""
         return float(np.linalg.norm(self.end - self.start))
 
     @cached_property
     def axis(self) -> Array:
+        """Unit vector from start to end."""
         return unit(self.end - self.start)
 
     @cached_property
     def right(self) -> Array:
+        """Unit vector to the tube's right."""
         return cross(self.axis, self.front)
 
     def point(self, s: float) -> Array:
@@ -121,9 +124,11 @@ class Tube:
         return self.girth * np.hypot(across * side, along * face)
 
     def reach_at(self, s: float, direction: Array) -> float:
+        """Distance from the axis to the surface at fraction ``s``, towards ``direction``."""
         return float(self.reach(direction)[min(max(int(s * SAMPLES), 0), SAMPLES - 1)])
 
     def moved(self, rotation: Array, pivot: Array, shift: Array) -> Tube:
+        """The same solid turned about a pivot, then shifted."""
         return replace(
             self,
             start=rotation @ (self.start - pivot) + pivot + shift,
@@ -224,6 +229,7 @@ class Blob:
     flat: float = 2.0
 
     def moved(self, rotation: Array, pivot: Array, shift: Array) -> Blob:
+        """The same solid turned about a pivot, then shifted."""
         centre = rotation @ (self.centre - pivot) + pivot + shift
         return replace(self, centre=centre, axes=self.axes @ rotation.T)
 

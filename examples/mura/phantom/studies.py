@@ -77,10 +77,12 @@ class Study:
 
     @property
     def abnormal(self) -> bool:
+        """Whether it has any finding."""
         return bool(self.findings)
 
     @property
     def folder(self) -> str:
+        """The folder's name in MURA's layout."""
         return f"study{self.number}_{'positive' if self.abnormal else 'negative'}"
 
 
