@@ -5,7 +5,7 @@ from contextlib import closing
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tinynet.backend import use_reference
@@ -45,7 +45,6 @@ def test_generator_refuses_negative_numbers(arguments):
 
 
 @given(n=st.integers(1, 60), m=st.integers(1, 70), epoch=st.integers(0, 3))
-@settings(derandomize=True, deadline=None)
 def test_an_epoch_is_a_permutation_in_ceil_n_over_m_batches(n, m, epoch):
     parts = batches(n, m, generator(0, "shuffle", epoch))
     assert sorted(np.concatenate(parts)) == list(range(n))

@@ -44,7 +44,7 @@ from tinynet.losses import CrossEntropy, SoftmaxCrossEntropy
 from tinynet.models import vgg_like
 from tinynet.testing.strategies import labels, probabilities, seeds
 
-drawn = settings(derandomize=True, deadline=None, max_examples=100)
+drawn = settings(max_examples=100)
 TRAIN = Mode(train=True, rng=np.random.default_rng(1))
 
 
@@ -587,7 +587,7 @@ FUNCTIONS = {
 @drawn
 @given(
     name=st.sampled_from(sorted(FUNCTIONS)),
-    scale=st.sampled_from([1e-12, 1e-6, 1e-3, 1.0, 1e3, 1e8]),
+    scale=st.sampled_from([1e-9, 1e-6, 1e-3, 1.0, 1e3, 1e8]),
     n=st.integers(1, 20),
     seed=seeds(),
 )

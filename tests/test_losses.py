@@ -89,7 +89,7 @@ def test_gradient_is_that_of_the_number_returned(options, kind):
         np.testing.assert_allclose(loss.backward(cache), expected, rtol=tolerance, atol=tolerance)
 
 
-@settings(max_examples=60, derandomize=True, deadline=None)
+@settings(max_examples=60)
 @given(
     seed=st.integers(0, 10**6),
     examples=st.integers(1, 7),

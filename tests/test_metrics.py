@@ -23,7 +23,7 @@ sklearn_metrics = pytest.importorskip(
     "sklearn.metrics", reason="scikit-learn is not installed: pip install scikit-learn"
 )
 
-drawn = settings(max_examples=150, derandomize=True, deadline=None)
+drawn = settings(max_examples=150)
 pairs_of_labels = st.integers(2, 5).flatmap(
     lambda classes: st.lists(
         st.tuples(st.integers(0, classes - 1), st.integers(0, classes - 1)), min_size=1, max_size=40

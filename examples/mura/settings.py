@@ -38,7 +38,7 @@ class Settings:
     epochs: int = setting(12, "passes through the training images")
     batch_size: int = setting(32, "images per weight update")
     optimizer: str = setting("adam", "weight-update rule", ("adam", "rmsprop", "sgd"))
-    learning_rate: float = setting(1e-3, "first learning rate")
+    learning_rate: float = setting(3e-3, "first learning rate")
     schedule: str = setting(
         "cosine", "how the learning rate decays", ("constant", "cosine", "plateau")
     )

@@ -21,15 +21,6 @@ from tinynet.layers import (
 from tinynet.testing.strategies import conv_geometries, pool_geometries, seeds, tie_full_arrays
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_image_a_block():
-    """Small inputs then take the path of large ones: many blocks, several threads."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(threads, "BLOCK_BYTES", 1)
-        patch.setattr(threads, "thread_count", lambda: 2)
-        yield
-
-
 def both(forward, backward, arguments, dy=None):
     """(y, gradients...) by the kernels, and by the references, on the same arguments."""
     results = []

@@ -1,9 +1,12 @@
-"""The report's sums written as nested loops: slow, and plain enough to be right.  §2.5.2-4.
+"""The report's sums written as nested loops: slow, and plain enough to be right.  §2.2-2.5.
 
 ``sides`` is the padding, ((top, bottom), (left, right)); a cell outside the input is padding.
+The derivatives are added up one path at a time: a gradient goes from an output to an input times
+the one by the other, and nothing is put outside a sum or cancelled.
 """
 
 import itertools
+import math
 
 import numpy as np
 
@@ -98,3 +101,191 @@ def avg_pool2d(x, dy, geometry, count_padding):
             y[n, a, b, c] += x[n, row, column, c] / count
             dx[n, row, column, c] += dy[n, a, b, c] / count
     return y, dx
+
+
+def global_avg_pool2d(x, dy):
+    """y, dx: the mean of each channel of each image.  §2.5.4."""
+    batch, height, width, channels = x.shape
+    y, dx = np.zeros((batch, channels)), np.zeros_like(x)
+    for n, h, w, c in np.ndindex(x.shape):
+        y[n, c] += x[n, h, w, c] / (height * width)
+        dx[n, h, w, c] = dy[n, c] / (height * width)
+    return y, dx
+
+
+def flatten(x, dy):
+    """y, dx: one neuron after the other, row by row, channels first of all.  §2.5.5."""
+    y, dx = np.zeros((x.shape[0], x[0].size)), np.zeros_like(x)
+    place = [0] * x.shape[0]
+    for n, *cell in np.ndindex(x.shape):
+        y[n, place[n]] = x[n, *cell]
+        dx[n, *cell] = dy[n, place[n]]
+        place[n] += 1
+    return y, dx
+
+
+def dense(x, w, b, dz):
+    """z, dx, dw, db: z_j = Σ_i w_ij a_i + b_j for every example.  §2.2.1, §2.3.2."""
+    (inputs, outputs), z = w.shape, np.zeros((len(x), w.shape[1]))
+    dx, dw, db = np.zeros_like(x), np.zeros_like(w), np.zeros(outputs)
+    for n, j in np.ndindex(len(x), outputs):
+        z[n, j] += 0 if b is None else b[j]
+        db[j] += dz[n, j]
+        for i in range(inputs):
+            z[n, j] += w[i, j] * x[n, i]
+            dx[n, i] += dz[n, j] * w[i, j]
+            dw[i, j] += dz[n, j] * x[n, i]
+    return z, dx, dw, None if b is None else db
+
+
+def each_number(function, slope, x, dy):
+    """y, dx of a function that takes every number by itself."""
+    y, dx = np.zeros_like(x), np.zeros_like(x)
+    for i in np.ndindex(x.shape):
+        y[i] = function(x[i])
+        dx[i] = dy[i] * slope(x[i])
+    return y, dx
+
+
+def relu(x, threshold, dy):
+    """y, dx: max{x, m}.  §2.2.2."""
+    return each_number(lambda v: max(v, threshold), lambda v: float(v > threshold), x, dy)
+
+
+def sigmoid(x, dy):
+    """y, dx: eˣ / (1 + eˣ), whose slope is eˣ / (1 + eˣ)².  §2.2.2."""
+    return each_number(
+        lambda v: math.exp(v) / (1 + math.exp(v)),
+        lambda v: math.exp(v) / (1 + math.exp(v)) ** 2,
+        x,
+        dy,
+    )
+
+
+def softmax(x, dy):
+    """y, dx over the last axis: the two cases of ∂y_i/∂x_j.  §2.2.2, §2.3.2."""
+    y, dx = np.zeros_like(x), np.zeros_like(x)
+    for row in np.ndindex(x.shape[:-1]):
+        n = x.shape[-1]
+        for j in range(n):
+            y[row][j] = math.exp(x[row][j]) / sum(math.exp(x[row][k]) for k in range(n))
+        for i, j in itertools.product(range(n), range(n)):
+            slope = y[row][i] * (1 - y[row][i]) if i == j else -y[row][i] * y[row][j]
+            dx[row][j] += dy[row][i] * slope
+    return y, dx
+
+
+def dropout(x, mask, keep_prob, scale_at, dy):
+    """y, dx: what is kept is scaled, what is not is 0.  §2.4.1."""
+    y, dx = np.zeros_like(x), np.zeros_like(x)
+    for i in np.ndindex(x.shape):
+        if mask is None:
+            scale = keep_prob if scale_at == "test" else 1.0
+        else:
+            scale = (1 / keep_prob if scale_at == "train" else 1.0) if mask[i] else 0.0
+        y[i], dx[i] = x[i] * scale, dy[i] * scale
+    return y, dx
+
+
+def batchnorm(x, gamma, beta, epsilon, dy):
+    """y, dx, dgamma, dbeta: each channel by its own mean and variance.  §2.4.3, §2.3.2.
+
+    x_k moves x̂_i directly, through the mean and through the variance.
+    """
+    y, dx = np.zeros_like(x), np.zeros_like(x)
+    dgamma, dbeta = np.zeros_like(gamma), np.zeros_like(beta)
+    cells = list(np.ndindex(x.shape[:-1]))
+    m = len(cells)
+    for c in range(x.shape[-1]):
+        mean = sum(x[i][c] for i in cells) / m
+        variance = sum((x[i][c] - mean) ** 2 for i in cells) / m
+        deviation = math.sqrt(variance + epsilon)
+        for i in cells:
+            x_hat = (x[i][c] - mean) / deviation
+            y[i][c] = gamma[c] * x_hat + beta[c]
+            dgamma[c] += dy[i][c] * x_hat
+            dbeta[c] += dy[i][c]
+            for k in cells:
+                by_mean = -1 / deviation * (1 / m)
+                by_variance = -(x[i][c] - mean) / (2 * deviation**3) * (2 * (x[k][c] - mean) / m)
+                slope = (1 / deviation if i == k else 0) + by_mean + by_variance
+                dx[k][c] += dy[i][c] * gamma[c] * slope
+    return y, dx, dgamma, dbeta
+
+
+def batchnorm_frozen(x, gamma, beta, mean, variance, epsilon, dy):
+    """y, dx, dgamma, dbeta: by a mean and a variance that x does not move.  §2.4.3."""
+    y, dx = np.zeros_like(x), np.zeros_like(x)
+    dgamma, dbeta = np.zeros_like(gamma), np.zeros_like(beta)
+    for *cell, c in np.ndindex(x.shape):
+        i = (*cell, c)
+        deviation = math.sqrt(variance[c] + epsilon)
+        y[i] = gamma[c] * (x[i] - mean[c]) / deviation + beta[c]
+        dx[i] = dy[i] * gamma[c] / deviation
+        dgamma[c] += dy[i] * (x[i] - mean[c]) / deviation
+        dbeta[c] += dy[i]
+    return y, dx, dgamma, dbeta
+
+
+def cross_entropy(p, y, weights):
+    """L, dp: the mean over the examples of −Σ_j y_ij log p_ij, each weighted.  §2.3.1-2."""
+    value, dp = 0.0, np.zeros_like(p)
+    for i, j in np.ndindex(p.shape):
+        share = (1 if weights is None else weights[i]) / len(p)
+        if y[i, j]:
+            value -= share * y[i, j] * math.log(p[i, j])
+            dp[i, j] = -share * y[i, j] / p[i, j]
+    return np.float64(value), dp
+
+
+def softmax_cross_entropy(z, y, weights):
+    """L, dz: the one after the other, by the chain rule.  §2.3.2."""
+    p, _ = softmax(z, np.zeros_like(z))
+    value, dp = cross_entropy(p, y, weights)
+    return value, softmax(z, dp)[1]
+
+
+def each_weight(update, changed, g):
+    """The first arrays of an update after it, one number at a time; they are not changed."""
+    changed = [a.copy() for a in changed]
+    for i in np.ndindex(g.shape):
+        for a, value in zip(changed, update(*(a[i] for a in changed), g[i]), strict=True):
+            a[i] = value
+    return changed
+
+
+def gradient_descent_update(w, g, rate):
+    """w: w − η g.  §2.3.3."""
+    return each_weight(lambda w, g: (w - rate * g,), (w,), g)
+
+
+def momentum_update(w, u, g, rate, momentum, nesterov):
+    """w, u: u ← μ u + g, then w − η u, or w − η (g + μ u).  §2.3.4."""
+
+    def update(w, u, g):
+        u = momentum * u + g
+        return w - rate * (g + momentum * u if nesterov else u), u
+
+    return each_weight(update, (w, u), g)
+
+
+def rmsprop_update(w, v, g, rate, alpha, epsilon):
+    """w, v: v ← α g² + (1 − α) v, then w − η g / (√v + ε).  §2.3.4."""
+
+    def update(w, v, g):
+        v = alpha * g**2 + (1 - alpha) * v
+        return w - rate * g / (math.sqrt(v) + epsilon), v
+
+    return each_weight(update, (w, v), g)
+
+
+def adam_update(w, m, v, g, rate, beta, alpha, epsilon, corrections):
+    """w, m, v: as RMSProp, m ← β g + (1 − β) m for g; each divided by a correction.  §2.3.4."""
+
+    def update(w, m, v, g):
+        m = beta * g + (1 - beta) * m
+        v = alpha * g**2 + (1 - alpha) * v
+        step = (m / corrections[0]) / (math.sqrt(v / corrections[1]) + epsilon)
+        return w - rate * step, m, v
+
+    return each_weight(update, (w, m, v), g)

@@ -1,16 +1,11 @@
 """What the layers' tests share: settings, read-only arrays, torch's side of a comparison."""
 
 import numpy as np
-from hypothesis import HealthCheck, settings
+from hypothesis import settings
 
-COMMON = {
-    "derandomize": True,
-    "deadline": None,
-    "suppress_health_check": [HealthCheck.too_slow],
-}
-drawn = settings(max_examples=200, **COMMON)  # against torch: at least 200 geometries
-drawn_some = settings(max_examples=50, **COMMON)  # against loops
-drawn_few = settings(max_examples=30, **COMMON)  # gradient checks, which run many passes each
+drawn = settings(max_examples=200)  # against torch: at least 200 geometries
+drawn_some = settings(max_examples=50)  # against loops
+drawn_few = settings(max_examples=30)  # gradient checks, which run many passes each
 
 TOLERANCE = {"rtol": 1e-9, "atol": 1e-9}
 

@@ -2,7 +2,7 @@ import sys
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, Phase, find, given, settings
+from hypothesis import Phase, find, given, settings
 from hypothesis import strategies as st
 
 from tinynet.testing.strategies import (
@@ -16,13 +16,8 @@ from tinynet.testing.strategies import (
     tie_full_arrays,
 )
 
-drawn = settings(
-    derandomize=True,
-    deadline=None,
-    max_examples=300,
-    suppress_health_check=[HealthCheck.too_slow],
-)
-search = settings(derandomize=True, database=None, max_examples=5000)
+drawn = settings(max_examples=300)
+search = settings(max_examples=5000)
 search_only = settings(search, phases=[Phase.generate])  # not shrunk, which takes longer
 SHAPES = st.lists(st.integers(1, 5), min_size=1, max_size=4).map(tuple)
 

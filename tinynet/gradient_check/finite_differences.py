@@ -16,12 +16,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tinynet.backend import Array
+from tinynet.backend import Array, to_device
+from tinynet.gradient_check.complex_step import ComplexStep
 
 # Powers of two, so that x ± h is exact. The first is tried on every element; the rest, from coarse
 # (little rounding error) to fine (few kinks within reach), where the first leaves a doubt.
 QUICK_STEP = 2.0**-17
 STEPS = (2.0**-10, 2.0**-14, 2.0**-17, 2.0**-20, 2.0**-24)
+TOLERANCE = 1e-6  # accepted relative error of a gradient, beside the estimate's own
+TIGHT = 1e-9  # the same where the complex step gives the slope to rounding
 CLEAR = 1e-3  # an element is decided if its slope is known to this part of a typical one
 SMALL = 1e-3  # a slope below this part of a typical one is judged as if it were as large
 SAFETY = 8  # the bounds are estimates themselves
@@ -29,16 +32,20 @@ EPSILON = float(np.finfo(np.float64).eps)
 
 
 class Slopes(NamedTuple):
-    """∂L/∂x by difference quotients, and how far they are to be trusted; all of the shape of x.
+    """∂L/∂x by numerical means, and how far it is to be trusted; all of the shape of x.
 
-    wanted        the estimates
+    wanted        the estimates; NaN where an element was not among the chosen
     tolerance     the largest error of a gradient that is accepted
     undecidable   bool; True where the quotients do not settle: a kink lies within reach
+    checked       bool; True for the chosen elements
+    exact         bool; True where the complex step gave the estimate
     """
 
-    wanted: Array
-    tolerance: Array
-    undecidable: Array
+    wanted: np.ndarray
+    tolerance: np.ndarray
+    undecidable: np.ndarray
+    checked: np.ndarray
+    exact: np.ndarray
 
 
 class Function:
@@ -48,6 +55,7 @@ class Function:
         self.forward, self.y, self.dy = forward, y, dy
         # L is a sum of rounded terms, and its rounding error is divided by h
         self.rounding = SAFETY * EPSILON * float(abs(dy * y).sum()) / math.sqrt(max(y.size, 1))
+        self.smallest = EPSILON * float(abs(dy).max()) if dy.size else 0.0
 
     def change(self, flat: Array, i: int, h: float) -> float:
         """L(xᵢ + h) − L(xᵢ); NaN where the forward pass refuses xᵢ + h (a negative probability)."""
@@ -93,30 +101,81 @@ class Function:
                 break
         return best
 
+    def influence(self, flat: Array, i: int) -> np.ndarray:
+        """∂y/∂xᵢ, every output's own slope (the shape of y), by one plain central difference."""
+        kept, h = float(flat[i]), _scaled(QUICK_STEP, flat[i])
+        try:
+            flat[i] = kept + h
+            up = self.forward()[0].copy()  # a copy: y may be a view of x
+            flat[i] = kept - h
+            return to_device((up - self.forward()[0]) / (2 * h), "numpy")
+        finally:
+            flat[i] = kept
 
-def estimate(function: Function, x: Array, got: np.ndarray, tolerance: float) -> Slopes:
-    """∂L/∂x for every element of ``x``, a contiguous array that the function reads.
+
+def estimate(
+    function: Function,
+    x: Array,
+    got: np.ndarray,
+    tolerance: float | None = None,
+    step: ComplexStep | None = None,
+    chosen: np.ndarray | None = None,
+) -> Slopes:
+    """∂L/∂x for each chosen element of ``x``, a contiguous array that the function reads.
 
     got         the gradient under test: an element that agrees with the quick estimate, on both
                 sides, needs no careful one
-    tolerance   accepted relative error, beside the bounds of the estimates
+    tolerance   accepted relative error, beside the bounds of the estimates; None: TOLERANCE, and
+                TIGHT where the complex step serves
+    step        the complex step for x; None where the forward pass takes no complex numbers
+    chosen      flat indices; None: every element
     """
-    flat, g = x.reshape(-1), got.reshape(-1)
+    flat, relative = x.reshape(-1), TOLERANCE if tolerance is None else tolerance
+    index = np.arange(flat.size) if chosen is None else chosen
+    g = got.reshape(-1)[index]
     with np.errstate(all="ignore"):  # a step too far (the log of a negative number) gives NaN
-        quick = [function.central(flat, i) for i in range(flat.size)]
+        quick = [function.central(flat, i) for i in index.tolist()]
         wanted, sides = np.array(quick).reshape(-1, 2).T.copy()
         typical = _root_mean_square(wanted)
-        accepted = tolerance * (abs(wanted) + SMALL * typical)
+        accepted = relative * (abs(wanted) + SMALL * typical)
         agrees = (abs(g - wanted) <= accepted) & (sides <= CLEAR * (abs(wanted) + typical))
         bound = np.zeros_like(wanted)
-        for i in np.flatnonzero(~agrees):
-            wanted[i], bound[i] = function.careful(flat, int(i), accepted[i])
+        for k in np.flatnonzero(~agrees):
+            wanted[k], bound[k] = function.careful(flat, int(index[k]), accepted[k])
     typical = _root_mean_square(wanted)
-    accepted = tolerance * (abs(wanted) + SMALL * typical) + SAFETY * bound
+    accepted = relative * (abs(wanted) + SMALL * typical) + SAFETY * bound
     # as well as rounding allows at the best step: nothing that L resolves is left in doubt
     finest = SAFETY * SAFETY * function.rounding / STEPS[0]
     undecidable = ~(SAFETY * bound <= CLEAR * np.maximum(abs(wanted), typical) + finest)
-    return Slopes(*(a.reshape(x.shape) for a in (wanted, accepted, undecidable)))
+
+    exact = np.zeros(len(index), bool)
+    found = None if step is None else step.slopes(index[~undecidable])
+    if found is not None:
+        slopes, sizes = found
+        if (abs(slopes - wanted[~undecidable]) <= accepted[~undecidable]).all():
+            exact = ~undecidable
+            wanted[exact] = slopes
+            relative = TIGHT if tolerance is None else tolerance
+            accepted[exact] = relative * (abs(slopes) + SMALL * typical)
+            # what a sum of such terms is rounded by, in the backward pass too
+            accepted[exact] += SAFETY * (SAFETY * EPSILON * sizes + function.rounding)
+
+    # An error that one rounding of dy could make proves nothing: a sigmoid's 1 + tanh, far out.
+    error = abs(g - wanted)
+    undecidable |= (error > accepted) & (error <= 2 * function.smallest)
+
+    def spread(values: np.ndarray, elsewhere: Any) -> np.ndarray:
+        whole = np.full(flat.size, elsewhere, values.dtype)
+        whole[index] = values
+        return whole.reshape(x.shape)
+
+    return Slopes(
+        wanted=spread(wanted, np.nan),
+        tolerance=spread(accepted, np.nan),
+        undecidable=spread(undecidable, False),
+        checked=spread(np.ones(len(index), bool), False),
+        exact=spread(exact, False),
+    )
 
 
 def _scaled(step: float, value: Any) -> float:

@@ -1,0 +1,12 @@
+import pytest
+
+from tinynet.kernels.cpu import threads
+
+
+@pytest.fixture(autouse=True, scope="package")
+def one_image_a_block():
+    """Small inputs then take the path of large ones: many blocks, several threads."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(threads, "BLOCK_BYTES", 1)
+        patch.setattr(threads, "thread_count", lambda: 2)
+        yield

@@ -1,0 +1,260 @@
+"""Every operation three ways: the report's nested loops, the reference, every registered kernel.
+
+All on the same drawn arguments. A forward pass of one way may be followed by a backward pass of
+another (they share their cache), so every pair of ways is run. CASES must hold every operation of
+tinynet, and every function that has a kernel: the last tests say so of who forgets.
+"""
+
+import functools
+import importlib
+import itertools
+import pkgutil
+
+import numpy as np
+import pytest
+from hypothesis import Phase, find, given, settings
+from hypothesis import strategies as st
+
+import tinynet
+from tests.layers import loops
+from tests.layers.support import assert_close, drawn_some, frozen, normal
+from tinynet.backend import library_of, register, swappable, to_device
+from tinynet.testing.strategies import (
+    conv_geometries,
+    labels,
+    pool_geometries,
+    probabilities,
+    seeds,
+    tie_free_arrays,
+    tie_full_arrays,
+)
+
+SHAPES = st.lists(st.integers(1, 4), min_size=1, max_size=4).map(tuple)
+BATCHES = st.lists(st.integers(1, 4), min_size=2, max_size=4).map(tuple)
+IMAGES = st.tuples(*[st.integers(1, 4)] * 4)
+
+# Each strategy draws (arguments of the forward pass, dy -> (y, gradients...) by loops).
+
+
+@st.composite
+def dense(draw):
+    n, inputs, outputs = draw(st.tuples(*[st.integers(1, 5)] * 3))
+    x, w, b = normal(draw(seeds()), (n, inputs), (inputs, outputs), (outputs,))
+    arguments = (x, w, b if draw(st.booleans()) else None)
+    return arguments, functools.partial(loops.dense, *arguments)
+
+
+@st.composite
+def conv2d(draw):
+    g = draw(conv_geometries(max_batch=2))
+    x, w, b = normal(draw(seeds()), g.input_shape, g.weight_shape, (g.filters,))
+    b = b if g.bias else None
+
+    def by_loops(dz):
+        dx, dw, db = loops.conv2d_backward(dz, x, w, g)
+        return loops.conv2d_forward(x, w, b, g), dx, dw, None if b is None else db
+
+    return (x, w, b, g.stride, g.padding, g.dilation, g.groups), by_loops
+
+
+@st.composite
+def pool2d(draw, function, with_padding_counted=False):
+    g = draw(pool_geometries(max_batch=2))
+    x = frozen(draw(tie_free_arrays(g.input_shape) | tie_full_arrays(g.input_shape)))
+    more = (draw(st.booleans()),) if with_padding_counted else ()
+    arguments = (x, g.pool_size, g.stride, g.padding, *more)
+    return arguments, lambda dy: function(x, dy, g, *more)
+
+
+@st.composite
+def of_one_array(draw, function, shapes):
+    (x,) = normal(draw(seeds()), draw(shapes))
+    return (x,), functools.partial(function, x)
+
+
+@st.composite
+def relu(draw):
+    x = frozen(draw(SHAPES.flatmap(tie_full_arrays)))
+    arguments = (x, draw(st.sampled_from([0.0, 1.0, -0.5])))
+    return arguments, functools.partial(loops.relu, *arguments)
+
+
+@st.composite
+def dropout(draw):
+    (x,) = normal(draw(seeds()), draw(SHAPES))
+    mask = frozen(np.random.default_rng(draw(seeds())).random(x.shape) < 0.5)
+    keep_prob, scale_at = (
+        draw(st.sampled_from([0.1, 0.7])),
+        draw(st.sampled_from(["train", "test"])),
+    )
+    arguments = (x, mask if draw(st.booleans()) else None, keep_prob, scale_at)
+    return arguments, functools.partial(loops.dropout, *arguments)
+
+
+@st.composite
+def batchnorm(draw, moving=False):
+    shape = draw(
+        st.tuples(st.integers(1, 5), st.integers(1, 4)) | st.tuples(*[st.integers(1, 3)] * 4)
+    )
+    x, gamma, beta, mean, root = normal(draw(seeds()), shape, *[shape[-1:]] * 4)
+    statistics = (mean, root**2 + 0.1) if moving else ()
+    arguments = (x, gamma, beta, *statistics, draw(st.sampled_from([1e-3, 0.1])))
+    function = loops.batchnorm_frozen if moving else loops.batchnorm
+    return arguments, functools.partial(function, *arguments)
+
+
+@st.composite
+def loss(draw, function, inputs):
+    n, k = draw(st.tuples(st.integers(1, 5), st.integers(2, 4)))
+    x = frozen(draw(inputs(n, k)))
+    y = frozen(draw(labels(n, k, one_hot=True) | probabilities(n, k)))
+    weights = abs(normal(draw(seeds()), (n,))[0]) if draw(st.booleans()) else None
+    return (x, y, weights), lambda _: function(x, y, weights)
+
+
+CASES = {
+    "avg_pool2d": pool2d(loops.avg_pool2d, with_padding_counted=True),
+    "batchnorm": batchnorm(),
+    "batchnorm_frozen": batchnorm(moving=True),
+    "conv2d": conv2d(),
+    "cross_entropy": loss(loops.cross_entropy, probabilities),
+    "dense": dense(),
+    "dropout": dropout(),
+    "flatten": of_one_array(loops.flatten, BATCHES),
+    "global_avg_pool2d": of_one_array(loops.global_avg_pool2d, IMAGES),
+    "max_pool2d": pool2d(loops.max_pool2d),
+    "relu": relu(),
+    "sigmoid": of_one_array(loops.sigmoid, SHAPES),
+    "softmax": of_one_array(loops.softmax, SHAPES),
+    "softmax_cross_entropy": loss(
+        loops.softmax_cross_entropy, lambda n, k: st.builds(lambda s: normal(s, (n, k))[0], seeds())
+    ),
+    "sum_pool2d": pool2d(loops.sum_pool2d),
+}
+
+
+@st.composite
+def update(draw, changed, *choices):
+    """(arrays that are changed, the other arguments); from the second on none is negative."""
+    shape = draw(SHAPES)
+    w, *memory, g = normal(draw(seeds()), *[shape] * (changed + 1))
+    return (w, *[a**2 for a in memory]), (g, *(draw(st.sampled_from(c)) for c in choices))
+
+
+RATES, SHARES, EPSILONS = (0.1, 1e-3), (0.1, 0.9), (1e-7, 1e-3)
+UPDATES = {
+    "adam_update": update(3, RATES, SHARES, SHARES, EPSILONS, [(1.0, 1.0), (0.19, 0.02)]),
+    "gradient_descent_update": update(1, RATES),
+    "momentum_update": update(2, RATES, SHARES, [True, False]),
+    "rmsprop_update": update(2, RATES, SHARES, EPSILONS),
+}
+
+
+def swappables():
+    """Every function of tinynet that a kernel may replace."""
+    names = [module.name for module in pkgutil.walk_packages(tinynet.__path__, "tinynet.")]
+    values = [value for name in names for value in vars(importlib.import_module(name)).values()]
+    found = {v.__name__: v for v in values if hasattr(v, "reference") and hasattr(v, "kernels")}
+    return [found[name] for name in sorted(found)]
+
+
+def uncovered(functions):
+    """Names of functions that have no case."""
+    covered = {f"{name}_{way}" for name in CASES for way in ("forward", "backward")} | set(UPDATES)
+    return [f.__name__ for f in functions if f.__name__ not in covered]
+
+
+SWAPPABLES = {f.__name__: f for f in swappables()}
+LIBRARIES = sorted({"numpy"}.union(*(f.kernels for f in SWAPPABLES.values())))
+
+
+def ways(name, library):
+    """The reference, and the kernel if there is one."""
+    function = SWAPPABLES[name]
+    return [function.reference, *(k for lib, k in function.kernels.items() if lib == library)]
+
+
+def moved(values, library):
+    """Arrays moved to the library; the rest as it is."""
+    return [to_device(v, library) if isinstance(v, np.ndarray) else v for v in values]
+
+
+def assert_all_close(results, wanted, library):
+    for got, want in zip(results, wanted, strict=True):
+        assert (got is None) == (want is None)
+        if got is not None:
+            assert library_of(got) == library
+            assert_close(to_device(got, "numpy"), want)
+
+
+def compare(name, library, arguments, by_loops, seed):
+    """Each forward pass with each backward pass, against the loops."""
+    shape = SWAPPABLES[f"{name}_forward"].reference(*arguments)[0].shape
+    (dy,) = normal(seed, shape)
+    wanted = by_loops(dy)
+    upstream = [] if "cross_entropy" in name else [dy]  # a loss is where gradients start
+    for forward, backward in itertools.product(
+        ways(f"{name}_forward", library), ways(f"{name}_backward", library)
+    ):
+        y, cache = forward(*moved(arguments, library))
+        gradients = backward(*moved(upstream, library), cache)
+        gradients = gradients if isinstance(gradients, tuple) else (gradients,)
+        assert_all_close((y, *gradients), wanted, library)
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+@pytest.mark.parametrize("name", CASES)
+@drawn_some
+@given(data=st.data(), seed=seeds())
+def test_loops_reference_and_kernels_agree(name, library, data, seed):
+    compare(name, library, *data.draw(CASES[name]), seed)
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+@pytest.mark.parametrize("name", UPDATES)
+@drawn_some
+@given(data=st.data())
+def test_updates_by_loops_reference_and_kernels_agree(name, library, data):
+    changed, more = data.draw(UPDATES[name])
+    wanted = getattr(loops, name)(*changed, *more)
+    for way in ways(name, library):
+        arrays = moved([a.copy() for a in changed], library)
+        way(*arrays, *moved(more, library))
+        assert_all_close(arrays, wanted, library)
+
+
+def test_every_operation_has_a_case():
+    assert len(SWAPPABLES) >= 30
+    assert uncovered(SWAPPABLES.values()) == [], "give it loops in loops.py and a line in CASES"
+
+
+def test_a_kernel_without_a_comparison_is_noticed():
+    @swappable
+    def mish_forward(x):
+        return x, None
+
+    @register(mish_forward, "numpy")
+    def mish_forward_blocks(x):
+        return x, None
+
+    assert uncovered([SWAPPABLES["relu_forward"], mish_forward]) == ["mish_forward"]
+
+
+@pytest.mark.parametrize("name", [name for name, f in SWAPPABLES.items() if "numpy" in f.kernels])
+def test_a_wrong_kernel_is_caught(name, monkeypatch):
+    """One element off by a millionth, in one kernel after the other."""
+    kernel = SWAPPABLES[name].kernels["numpy"]
+
+    def wrong(*arguments):
+        result = kernel(*arguments)
+        first = result[0] if isinstance(result, tuple) else result
+        first.reshape(-1)[-1] += 1e-6
+        return result
+
+    operation = name.rsplit("_", 1)[0]
+    any_example = settings(phases=[Phase.generate])
+    example = find(CASES[operation], lambda _: True, settings=any_example)
+    compare(operation, "numpy", *example, seed=1)
+    monkeypatch.setitem(SWAPPABLES[name].kernels, "numpy", wrong)
+    with pytest.raises(AssertionError, match="Not equal to tolerance"):
+        compare(operation, "numpy", *example, seed=1)

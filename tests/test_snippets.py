@@ -1,0 +1,54 @@
+"""The snippets of docs/gradient_checks.md run, and print what the page says."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.snippets import nearly, run, same
+
+PAGE = Path(__file__).parents[1] / "docs" / "gradient_checks.md"
+
+
+def test_the_page_says_what_its_snippets_print():
+    _, wrong = run(PAGE.read_text(encoding="utf-8"))
+    report = "\n".join(f"{code}prints\n{got}the page says\n{want}" for code, got, want in wrong)
+    assert not wrong, f"python -m tests.snippets docs/gradient_checks.md\n{report}"
+
+
+def test_a_page_is_rewritten_with_what_is_printed_now():
+    snippet = ">>> for i in range(2):\n...     print(i)\n7\n>>> a = 3\n>>> a\n3\n"
+    page = f"Text\n\n```python\n{snippet}```\n>>> no\n"
+    fresh, wrong = run(page)
+    assert fresh == page.replace("\n7\n", "\n0\n1\n")
+    assert wrong == [("for i in range(2):\n    print(i)\n", "0\n1\n", "7\n")]
+    assert run(fresh) == (fresh, [])
+
+
+@pytest.mark.parametrize(
+    ("got", "want", "alike"),
+    [
+        ("2e-11", "9e-12", True),
+        ("2e-11", "2e-09", False),
+        ("0e+00", "2e-16", True),
+        ("0e+00", "2e-06", False),
+        ("0.93", "0.95", True),
+        ("0.93", "0.81", False),
+        ("186", "188", True),
+        ("3", "4", False),
+        ("-3.0", "3.0", False),
+    ],
+)
+def test_numbers_are_compared_as_numbers(got, want, alike):
+    assert nearly(got, want) == alike
+    assert same(f"passes {got} of 200", f"passes {want}  of 200") == alike
+
+
+def test_words_must_be_the_same():
+    assert not same("True", "False")
+    assert not same("1 2", "1")
+
+
+def test_links_of_the_page_lead_somewhere():
+    links = re.findall(r"\]\(([\w./]+)\)", PAGE.read_text(encoding="utf-8"))
+    assert [link for link in links if not (PAGE.parent / link).exists()] == []
