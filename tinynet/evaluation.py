@@ -10,6 +10,7 @@ import numpy as np
 
 from tinynet.backend import Array, array_module, library_of, to_device
 from tinynet.data import ArrayDataset, Dataset, as_dataset, batches, prefetch
+from tinynet.kernels.cpu.threads import one_blas_thread
 from tinynet.layer import EVAL, Layer
 from tinynet.loss import Loss
 from tinynet.metrics import accuracy, auc, cohen_kappa
@@ -23,6 +24,7 @@ METRICS: dict[str, Metric] = {
 }
 
 
+@one_blas_thread()
 def evaluate(
     model: Layer,
     loss: Loss,
@@ -45,6 +47,7 @@ def evaluate(
     return float(value), class_numbers(y), to_device(loss.probabilities(z), "numpy")
 
 
+@one_blas_thread()
 def predict(model: Layer, loss: Loss, data: Dataset | Array, batch_size: int | None = 256) -> Array:
     """Probability of each class (N, K), NumPy's, for a dataset or an array x (N, ...).
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from tinynet.backend import Array, array_module
 from tinynet.data import generator
+from tinynet.kernels.cpu.threads import one_blas_thread
 from tinynet.layer import Layer, Mode
 from tinynet.loss import Loss
 from tinynet.optimizer import Optimizer
@@ -54,6 +55,7 @@ class TrainStep:
 
     # an overflow is reported once, by the loss that it spoils, not operation by operation
     @np.errstate(over="ignore", invalid="ignore", divide="ignore")
+    @one_blas_thread()
     def __call__(self, x: Array, y: Array) -> float:
         self.whole = False
         parameters = self.model.parameters()

@@ -28,6 +28,7 @@ from tinynet.evaluation import (
     predict,
 )
 from tinynet.interrupts import held_interrupts
+from tinynet.kernels.cpu.threads import one_blas_thread
 from tinynet.layer import Layer
 from tinynet.loss import Loss
 from tinynet.metrics import accuracy
@@ -43,6 +44,7 @@ __all__ = ["METRICS", "TrainStep", "TrainingError", "best_row", "evaluate", "fit
 Data: TypeAlias = Dataset | tuple[Array, Array]
 
 
+@one_blas_thread()
 def fit(
     model: Layer,
     loss: Loss,

@@ -50,6 +50,7 @@ class Settings:
 
     # augmentation of the training images
     flip: bool = setting(True, "mirror half of them left to right")
+    vertical_flip: bool = setting(False, "turn half of them upside down")
     rotation: float = setting(10.0, "turn by up to so many degrees, 0 to 30")
     crop: float = setting(0.9, "random-size crop: smallest share of the area kept; 1: none")
     shift: float = setting(0.05, "move by up to this share of the side")
@@ -64,6 +65,7 @@ class Settings:
         """The augmentation part, as ``augment`` wants it."""
         return AugmentSettings(
             horizontal_flip=self.flip,
+            vertical_flip=self.vertical_flip,
             rotation=self.rotation,
             crop=(self.crop, 1.0),
             shift=self.shift,
