@@ -17,7 +17,7 @@ from tinynet.train import TrainingError
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit status: 0, 1 for an error, 2 for a wrong flag, 130."""
     arguments = build_parser().parse_args(argv)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # end as on Ctrl-C
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # end as on Ctrl-C
     try:
         from examples.mura import commands  # here, so that --help need not wait for matplotlib
 
@@ -30,6 +30,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             traceback.print_exc()
         print(f"error: {in_one_line(error)}", file=sys.stderr)
         return 1
+    finally:
+        signal.signal(signal.SIGTERM, before)
     return 0
 
 

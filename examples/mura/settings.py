@@ -35,7 +35,7 @@ class Settings:
     keep_prob: float = setting(0.75, "dropout: probability of keeping a hidden neuron")
 
     # training
-    epochs: int = setting(12, "passes through the training images")
+    epochs: int = setting(10, "passes through the training images")
     batch_size: int = setting(32, "images per weight update")
     optimizer: str = setting("adam", "weight-update rule", ("adam", "rmsprop", "sgd"))
     learning_rate: float = setting(3e-3, "first learning rate")

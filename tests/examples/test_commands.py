@@ -286,3 +286,10 @@ def test_help_of_every_command(capsys):
         status, _, out = says(capsys, [command, "--help"])
         assert status == 0
         assert "Not for clinical use" in " ".join(out.split())
+
+
+def test_a_command_leaves_signals_as_they_were(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    before = signal.getsignal(signal.SIGTERM)
+    the_error(capsys, ["evaluate", "--run", "nowhere"])
+    assert signal.getsignal(signal.SIGTERM) == before
