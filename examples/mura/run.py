@@ -140,7 +140,8 @@ def prepare_images(data: Path, settings: Settings, source: Source) -> tuple[Prep
         workers=source.workers,
         skip_bad=source.skip_bad,
     )
-    for warning in [*dataset.warnings, *prepared.left_out]:
+    left_out = [f"{line}: left out" for line in prepared.left_out]
+    for warning in [*dataset.warnings, *left_out]:
         print(f"warning: {warning}", file=sys.stderr)
     return prepared, dataset
 
