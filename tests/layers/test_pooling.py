@@ -254,3 +254,10 @@ def test_global_avg_pool_refuses_a_missing_batch():
     with pytest.raises(ValueError, match=r"GlobalAvgPool2D\(\): input is \(4, 4, 1\), want"):
         GlobalAvgPool2D().forward(np.zeros((4, 4, 1)))
     assert GlobalAvgPool2D().output_shape((4, 4, 7)) == (7,)
+
+
+def test_padding_never_wins_even_over_minus_infinity():
+    x = np.full((1, 2, 2, 1), -np.inf)
+    y, cache = max_pool2d_forward(x, 2, 1, padding=1)
+    dx = max_pool2d_backward(np.ones_like(y), cache)
+    assert dx.sum() == y.size == 9  # no window's gradient is lost in the padding
