@@ -78,6 +78,8 @@ def _map(axes: Any, check: ArrayCheck) -> Any:
             size = math.prod(check.got.shape[axis] for axis in tiles[1:])
             for k in range(1, check.got.shape[tiles[0]]):
                 line(k * size - 0.5, color="black", linewidth=0.5)
+    for side in (axes.xaxis, axes.yaxis):
+        side.get_major_locator().set_params(integer=True)  # they count elements
     axes.set(
         title=f"error, shape {check.got.shape}",
         ylabel=" × ".join(f"axis {axis}" for axis in down),
