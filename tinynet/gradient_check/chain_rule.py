@@ -107,6 +107,7 @@ class Sweep:
         self.faults += misshapen(got, arrays)
 
         function = Function(lambda: _follow((part, *tail), part.x), y, kept)
+        function.expect_rounding_of(to_device(gradient, "numpy") for gradient in got.values())
         steps = _complex_steps(part, tail, y, kept)
         checks = []
         for name, a in arrays.items():

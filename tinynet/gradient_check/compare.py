@@ -118,6 +118,7 @@ def _in_one_piece(
 ) -> None:
     """Each element through the whole forward pass."""
     steps = complex_steps(subject, function)
+    function.expect_rounding_of(to_device(gradient, "numpy") for gradient in got.values())
     for name, gradient in got.items():
         g, chosen = to_device(gradient, "numpy"), None if sample is None else sample[name]
         slopes = estimate(function, subject.arrays[name], g, tolerance, steps.get(name), chosen)

@@ -11,7 +11,7 @@ Source: Dahlquist & Björck 1974, "Numerical Methods", §7.2.2.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -56,6 +56,17 @@ class Function:
         # L is a sum of rounded terms, and its rounding error is divided by h
         self.rounding = SAFETY * EPSILON * float(abs(dy * y).sum()) / math.sqrt(max(y.size, 1))
         self.smallest = EPSILON * float(abs(dy).max()) if dy.size else 0.0
+        self.backward_rounding = 0.0
+
+    def expect_rounding_of(self, gradients: Iterable[Array]) -> None:
+        """Allow every array the rounding that the largest of these gradients brings with it.
+
+        In one backward pass they are made of the same terms. Where those cancel (a bias before a
+        batch norm, whose gradient is 0) their rounding is left, in the size of what cancelled.
+        """
+        sizes = [abs(g[np.isfinite(g)]) for g in map(np.asarray, gradients)]
+        largest = max((float(s.max()) for s in sizes if s.size), default=0.0)
+        self.backward_rounding = SAFETY * EPSILON * largest
 
     def change(self, flat: Array, i: int, h: float) -> float:
         """L(xᵢ + h) − L(xᵢ); NaN where the forward pass refuses xᵢ + h (a negative probability)."""
@@ -159,6 +170,7 @@ def estimate(
             accepted[exact] = relative * (abs(slopes) + SMALL * typical)
             # what a sum of such terms is rounded by, in the backward pass too
             accepted[exact] += SAFETY * (SAFETY * EPSILON * sizes + function.rounding)
+            accepted[exact] += SAFETY * function.backward_rounding
 
     # An error that one rounding of dy could make proves nothing: a sigmoid's 1 + tanh, far out.
     error = abs(g - wanted)
