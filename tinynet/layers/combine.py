@@ -14,16 +14,18 @@ class Sequential(Layer):
 
         y = f_n(… f_2(f_1(x)))
 
-    Its inner layers are named by their position: "0", "1", …  The cache is the list of theirs.
+    Its inner layers are named by their position, "0", "1", …, or by keywords, which come after:
+    ``Sequential(conv=Conv2D(...), relu=ReLU())``.  The cache is the list of theirs.
     """
 
-    def __init__(self, *layers: Layer) -> None:
-        check_layers(self, layers)
-        self.layers = list(layers)
+    def __init__(self, *layers: Layer, **named: Layer) -> None:
+        self.layers = [*layers, *named.values()]
+        self.names = names_of(layers, named)
+        check_layers(self, tuple(self.layers))
 
     def children(self) -> dict[str, Layer]:
-        """Inner layers by position."""
-        return {str(i): layer for i, layer in enumerate(self.layers)}
+        """Inner layers by name."""
+        return dict(zip(self.names, self.layers, strict=True))
 
     def forward(self, x: Array, mode: Mode = EVAL) -> tuple[Array, list[Any]]:
         """The last layer's output; x goes to the first."""
@@ -57,7 +59,7 @@ class Sequential(Layer):
             input_shape = layer.output_shape(input_shape)
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({', '.join(map(repr, self.children().values()))})"
+        return f"{type(self).__name__}({inner_text(self)})"
 
 
 class Residual(Layer):
@@ -119,18 +121,20 @@ class Concat(Layer):
 
         y = [branch_1(x), branch_2(x), …] along the last axis,   ∂L/∂x = Σ through each branch
 
-    The branches must agree in every size but the last.
+    The branches must agree in every size but the last. They are named by position or, as in
+    Sequential, by keyword.
     """
 
-    def __init__(self, *branches: Layer) -> None:
-        check_layers(self, branches)
-        if not branches:
+    def __init__(self, *branches: Layer, **named: Layer) -> None:
+        self.branches = [*branches, *named.values()]
+        self.names = names_of(branches, named)
+        check_layers(self, tuple(self.branches))
+        if not self.branches:
             raise ValueError("Concat: got no branches, want at least one layer")
-        self.branches = list(branches)
 
     def children(self) -> dict[str, Layer]:
-        """Branches by position."""
-        return {str(i): branch for i, branch in enumerate(self.branches)}
+        """Branches by name."""
+        return dict(zip(self.names, self.branches, strict=True))
 
     def forward(self, x: Array, mode: Mode = EVAL) -> tuple[Array, tuple[list[Any], list[int]]]:
         """The branches' outputs, stacked along the last axis."""
@@ -175,12 +179,31 @@ class Concat(Layer):
             )
 
     def __repr__(self) -> str:
-        return f"Concat({', '.join(map(repr, self.branches))})"
+        return f"Concat({inner_text(self)})"
 
 
 def join(prefix: str, name: str) -> str:
     """Dotted name."""
     return f"{prefix}.{name}" if prefix else name
+
+
+def names_of(layers: tuple[Layer, ...], named: dict[str, Layer]) -> list[str]:
+    """Names of a container's layers: positions for the first ones, then the keywords.
+
+    Raises ValueError for a keyword that could not stand in a dotted name.
+    """
+    for name in named:
+        if not name.isidentifier():
+            raise ValueError(f"a layer is named {name!r}, want letters, digits and _, as in conv_1")
+    return [*map(str, range(len(layers))), *named]
+
+
+def inner_text(container: Layer) -> str:
+    """A container's layers as in the call that made it."""
+    return ", ".join(
+        repr(layer) if name.isdecimal() else f"{name}={layer!r}"
+        for name, layer in container.children().items()
+    )
 
 
 def check_layers(container: Layer, layers: tuple[Any, ...]) -> None:

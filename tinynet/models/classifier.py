@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tinynet.layer import Layer
 from tinynet.layers.combine import Sequential
+from tinynet.models.architecture import Architecture
 
 
 class Classifier(Sequential):
@@ -13,10 +14,12 @@ class Classifier(Sequential):
     head   layers from the representation to logits (num_classes,)
     Either can be replaced or frozen by itself, which is transfer learning (§2.5.6):
     ``model.base.freeze()``.
+    architecture   name and settings, where a builder of ``tinynet.models`` made the network
     """
 
     def __init__(self, base: Layer, head: Layer) -> None:
-        super().__init__(base, head)
+        super().__init__(base=base, head=head)
+        self.architecture: Architecture | None = None
 
     @property
     def base(self) -> Layer:
@@ -31,7 +34,3 @@ class Classifier(Sequential):
     @head.setter
     def head(self, head: Layer) -> None:
         self.layers[1] = head
-
-    def children(self) -> dict[str, Layer]:
-        """The two parts by name."""
-        return {"base": self.base, "head": self.head}

@@ -9,9 +9,11 @@ import numpy as np
 from tinynet.initializers import he_normal
 from tinynet.layer import Layer, Shape
 from tinynet.layers import BatchNorm, Conv2D, Dense, Dropout, Flatten, MaxPool2D, ReLU, Sequential
+from tinynet.models.architecture import architecture
 from tinynet.models.classifier import Classifier
 
 
+@architecture
 def vgg_like(
     num_classes: int,
     input_shape: Shape,

@@ -1,0 +1,119 @@
+"""Arrays of another library, by its names and in its layouts, as arrays of ours.
+
+| array                | here (NumPy, NHWC)      | torch                  | keras                   |
+|----------------------|-------------------------|------------------------|-------------------------|
+| convolution          | (kh, kw, C/groups, K)   | (K, C/groups, kh, kw)  | as here                 |
+| depthwise            | (kh, kw, 1, C·m)        | (C·m, 1, kh, kw)       | (kh, kw, C, m)          |
+| dense                | (in, out)               | (out, in)              | as here                 |
+| dense after flatten  | rows in the order H W C | columns in order C H W | as here                 |
+| batch norm           | gamma, beta,            | weight, bias,          | gamma, beta,            |
+|                      | running_mean, _var      | running_mean, _var     | moving_mean, _variance  |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from tinynet.interop.errors import WeightsError
+from tinynet.interop.names.weight_names import WeightNames
+from tinynet.layer import Layer, Shape
+from tinynet.layers import Conv2D, Dense, Flatten
+
+VARIABLES = {
+    "torch": {"gamma": "weight", "beta": "bias"},
+    "keras": {"weight": "kernel", "running_mean": "moving_mean", "running_var": "moving_variance"},
+}
+JOIN = {"torch": ".", "keras": "/"}
+
+
+class Slot(NamedTuple):
+    """Where one array of a network stands in another library's file, and how it is laid out."""
+
+    name: str  # in the file
+    there: Shape  # its shape in the file
+    convert: Callable[[np.ndarray], np.ndarray]  # from their layout to ours
+
+
+def slots(model: Layer, names: WeightNames, input_shape: Shape) -> dict[str, Slot]:
+    """Our dotted name -> its place in the file, for every parameter and buffer of ``model``.
+
+    input_shape   (H, W, C) of one image: what a dense layer behind a flatten was built for
+    """
+    flattened = shapes_before_dense(model, input_shape) if names.library == "torch" else {}
+    state = model.state()
+    found = {}
+    for path, layer in model.named_layers().items():
+        own = [*(n for n, p in vars(layer).items() if hasattr(p, "grad")), *layer.buffer_names]
+        for variable in own:
+            ours = f"{path}.{variable}" if path else variable
+            theirs = VARIABLES[names.library].get(variable, variable)
+            name = f"{names.layer(path)}{JOIN[names.library]}{theirs}"
+            there, convert = layout(layer, variable, names.library, flattened.get(path))
+            if ours in state:  # a shared parameter has one name
+                found[ours] = Slot(name, there or state[ours].shape, convert)
+    return found
+
+
+def layout(
+    layer: Layer, variable: str, library: str, flattened: Shape | None
+) -> tuple[Shape | None, Callable[[np.ndarray], np.ndarray]]:
+    """(shape in the file or None for ours, conversion to ours) of one variable of one layer."""
+    if variable != "weight":
+        return None, lambda x: x
+    shape: Shape = layer.weight.shape  # type: ignore[attr-defined]
+    if library == "keras":
+        if isinstance(layer, Conv2D) and layer.groups > 1 and shape[2] == 1:
+            kh, kw, _, filters = shape
+            return (kh, kw, layer.groups, filters // layer.groups), lambda x: x.reshape(shape)
+        return None, lambda x: x
+    if isinstance(layer, Conv2D):
+        kh, kw, c, k = shape
+        return (k, c, kh, kw), lambda x: x.transpose(2, 3, 1, 0)
+    if isinstance(layer, Dense) and flattened is not None and len(flattened) == 3:
+        h, w, c = flattened
+        return shape[::-1], lambda x: x.reshape(-1, c, h, w).transpose(2, 3, 1, 0).reshape(shape)
+    return shape[::-1], lambda x: x.T
+
+
+def shapes_before_dense(model: Layer, input_shape: Shape) -> dict[str, Shape]:
+    """Path of a dense layer -> the shape (H, W, C) that was flattened to make its input."""
+    found = {}
+    flattened: Shape | None = None
+    for path, layer, shape in model.walk(input_shape):
+        if isinstance(layer, Flatten):
+            flattened = shape
+        elif isinstance(layer, Dense):
+            if flattened is not None:
+                found[path] = flattened
+            flattened = None
+    return found
+
+
+def converted(
+    model: Layer, arrays: dict[str, np.ndarray], names: WeightNames, input_shape: Shape
+) -> dict[str, np.ndarray]:
+    """Arrays by the other library's names, as ours: dotted name -> array in our layout.
+
+    Weights or their gradients: a gradient has its array's name and layout.
+    Raises WeightsError if one is missing or of another shape.
+    """
+    ours: dict[str, np.ndarray] = {}
+    for name, slot in slots(model, names, input_shape).items():
+        if slot.name not in arrays:
+            raise WeightsError(f"{slot.name} is missing, which {name} would take")
+        x = arrays[slot.name]
+        if x.shape == (*slot.there, 1, 1):  # a 1×1 convolution that is a dense layer here
+            x = x[..., 0, 0]
+        if x.shape != slot.there:
+            raise WeightsError(f"{slot.name} is {x.shape}, want {slot.there}, for {name}")
+        ours[name] = slot.convert(x)
+    return ours
+
+
+def settings_mismatch(settings: dict[str, Any], names: WeightNames) -> str | None:
+    """What is wrong with the settings a network was built with; None if nothing."""
+    wrong = [f"{key}={want!r}" for key, want in names.requires.items() if settings.get(key) != want]
+    return f"build it with {', '.join(wrong)}" if wrong else None
