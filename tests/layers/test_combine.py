@@ -223,6 +223,28 @@ def test_names_are_dotted_paths():
     assert list(model.buffers()) == ["0.main.1.running_mean", "0.main.1.running_var"]
 
 
+def test_keywords_name_the_layers_and_change_nothing_else():
+    x = np.random.default_rng(1).normal(size=(2, 4))
+
+    def layers():
+        rng = np.random.default_rng(0)
+        return Dense(4, 3, rng=rng), Dense(3, 5, rng=rng)
+
+    plain = Sequential(*layers()).to(dtype="float64")
+    first, second = layers()
+    named = Sequential(first, wide=second).to(dtype="float64")
+    assert list(named.parameters()) == ["0.weight", "0.bias", "wide.weight", "wide.bias"]
+    assert [name for name, _, _ in named.walk((4,))] == ["0", "wide"]
+    np.testing.assert_array_equal(named.forward(x)[0], plain.forward(x)[0])
+    assert repr(named) == repr(plain).replace(", Dense(3", ", wide=Dense(3")
+
+    side_by_side = Concat(left=first, right=Dense(4, 2, rng=np.random.default_rng(2)))
+    assert list(side_by_side.parameters())[::2] == ["left.weight", "right.weight"]
+    for container in (Sequential, Concat):
+        with pytest.raises(ValueError, match="a layer is named '0', want letters"):
+            container(first, **{"0": second})
+
+
 def test_declared_output_shape_and_cost_are_the_computed_ones():
     model = block(generator())
     x = np.zeros((3, 4, 4, 2), np.float32)
