@@ -1,0 +1,222 @@
+"""One architecture beside a peer's: the same weights, the same images, the same numbers?
+
+``python -m benchmarks.zoo.parity NAME`` prints one line of JSON.
+
+The weights are random, and so are batch norm's statistics: those that the network itself has on
+random images, each times 0.7 to 1.3, so that no layer's output explodes or dies and probabilities
+stay far from 0 and 1.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.zoo.entries import CLASSES, ENTRIES, Entry
+from tests.oracles import to_torch
+from tinynet import EVAL, Mode
+from tinynet.interop.convert import converted
+from tinynet.interop.names import WeightNames, names_of
+from tinynet.interop.onnx_export import export_onnx
+from tinynet.layers import Softmax
+from tinynet.models.architecture import ARCHITECTURES, Architecture
+
+BATCH = 2
+
+
+def counts(name: str, entry: Entry) -> list[dict[str, Any]]:
+    """Our number of parameters beside each published one."""
+    rows = []
+    for published in entry.published:
+        model = build(name, entry.side, published.settings)
+        arrays = model.state() if published.statistics else model.parameters()
+        rows.append(
+            {
+                "source": published.source,
+                "published": published.count,
+                "ours": sum(int(np.prod(x.shape)) for x in arrays.values()),
+                "statistics": published.statistics,
+            }
+        )
+    return rows
+
+
+def build(name: str, side: int, settings: dict[str, Any]) -> Any:
+    """Our network at its usual size, in colour."""
+    shape = {"num_classes": CLASSES, "input_shape": (side, side, 3)}
+    return Architecture(name, shape | settings).build()
+
+
+def images(side: int) -> np.ndarray:
+    """Random images (2, side, side, 3), float64."""
+    return np.random.default_rng(0).normal(size=(BATCH, side, side, 3))
+
+
+def against_torch(name: str, entry: Entry, gradient_side: int) -> dict[str, dict[str, Any]]:
+    """Differences from a torch network: probabilities in float32, gradients in float64.
+
+    And, with the same weights, those of our network from its own ONNX file.
+    """
+    import torch
+
+    names = names_of(name, "torch")
+    torch.manual_seed(0)
+    theirs = calibrated_torch(entry.torch(), images(entry.side))
+    arrays = {key: x.detach().numpy().copy() for key, x in theirs.state_dict().items()}
+    ours = loaded(name, entry.side, names, arrays)
+
+    x = images(entry.side).astype(np.float32)
+    with torch.no_grad():
+        expected = theirs.float().eval()(to_torch(x)).softmax(1).numpy()
+    result = probabilities_apart(ours, x, expected)
+    in_file = in_onnxruntime(ours, x)
+
+    # smaller images, and all that is drawn switched off: each gradient is a sum over fewer pixels
+    theirs.double().train()
+    for module in theirs.modules():
+        if "dropout" in type(module).__name__.lower():
+            module.p = 0.0
+    ours = loaded(name, gradient_side, names, arrays) if not_flat(name) else ours
+    ours.to(dtype="float64").freeze(parameters=False, statistics=False)
+    x = images(gradient_side if not_flat(name) else entry.side)
+    tensor = to_torch(x)
+    outputs = theirs(tensor)
+    outputs = tuple(outputs) if isinstance(outputs, tuple) else (outputs,)
+    rng = np.random.default_rng(1)
+    upstream = [rng.normal(size=tuple(z.shape)) for z in outputs]
+    sum(
+        (z * torch.from_numpy(dz)).sum() for z, dz in zip(outputs, upstream, strict=True)
+    ).backward()
+
+    z, cache = ours.forward(x, Mode(train=True, rng=np.random.default_rng(0)))
+    if isinstance(z, tuple):
+        order = head_order(outputs, z)
+        dx = ours.backward(tuple(upstream[i] for i in order), cache)
+    else:
+        dx = ours.backward(upstream[0], cache)
+    there = {key: p.grad.numpy() for key, p in theirs.named_parameters() if p.grad is not None}
+    wanted = converted(ours, arrays | there, names, x.shape[1:])
+    apart = {key: relative(p.grad, wanted[key]) for key, p in ours.parameters().items()}
+    apart["input"] = relative(dx, tensor.grad.numpy().transpose(0, 2, 3, 1))
+    worst = max(apart, key=apart.__getitem__)
+    gradient = {"gradient": apart[worst], "gradient_of": worst, "gradient_side": x.shape[1]}
+    return {"torch": result | gradient, "onnx": in_file}
+
+
+def head_order(theirs: tuple[Any, ...], ours: tuple[Any, ...]) -> list[int]:
+    """For each head of ours, which of theirs gives the same logits."""
+    return [
+        min(range(len(theirs)), key=lambda i: relative(z, theirs[i].detach().numpy())) for z in ours
+    ]
+
+
+def against_keras(name: str, entry: Entry) -> dict[str, float]:
+    """Differences from a Keras application, which runs on torch: probabilities in float32."""
+    import keras
+
+    keras.utils.set_random_seed(0)
+    names = names_of(name, "keras")
+    theirs = entry.keras()
+    x = images(entry.side).astype(np.float32)
+    rng = np.random.default_rng(2)
+    variables = {f"{lay.name}/{v.name}": v for lay in theirs.layers for v in lay.variables}
+    for key, variable in variables.items():
+        if len(variable.shape) == 1 and "/moving_" not in key:
+            low, high = (0.7, 1.3) if key.endswith("gamma") else (-0.1, 0.1)
+            variable.assign(rng.uniform(low, high, variable.shape))
+    for layer in theirs.layers:  # statistics of its own: one pass in training that keeps no old
+        if hasattr(layer, "moving_mean"):
+            layer.momentum = 0.0
+    theirs(x, training=True)
+    for key, variable in variables.items():
+        if key.endswith("moving_variance"):
+            variable.assign(variable * rng.uniform(0.7, 1.3, variable.shape).astype(np.float32))
+    arrays = {key: np.array(keras.ops.convert_to_numpy(v)) for key, v in variables.items()}
+    ours = loaded(name, entry.side, names, arrays)
+    expected = keras.ops.convert_to_numpy(theirs(x, training=False))
+    return probabilities_apart(ours, x, expected)
+
+
+def calibrated_torch(model: Any, x: np.ndarray) -> Any:
+    """The network with the statistics that it has on ``x``, and scales and biases drawn."""
+    import torch
+
+    rng = np.random.default_rng(2)
+    model.float().train()
+    norms = [m for m in model.modules() if isinstance(m, torch.nn.BatchNorm2d)]
+    momenta = [m.momentum for m in norms]
+    with torch.no_grad():
+        for key, p in model.named_parameters():
+            if p.ndim == 1:
+                low, high = (0.7, 1.3) if key.endswith("weight") else (-0.1, 0.1)
+                p.copy_(torch.from_numpy(rng.uniform(low, high, p.shape)))
+        for norm in norms:
+            norm.momentum = 1.0
+        model(to_torch(x.astype(np.float32)))
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
+            norm.running_var *= torch.from_numpy(rng.uniform(0.7, 1.3, norm.running_var.shape))
+    return model
+
+
+def loaded(name: str, side: int, names: WeightNames, arrays: dict[str, np.ndarray]) -> Any:
+    """Our network with a peer's arrays."""
+    epsilon = {} if names.epsilon is None else {"epsilon": names.epsilon}
+    model = build(name, side, names.requires | epsilon)
+    model.load_state(converted(model, arrays, names, (side, side, 3)))
+    return model
+
+
+def not_flat(name: str) -> bool:
+    """Whether the network takes images of any size: it does not flatten into a dense layer."""
+    return not name.startswith(("vgg", "alexnet"))
+
+
+def probabilities_apart(ours: Any, x: np.ndarray, expected: np.ndarray) -> dict[str, float]:
+    """Largest difference in probability, and the largest probability there is."""
+    got, _ = Softmax().forward(ours.forward(x, EVAL)[0])
+    return {
+        "probability": float(np.abs(got - expected).max()),
+        "largest_probability": float(expected.max()),
+    }
+
+
+def in_onnxruntime(ours: Any, x: np.ndarray) -> dict[str, float]:
+    """Largest difference in probability between our network and its ONNX file."""
+    import onnxruntime
+
+    with tempfile.TemporaryDirectory() as folder:
+        file = export_onnx(ours, Path(folder) / "model.onnx", probabilities=True)
+        size = file.stat().st_size
+        session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
+        expected = session.run(None, {"x": x})[0]
+    return probabilities_apart(ours, x, expected) | {"bytes": size}
+
+
+def relative(got: np.ndarray, wanted: np.ndarray) -> float:
+    """Largest difference over the largest element."""
+    if got.shape != wanted.shape:
+        return float("inf")
+    return float(np.abs(got - wanted).max() / max(np.abs(wanted).max(), 1e-300))
+
+
+def compare(name: str) -> dict[str, Any]:
+    """Everything for one architecture."""
+    entry = ENTRIES[name]
+    assert name in ARCHITECTURES
+    result: dict[str, Any] = {"counts": counts(name, entry)}
+    if entry.torch is not None:
+        side = {299: 139}.get(entry.side, 96)
+        result |= against_torch(name, entry, side)
+    if entry.keras is not None:
+        result["keras"] = against_keras(name, entry)
+    return result
+
+
+if __name__ == "__main__":
+    print(json.dumps(compare(sys.argv[1])))

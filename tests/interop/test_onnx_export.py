@@ -1,0 +1,190 @@
+"""tinynet/interop/onnx_*.py: what onnxruntime computes from the file is what the model computes."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.layers.support import drawn_some
+from tests.oracles import package
+from tinynet import EVAL
+from tinynet.interop.errors import WeightsError
+from tinynet.interop.onnx_export import export_onnx
+from tinynet.layer import Layer
+from tinynet.layers import (
+    AvgPool2D,
+    BatchNorm,
+    ChannelShuffle,
+    ChannelSlice,
+    Concat,
+    Conv2D,
+    Dense,
+    Dropout,
+    Flatten,
+    Gate,
+    GlobalAvgPool2D,
+    LocalResponseNorm,
+    MaxPool2D,
+    ReLU,
+    ReLU6,
+    Residual,
+    Scale,
+    Sequential,
+    Sigmoid,
+    Softmax,
+    SumPool2D,
+)
+from tinynet.models import vgg_like
+
+RNG = np.random.default_rng(0)
+
+
+def statistics_drawn(model: Layer, seed: int = 1) -> Layer:
+    """``model`` with every scale, shift, bias and moving statistic drawn."""
+    rng = np.random.default_rng(seed)
+    for name, x in model.state().items():
+        if x.ndim == 1:
+            low = 0.5 if name.endswith(("gamma", "running_var")) else -0.5
+            x[...] = rng.uniform(low, low + 1, x.shape)
+    return model
+
+
+def in_onnxruntime(file, x):
+    runtime = package("onnxruntime")
+    options = runtime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = runtime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+    return session.run(None, {"x": x})[0]
+
+
+def check(model: Layer, shape, folder, batch=3, **options):
+    """The file gives what the model gives, at another batch size than 1 too."""
+    package("onnx")
+    file = export_onnx(model, folder / "model.onnx", shape, **options)
+    x = 3 * np.random.default_rng(2).normal(size=(batch, *shape)).astype(np.float32)
+    got, want = in_onnxruntime(file, x), model.forward(x, EVAL)[0]
+    assert got.shape == want.shape
+    if options.get("probabilities"):
+        want = Softmax().forward(want)[0]
+    np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-5)
+
+
+LAYERS = {
+    "batch norm": BatchNorm(4, epsilon=0.3),
+    "batch norm without gamma": BatchNorm(4, scale=False),
+    "relu": ReLU(),
+    "relu from 0.7": ReLU(threshold=0.7),
+    "relu6": ReLU6(),
+    "sigmoid": Sigmoid(),
+    "softmax": Softmax(),
+    "dropout": Dropout(0.5),
+    "dropout scaled at test": Dropout(0.5, scale_at="test"),
+    "flatten": Flatten(),
+    "global average pool": GlobalAvgPool2D(),
+    "local response norm": LocalResponseNorm(3, alpha=0.2, beta=0.6, k=1.5),
+    "scale": Scale(0.17),
+    "slice": ChannelSlice(1, 3),
+    "shuffle": ChannelShuffle(2),
+    "gate by channel": Gate(Sequential(GlobalAvgPool2D(), Dense(4, 4, rng=RNG), Sigmoid())),
+    "gate by pixel": Gate(Sequential(Conv2D(4, 4, 1, rng=RNG), Sigmoid())),
+    "residual": Residual(Conv2D(4, 4, 3, padding="same", rng=RNG)),
+    "residual, projected": Residual(Conv2D(4, 2, 1, rng=RNG), Conv2D(4, 2, 1, rng=RNG)),
+    "concat": Concat(wide=MaxPool2D(3, 1, "same"), thin=Sequential()),
+    "no layer at all": Sequential(),
+    "one layer twice": Sequential(*[Conv2D(4, 4, 1, rng=RNG)] * 2),
+}
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_layers_on_images(name, tmp_path):
+    check(statistics_drawn(LAYERS[name]), (6, 5, 4), tmp_path)
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        Dense(4, 3, rng=RNG),
+        Dense(4, 3, bias=False, rng=RNG),
+        BatchNorm(4),
+        Flatten(),
+        Softmax(),
+        Sigmoid(),
+        Concat(Dense(4, 2, rng=RNG), Sequential()),
+    ],
+    ids=repr,
+)
+def test_layers_on_flat_inputs(layer, tmp_path):
+    check(statistics_drawn(layer), (4,), tmp_path)
+
+
+pairs = st.tuples(st.integers(0, 2), st.integers(0, 2))
+paddings = st.sampled_from(["valid", "same", "ceil", 1]) | st.tuples(pairs, pairs)
+kernels = st.tuples(st.integers(1, 4), st.integers(1, 4))
+strides = st.integers(1, 3)
+
+
+@pytest.mark.hypothesis
+@drawn_some
+@given(kernels, strides, paddings, st.integers(1, 2), st.sampled_from([1, 2, 4]), st.booleans())
+def test_convolutions(tmp_path_factory, kernel, stride, padding, dilation, groups, bias):
+    layer = Conv2D(4, 8, kernel, stride, padding, dilation, groups, bias, rng=RNG)
+    check(statistics_drawn(layer), (9, 8, 4), tmp_path_factory.mktemp("onnx"), batch=2)
+
+
+@pytest.mark.hypothesis
+@drawn_some
+@given(st.data(), kernels, strides)
+def test_pools(tmp_path_factory, data, kernel, stride):
+    least = min(kernel) - 1  # ONNX wants every window to cover a cell of the input
+    side = st.tuples(st.integers(0, least), st.integers(0, least))
+    padding = data.draw(st.sampled_from(["valid", "same", "ceil"]) | st.tuples(side, side))
+    kind = data.draw(st.sampled_from([MaxPool2D, AvgPool2D, SumPool2D]))
+    counted = {"count_padding": data.draw(st.booleans())} if kind is AvgPool2D else {}
+    layer = kind(kernel, stride, padding, **counted)
+    check(layer, (9, 8, 2), tmp_path_factory.mktemp("onnx"), batch=2)
+
+
+def test_a_whole_network_its_probabilities_and_its_own_input_shape(tmp_path):
+    model = vgg_like(3, (12, 16, 2), (4, 6), 5, batch_norm=True, rng=RNG)
+    check(statistics_drawn(model), (12, 16, 2), tmp_path, batch=1)
+    check(model, (12, 16, 2), tmp_path, probabilities=True)
+    onnx = package("onnx")
+    saved = onnx.load(export_onnx(model, tmp_path / "again.onnx"))
+    (entry,) = saved.graph.input
+    sizes = [d.dim_param or d.dim_value for d in entry.type.tensor_type.shape.dim]
+    assert (entry.name, sizes) == ("x", ["N", 12, 16, 2])
+    names = [constant.name for constant in saved.graph.initializer]
+    assert "base.0.weight" in names
+    assert "head.4.bias" in names
+
+
+def test_a_float64_model_is_written_as_float32_and_left_as_it_is(tmp_path):
+    model = Dense(3, 2, rng=RNG).to(dtype="float64")
+    package("onnx")
+    file = export_onnx(model, tmp_path / "m.onnx", (3,))
+    x = RNG.normal(size=(2, 3))
+    got = in_onnxruntime(file, x.astype(np.float32))
+    np.testing.assert_allclose(got, model.forward(x)[0], rtol=1e-5, atol=1e-6)
+    assert model.weight.value.dtype == np.float64
+
+
+class Own(Layer):
+    """A layer that nobody told ONNX about."""
+
+    def forward(self, x, mode=EVAL):
+        return x, None
+
+    def output_shape(self, input_shape):
+        return input_shape
+
+
+def test_errors_name_what_to_do(tmp_path):
+    package("onnx")
+    file = tmp_path / "model.onnx"
+    with pytest.raises(WeightsError, match=r"^inside.own is a Own, which has no ONNX form: write"):
+        export_onnx(Sequential(inside=Sequential(own=Own())), file, (3,))
+    with pytest.raises(WeightsError, match="shape of one input is not known: give input_shape="):
+        export_onnx(Dense(3, 2, rng=RNG), file)
+    with pytest.raises(WeightsError, match=r"does not take an input of \(4,\): Dense"):
+        export_onnx(Dense(3, 2, rng=RNG), file, (4,))
+    assert not file.exists()
