@@ -1,5 +1,5 @@
 """Replacements for NumPy arrays: blocks of images that stay in the cache, a thread per core."""
 
-from tinynet.kernels.cpu import activations, batchnorm, conv, pooling, threads
+from tinynet.kernels.cpu import activations, batchnorm, conv, optimizers, pooling, threads
 
-__all__ = ["activations", "batchnorm", "conv", "pooling", "threads"]
+__all__ = ["activations", "batchnorm", "conv", "optimizers", "pooling", "threads"]
