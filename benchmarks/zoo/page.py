@@ -16,8 +16,8 @@ Each network is one file in `tinynet/models/`, a table of its stages as in its p
 and backward passes of hand-written layers. What shows that they are right:
 
 - the number of parameters is the published one;
-- from the same random weights and random batch-norm statistics, the probabilities (float32) are
-  those of PyTorch's library (torchvision, or timm) and of Keras;
+- from the same random weights, and batch-norm statistics of random images, the probabilities
+  (float32) are those of PyTorch's library (torchvision, or timm) and of Keras;
 - every gradient of a training pass (float64, batch norm with the batch's statistics, a random
   gradient from above) is torch's autograd's, which nothing here uses;
 - the gradient checker finds no error in any block, nor in the whole network at reduced width
@@ -93,15 +93,18 @@ def spread(milliseconds: list[float]) -> str:
 def models_page(results: dict[str, Any]) -> str:
     """docs/models.md."""
     models = results["models"]
-    side = {models[n]["torch"]["gradient_side"] for n in ENTRIES if "torch" in models[n]}
+    every_side = {models[n]["torch"]["gradient_side"] for n in ENTRIES if "torch" in models[n]}
+    sides = ", ".join(map(str, sorted(every_side)))
     return "\n".join(
         [
             INTRODUCTION,
             "## Counts, and the largest differences",
             "",
             "Probabilities: largest absolute difference over 1,000 classes of 2 images. Gradients: "
-            "for every parameter and the input, the largest difference over the largest element; "
-            f"the worst array's (images of side {', '.join(map(str, sorted(side)))}).",
+            "for every parameter and the input, the largest difference over the largest element "
+            "(over a millionth of the network's largest, where that is more: a bias before a batch "
+            f"norm has gradient 0); the worst array's. Images of side {sides}. The weights and "
+            "statistics are described in `benchmarks/zoo/parity.py`.",
             "",
             weights_table(models),
             "",

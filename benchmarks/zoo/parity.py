@@ -2,9 +2,11 @@
 
 ``python -m benchmarks.zoo.parity NAME`` prints one line of JSON.
 
-The weights are random, and so are batch norm's statistics: those that the network itself has on
-random images, each times 0.7 to 1.3, so that no layer's output explodes or dies and probabilities
-stay far from 0 and 1.
+Weights, biases, scales and shifts are random. Batch norm's statistics are those that the network
+has on random images: with drawn ones a deep network's output explodes, and all probabilities are 0
+or 1. Its shifts are about 1, so that most ReLUs are open: with shifts about 0 a deep network is
+chaotic and makes every rounding 1.2 times as large in each layer. The last layer is scaled so that
+logits spread by 2, and probabilities are far from equal.
 """
 
 from __future__ import annotations
@@ -27,6 +29,9 @@ from tinynet.layers import Softmax
 from tinynet.models.architecture import ARCHITECTURES, Architecture
 
 BATCH = 2
+SCALES, SHIFTS, BIASES = (0.7, 1.3), (0.5, 1.5), (-0.1, 0.1)  # what they are drawn between
+LOGITS = 2.0  # standard deviation of the logits
+FLOOR = 1e-6  # of the largest gradient: a bias before a batch norm has gradient 0, and rounding
 
 
 def counts(name: str, entry: Entry) -> list[dict[str, Any]]:
@@ -101,7 +106,8 @@ def against_torch(name: str, entry: Entry, gradient_side: int) -> dict[str, dict
         dx = ours.backward(upstream[0], cache)
     there = {key: p.grad.numpy() for key, p in theirs.named_parameters() if p.grad is not None}
     wanted = converted(ours, arrays | there, names, x.shape[1:])
-    apart = {key: relative(p.grad, wanted[key]) for key, p in ours.parameters().items()}
+    floor = FLOOR * max(np.abs(wanted[key]).max() for key in ours.parameters())
+    apart = {key: relative(p.grad, wanted[key], floor) for key, p in ours.parameters().items()}
     apart["input"] = relative(dx, tensor.grad.numpy().transpose(0, 2, 3, 1))
     worst = max(apart, key=apart.__getitem__)
     gradient = {"gradient": apart[worst], "gradient_of": worst, "gradient_side": x.shape[1]}
@@ -127,15 +133,15 @@ def against_keras(name: str, entry: Entry) -> dict[str, float]:
     variables = {f"{lay.name}/{v.name}": v for lay in theirs.layers for v in lay.variables}
     for key, variable in variables.items():
         if len(variable.shape) == 1 and "/moving_" not in key:
-            low, high = (0.7, 1.3) if key.endswith("gamma") else (-0.1, 0.1)
+            low, high = {"gamma": SCALES, "beta": SHIFTS}.get(variable.name, BIASES)
             variable.assign(rng.uniform(low, high, variable.shape))
     for layer in theirs.layers:  # statistics of its own: one pass in training that keeps no old
         if hasattr(layer, "moving_mean"):
             layer.momentum = 0.0
     theirs(x, training=True)
-    for key, variable in variables.items():
-        if key.endswith("moving_variance"):
-            variable.assign(variable * rng.uniform(0.7, 1.3, variable.shape).astype(np.float32))
+    last = [v for v in variables.values() if v.name == "kernel" and v.shape[-1] == CLASSES][-1]
+    logits = keras.ops.log(theirs(x, training=False))
+    last.assign(last * (LOGITS / keras.ops.std(logits)))
     arrays = {key: np.array(keras.ops.convert_to_numpy(v)) for key, v in variables.items()}
     ours = loaded(name, entry.side, names, arrays)
     expected = keras.ops.convert_to_numpy(theirs(x, training=False))
@@ -153,14 +159,17 @@ def calibrated_torch(model: Any, x: np.ndarray) -> Any:
     with torch.no_grad():
         for key, p in model.named_parameters():
             if p.ndim == 1:
-                low, high = (0.7, 1.3) if key.endswith("weight") else (-0.1, 0.1)
+                low, high = SCALES if key.endswith("weight") else BIASES
                 p.copy_(torch.from_numpy(rng.uniform(low, high, p.shape)))
         for norm in norms:
             norm.momentum = 1.0
+            norm.bias.copy_(torch.from_numpy(rng.uniform(*SHIFTS, norm.bias.shape)))
         model(to_torch(x.astype(np.float32)))
         for norm, momentum in zip(norms, momenta, strict=True):
             norm.momentum = momentum
-            norm.running_var *= torch.from_numpy(rng.uniform(0.7, 1.3, norm.running_var.shape))
+        logits = model.eval()(to_torch(x.astype(np.float32)))
+        *_, last = (m for m in model.modules() if getattr(m, "out_features", 0) == CLASSES)
+        last.weight *= LOGITS / logits.std()
     return model
 
 
@@ -198,11 +207,11 @@ def in_onnxruntime(ours: Any, x: np.ndarray) -> dict[str, float]:
     return probabilities_apart(ours, x, expected) | {"bytes": size}
 
 
-def relative(got: np.ndarray, wanted: np.ndarray) -> float:
-    """Largest difference over the largest element."""
+def relative(got: np.ndarray, wanted: np.ndarray, floor: float = 1e-300) -> float:
+    """Largest difference over the largest element, or over ``floor`` if that is larger."""
     if got.shape != wanted.shape:
         return float("inf")
-    return float(np.abs(got - wanted).max() / max(np.abs(wanted).max(), 1e-300))
+    return float(np.abs(got - wanted).max() / max(np.abs(wanted).max(), floor))
 
 
 def compare(name: str) -> dict[str, Any]:
