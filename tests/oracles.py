@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import importlib
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
 
@@ -101,3 +103,51 @@ def package(name: str) -> ModuleType:
     """An optional package, or a skip that names it."""
     pytest.importorskip(name.split(".")[0], reason=f"{name.split('.')[0]} is not installed")
     return importlib.import_module(name)
+
+
+@contextmanager
+def keras_in_float64() -> Iterator[Any]:
+    """keras, building and computing in float64; as it was afterwards.
+
+    Setting floatx is not enough: batch norm and means ask for the common type of float64 and
+    float32, which Keras says is float32.
+    """
+    keras = keras_or_skip()
+    common_types = importlib.import_module("keras.src.backend.common.dtypes").BIT64_TO_BIT32_DTYPE
+    floatx, common = keras.config.floatx(), common_types["float64"]
+    keras.config.set_floatx("float64")
+    common_types["float64"] = "float64"
+    try:
+        yield keras
+    finally:
+        keras.config.set_floatx(floatx)
+        common_types["float64"] = common
+
+
+def randomise_keras(model: Any, seed: int = 0) -> dict[str, np.ndarray]:
+    """Give a Keras model random weights and statistics; returns them as "layer/variable" -> array.
+
+    Filters and dense weights are He normal, so that signals keep their size in a deep network.
+    """
+    rng = np.random.default_rng(seed)
+    arrays = {}
+    for layer in model.layers:
+        for variable in layer.variables:
+            shape = tuple(variable.shape)
+            if len(shape) > 1:
+                x = rng.standard_normal(shape) * np.sqrt(2 / np.prod(shape[:-1]))
+            elif variable.name in ("gamma", "moving_variance"):
+                x = rng.uniform(0.7, 1.3, shape)
+            else:
+                x = rng.uniform(-0.2, 0.2, shape)
+            variable.assign(x)
+            arrays[f"{layer.name}/{variable.name}"] = x
+    return arrays
+
+
+def keras_outputs(model: Any, images: np.ndarray) -> np.ndarray:
+    """What a Keras model makes of images (N, H, W, C), outside training."""
+    torch = torch_or_skip()
+    with torch.no_grad():
+        outputs: np.ndarray = model(images, training=False).numpy()
+    return outputs

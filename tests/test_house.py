@@ -22,6 +22,7 @@ ORDER = """
     tinynet.initializers
     tinynet.layers
     tinynet.loss
+    tinynet.auxiliary_loss
     tinynet.losses
     tinynet.regularizers
     tinynet.optimizer
@@ -35,16 +36,21 @@ ORDER = """
     tinynet.gradient_tour
     tinynet.gradient_tour
     tinynet.models
+    tinynet.seeing
     tinynet.kernels
     tinynet
     tinynet.data
     tinynet.checkpoint
     tinynet.evaluation
+    tinynet.interop
     tinynet.interrupts
     tinynet.progress
     tinynet.step
     tinynet.run_folder
     tinynet.train
+    tinynet.seeing.__main__
+    tinynet.transfer
+    tinynet.features
     examples.mura.errors
     examples.mura.phantom
     examples
@@ -60,6 +66,9 @@ DEFERRED = {
 OPTIONAL = {
     ("tinynet.testing.strategies", "hypothesis"),
     ("tinynet.gradient_check.picture", "matplotlib"),
+    ("tinynet.interop.h5_file", "h5py"),
+    ("tinynet.interop.onnx_graph", "onnx"),
+    ("tinynet.seeing.pictures", "matplotlib"),
 }
 PACKAGE_OF = {"PIL": "pillow"}
 NEVER = {"torch", "keras", "tensorflow", "jax", "sklearn", "autograd"}  # no other library's maths

@@ -12,6 +12,7 @@ from tinynet.interop.errors import WeightsError
 from tinynet.interop.onnx_export import export_onnx
 from tinynet.layer import Layer
 from tinynet.layers import (
+    AdaptiveAvgPool2D,
     AvgPool2D,
     BatchNorm,
     ChannelShuffle,
@@ -81,6 +82,8 @@ LAYERS = {
     "dropout scaled at test": Dropout(0.5, scale_at="test"),
     "flatten": Flatten(),
     "global average pool": GlobalAvgPool2D(),
+    "adaptive average pool": AdaptiveAvgPool2D((4, 2)),
+    "adaptive average pool, enlarging": AdaptiveAvgPool2D(7),
     "local response norm": LocalResponseNorm(3, alpha=0.2, beta=0.6, k=1.5),
     "scale": Scale(0.17),
     "slice": ChannelSlice(1, 3),

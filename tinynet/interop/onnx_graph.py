@@ -31,9 +31,9 @@ class OnnxGraph:
         self.nodes.append(onnx().helper.make_node(operator, inputs, [name], name, **attributes))
         return name
 
-    def constant(self, value: Array, name: str) -> str:
+    def constant(self, value: Array | np.floating, name: str) -> str:
         """A constant in the graph: float32, or int64 for whole numbers; returns its name."""
-        x = np.asarray(to_device(value, "numpy"))
+        x = np.asarray(value if isinstance(value, np.floating) else to_device(value, "numpy"))
         x = np.ascontiguousarray(x, np.int64 if x.dtype.kind in "iu" else np.float32)
         name = self._unused(f"{self.path}.{name}")
         self.constants.append(onnx().numpy_helper.from_array(x, name))

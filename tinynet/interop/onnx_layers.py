@@ -17,6 +17,7 @@ from tinynet.interop.errors import WeightsError
 from tinynet.interop.onnx_graph import OnnxGraph
 from tinynet.layer import Layer, Shape
 from tinynet.layers import (
+    AdaptiveAvgPool2D,
     AvgPool2D,
     BatchNorm,
     ChannelShuffle,
@@ -39,8 +40,10 @@ from tinynet.layers import (
     Softmax,
     SumPool2D,
 )
+from tinynet.layers.adaptive_pooling import adaptive_avg_pool2d_forward
 from tinynet.layers.combine import join
 from tinynet.layers.window import Window, window_over
+from tinynet.models.googlenet import GoogLeNet
 
 
 @singledispatch
@@ -61,6 +64,12 @@ def _(layer: Sequential, graph: OnnxGraph, x: str, shape: Shape) -> str:
         x = inner(part, name, graph, x, shape)
         shape = part.output_shape(shape)
     return x
+
+
+@to_onnx.register
+def _(layer: GoogLeNet, graph: OnnxGraph, x: str, shape: Shape) -> str:
+    x = inner(layer.base, "base", graph, x, shape)  # the auxiliary heads are training's
+    return inner(layer.head, "head", graph, x, layer.base.output_shape(shape))
 
 
 @to_onnx.register
@@ -135,6 +144,14 @@ def _(layer: SumPool2D, graph: OnnxGraph, x: str, shape: Shape) -> str:
 @to_onnx.register
 def _(layer: GlobalAvgPool2D, graph: OnnxGraph, x: str, shape: Shape) -> str:
     return graph.add("Flatten", graph.add("GlobalAveragePool", x))
+
+
+@to_onnx.register
+def _(layer: AdaptiveAvgPool2D, graph: OnnxGraph, x: str, shape: Shape) -> str:
+    # R X Cᵀ for each image and channel, with the layer's own matrices
+    _, (rows, columns) = adaptive_avg_pool2d_forward(np.zeros((1, *shape)), layer.output_size)
+    x = graph.add("MatMul", graph.constant(rows, "rows"), x)
+    return graph.add("MatMul", x, graph.constant(columns.T, "columns"))
 
 
 @to_onnx.register

@@ -47,14 +47,20 @@ def architecture(builder: Callable[P, Network]) -> Callable[P, Network]:
     """Decorator for a builder: the network it returns carries its ``Architecture``.
 
     Defaults are settings too, so that a change of a default changes no old file.
+    The builder raises ValueError if ``num_classes`` is not a whole number from 1.
     """
     signature = inspect.signature(builder)
 
     @functools.wraps(builder)
     def build(*args: P.args, **kwargs: P.kwargs) -> Network:
-        model = builder(*args, **kwargs)
         bound = signature.bind(*args, **kwargs)
         bound.apply_defaults()
+        classes = bound.arguments.get("num_classes", 1)
+        if not isinstance(classes, int | np.integer) or isinstance(classes, bool) or classes < 1:
+            raise ValueError(
+                f"{builder.__name__}: num_classes is {classes!r}, want a whole number from 1"
+            )
+        model = builder(*args, **kwargs)
         settings = {name: plain(x) for name, x in bound.arguments.items() if name != "rng"}
         model.architecture = Architecture(builder.__name__, settings)  # type: ignore[attr-defined]
         return model

@@ -21,6 +21,7 @@ FAMILIES = {
     "se_resnet50": "se_resnet",
     "inception_v4": "inception_v4",
     "inception_resnet_v2": "inception_resnet_v2",
+    "densenet121": "densenet",
     "densenet169": "densenet",
     "mobilenet": "mobilenet",
     "shufflenet_v2": "shufflenet_v2",

@@ -22,6 +22,8 @@ class WeightNames:
     epsilon   batch norm's ε in that library, which the weights were trained with; loading sets it.
               None: the architecture has no batch norm
     ignored   regular expressions of whole names in the file that mean nothing here
+    older     (pattern, replacement) for names that the library has changed since it published
+              files, whose arrays it renames itself
     """
 
     library: Library
@@ -30,6 +32,12 @@ class WeightNames:
     requires: dict[str, Any] = field(default_factory=dict)
     epsilon: float | None = None
     ignored: tuple[str, ...] = (r".*num_batches_tracked",)
+    older: tuple[tuple[str, str], ...] = ()
+
+    def of_today(self, arrays: dict[str, Any]) -> dict[str, Any]:
+        """The same arrays, those with an ``older`` name by today's."""
+        rename = renamed(self.older)
+        return {rename(name): x for name, x in arrays.items()}
 
 
 def renamed(rules: Sequence[tuple[str, str]]) -> Callable[[str], str]:
