@@ -1,0 +1,199 @@
+"""Where in an image a network finds what speaks for a class: a heat map over the radiograph.
+
+The heat is that of the network's last layer with places, whose cells are far larger than a pixel:
+it shows a region, not an outline. Each place is weighed by its own slope (HiResCAM), since the head
+of the VGG-like network flattens; ``average`` gives Grad-CAM, which weighs all places alike.
+Sources: Draelos & Carin 2020, "Use HiResCAM instead of Grad-CAM"; Selvaraju et al. 2017,
+"Grad-CAM".
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from examples.mura.augment import normalise
+from examples.mura.decode import Fit
+from examples.mura.errors import UserError
+from examples.mura.figures import STYLE, save
+from examples.mura.inputs import GREY, InputForm
+from examples.mura.model import CLASSES
+from examples.mura.predict import decode, find_images
+from examples.mura.prepare import Prepared
+from tinynet.evaluation import predict
+from tinynet.losses import SoftmaxCrossEntropy
+from tinynet.seeing import grad_cam, overlaid
+
+ENDING = ".explained.png"
+AT_ONCE = 16
+ACROSS = 4  # images in a row of the sheet
+
+
+@dataclass(frozen=True)
+class Explained:
+    """One image, the picture written for it, and its probability of being abnormal."""
+
+    file: Path
+    picture: Path
+    probability: float
+
+
+def explain_files(
+    model: Any,
+    files: Iterable[str | os.PathLike[str]],
+    *,
+    side: int,
+    fit: Fit,
+    form: InputForm = GREY,
+    out: Path | None = None,
+    label: str = "abnormal",
+    layer: str | None = None,
+    average: bool = False,
+    synthetic: bool,
+) -> list[Explained]:
+    """Write a picture for each image: the image, and over it where ``label`` is seen.
+
+    files       images, or folders that are searched for them; pictures made here are passed over
+    side, fit, form   as the model's training images were prepared, and what the model takes
+    out         folder for the pictures, in which the images' own folders are kept apart; None: each
+                goes beside its image
+    label       the class whose logit is explained
+    layer       dotted name of another layer of the model
+    average     Grad-CAM's mean slopes instead of each place's own
+    synthetic   whether the model was trained on synthetic radiographs
+    Raises UserError, naming the file, for what is missing or is no image, and for an unknown layer.
+    """
+    found = [path for path in find_images(files) if not path.name.endswith(ENDING)]
+    if not found:
+        raise UserError("only pictures that explain images were given: name the images themselves")
+    pictures = places(found, out)
+    explained = []
+    for start in range(0, len(found), AT_ONCE):
+        pixels = np.stack([decode(path, side, fit) for path in found[start : start + AT_ONCE]])
+        probability, heat = looked_at(model, pixels, form, label, layer, average)
+        for i, p in enumerate(probability.tolist()):
+            file, picture = found[start + i], pictures[start + i]
+            with rc_context(STYLE):
+                figure = one_image(pixels[i], heat[i], file.name, p, label)
+                picture.parent.mkdir(parents=True, exist_ok=True)
+                save(figure, picture, synthetic)
+            explained.append(Explained(file, picture, p))
+    return explained
+
+
+def places(files: Sequence[Path], out: Path | None) -> list[Path]:
+    """Where each image's picture goes."""
+    if out is None:
+        return [path.with_name(path.stem + ENDING) for path in files]
+    whole = [path.resolve() for path in files]
+    common = Path(os.path.commonpath([path.parent for path in whole]))
+    return [out / path.parent.relative_to(common) / (path.stem + ENDING) for path in whole]
+
+
+def looked_at(
+    model: Any,
+    pixels: NDArray[np.uint8],
+    form: InputForm,
+    label: str,
+    layer: str | None = None,
+    average: bool = False,
+) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
+    """Probability of abnormal (n,), and heat (n, side, side), of images (n, side, side)."""
+    x = form(normalise(pixels))
+    try:
+        heat = grad_cam(model, x, CLASSES.index(label), layer, average=average)
+    except ValueError as error:
+        raise UserError(str(error)) from error
+    return predict(model, SoftmaxCrossEntropy(), x)[:, 1].astype(np.float64), heat
+
+
+def one_image(
+    pixels: NDArray[np.uint8], heat: NDArray[np.floating], name: str, p: float, label: str
+) -> Figure:
+    """The image as the network gets it, and beside it with the heat over it."""
+    figure = Figure(figsize=(7.2, 4.3), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    show(left, pixels, None)
+    show(right, pixels, heat)
+    left.set_title(shortened(name, 34), loc="left", fontsize=10)
+    right.set_title(f"probability of abnormal {p:.2f}", loc="left", fontsize=10, fontweight="bold")
+    seen = f"bright: speaks for {label}" if heat.max() > 0 else f"nothing here speaks for {label}"
+    right.set_xlabel(seen, fontsize=9)
+    return figure
+
+
+def write_sheet(
+    run_folder: Path,
+    model: Any,
+    prepared: Prepared,
+    rows: NDArray[np.integer],
+    probability: NDArray[np.floating],
+    form: InputForm,
+) -> Path:
+    """Draw ``explained_sheet`` of the evaluated images into ``run_folder/figures``.
+
+    rows          (n,) where they are in ``prepared``
+    probability   (n,) of each being abnormal
+    """
+    with rc_context(STYLE):
+        figure = explained_sheet(
+            model, prepared.pixels, rows, probability, prepared.labels[rows], form
+        )
+        return save(figure, run_folder / "figures" / "explained.png", prepared.synthetic)
+
+
+def explained_sheet(
+    model: Any,
+    pixels: NDArray[np.uint8],
+    rows: NDArray[np.integer],
+    probability: NDArray[np.floating],
+    labels: NDArray[np.integer],
+    form: InputForm = GREY,
+) -> Figure:
+    """The images found most surely abnormal, and what speaks for it: right calls above wrong ones.
+
+    pixels        (m, side, side), of which row rows[i] is image i
+    probability   (n,) of being abnormal
+    labels        (n,) 1 for abnormal
+    """
+    order = np.argsort(-np.asarray(probability), kind="stable")
+    groups = [
+        ("Abnormal, and most surely called so", order[labels[order] == 1][:ACROSS]),
+        ("Normal, and most surely taken for abnormal", order[labels[order] == 0][:ACROSS]),
+    ]
+    figure = Figure(figsize=(8.4, 5.6), layout="constrained")
+    parts = figure.subfigures(len(groups), 1, squeeze=False)[:, 0]
+    for part, (heading, chosen) in zip(parts, groups, strict=True):
+        part.suptitle(heading, x=0.01, ha="left", fontsize=11, fontweight="bold")
+        images = pixels[rows[chosen]]
+        heat = looked_at(model, images, form, "abnormal")[1] if len(chosen) else images
+        for k, ax in enumerate(part.subplots(1, ACROSS)):
+            if k >= len(chosen):
+                ax.set_visible(False)
+                continue
+            show(ax, images[k], heat[k])
+            ax.set_title(f"p = {probability[chosen[k]]:.2f}", fontsize=9)
+    return figure
+
+
+def show(ax: Axes, pixels: NDArray[np.uint8], heat: NDArray[np.floating] | None) -> None:
+    """An image, with heat over it or without."""
+    plain = np.repeat(pixels[..., None], 3, axis=-1)
+    ax.imshow(plain if heat is None else overlaid(pixels, heat), interpolation="nearest")
+    ax.set_xticks([])
+    ax.set_yticks([])
+    ax.spines[:].set_visible(False)
+
+
+def shortened(text: str, length: int) -> str:
+    """``text``, or its end after an ellipsis."""
+    return text if len(text) <= length else "…" + text[1 - length :]
