@@ -3,6 +3,7 @@
 from tinynet import kernels, layers, models
 from tinynet.backend import array_module, to_device, use_reference
 from tinynet.layer import EVAL, Layer, Mode, Parameter
+from tinynet.seeing import draw
 
 __version__ = "0.1.0"
 
@@ -12,6 +13,7 @@ __all__ = [
     "Mode",
     "Parameter",
     "array_module",
+    "draw",
     "kernels",
     "layers",
     "models",

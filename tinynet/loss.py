@@ -109,6 +109,12 @@ class Loss(ABC):
 
         Raises ValueError as ``forward`` does.
         """
+        if isinstance(z, tuple):
+            name = type(self).__name__
+            raise TypeError(
+                f"{name}: the network gave {len(z)} outputs, its own and auxiliary ones, want one: "
+                f"use WithAuxiliary({name}()), or a network without auxiliary classifiers"
+            )
         xp = array_module(z, y)
         y = xp.asarray(y)
         labels = one_hot(y, z)

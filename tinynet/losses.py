@@ -3,6 +3,7 @@
 Two forms of one loss. ``CrossEntropy`` takes probabilities, as the report writes it, behind a
 softmax layer. ``SoftmaxCrossEntropy`` takes logits and contains the softmax: the same number, but
 exact where a probability underflows to 0, with the report's short gradient, ŷ - y.
+``WithAuxiliary`` adds up a loss over the outputs of a network with auxiliary classifiers (§3.2).
 """
 
 from __future__ import annotations
@@ -12,8 +13,19 @@ from typing import Any
 
 import numpy as np
 
+from tinynet.auxiliary_loss import WithAuxiliary
 from tinynet.backend import Array, array_module, swappable
 from tinynet.loss import Loss, MeanOver, one_hot
+
+__all__ = [
+    "CrossEntropy",
+    "SoftmaxCrossEntropy",
+    "WithAuxiliary",
+    "cross_entropy_backward",
+    "cross_entropy_forward",
+    "softmax_cross_entropy_backward",
+    "softmax_cross_entropy_forward",
+]
 
 
 @swappable

@@ -78,15 +78,13 @@ def _bytes_cached(layer: Layer, x: Array) -> int:
     layer = deepcopy(layer)  # a forward pass in training moves batch norm's statistics
     _, cache = layer.forward(x, Mode(train=True, rng=np.random.default_rng(0)))
     parameters = {id(p.value) for p in layer.parameters().values()}
-    found: dict[int, int] = {}
-    _collect(cache, parameters, found)
-    return sum(found.values())
+    return sum(int(a.nbytes) for a in arrays_in(cache) if id(a) not in parameters)
 
 
-def _collect(cache: Any, skip: set[int], found: dict[int, int]) -> None:
+def arrays_in(cache: Any) -> list[Array]:
+    """The distinct arrays in a layer's cache."""
     if hasattr(cache, "nbytes"):
-        if id(cache) not in skip:
-            found[id(cache)] = int(cache.nbytes)
-    elif isinstance(cache, tuple | list):
-        for part in cache:
-            _collect(part, skip, found)
+        return [cache]
+    if not isinstance(cache, tuple | list):
+        return []
+    return list({id(a): a for part in cache for a in arrays_in(part)}.values())

@@ -1,12 +1,13 @@
 import pytest
 
-from tinynet.kernels.cpu import threads
+from tinynet.kernels.cpu import grouped, threads
 
 
 @pytest.fixture(autouse=True, scope="package")
 def one_image_a_block():
-    """Small inputs then take the path of large ones: many blocks, several threads."""
+    """Small inputs then take the path of large ones: many blocks, bundles, several threads."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(threads, "BLOCK_BYTES", 1)
+        patch.setattr(grouped, "BUNDLE", 4)
         patch.setattr(threads, "thread_count", lambda: 2)
         yield

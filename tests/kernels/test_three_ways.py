@@ -80,6 +80,50 @@ def relu(draw):
 
 
 @st.composite
+def relu6(draw):
+    x = frozen(3 + 3 * draw(SHAPES.flatmap(tie_full_arrays)))  # 0, 3 and 6: the kinks too
+    return (x,), functools.partial(loops.relu6, x)
+
+
+@st.composite
+def scale(draw):
+    (x,) = normal(draw(seeds()), draw(SHAPES))
+    arguments = (x, draw(st.sampled_from([0.1, -2.0])))
+    return arguments, functools.partial(loops.scale, *arguments)
+
+
+@st.composite
+def gate(draw):
+    shape = draw(SHAPES | IMAGES)
+    a_channel = len(shape) == 4 and draw(st.booleans())
+    arguments = normal(draw(seeds()), shape, (shape[0], shape[3]) if a_channel else shape)
+    return tuple(arguments), functools.partial(loops.gate, *arguments)
+
+
+@st.composite
+def channel_shuffle(draw):
+    groups, per_group = draw(st.tuples(st.integers(1, 3), st.integers(1, 3)))
+    (x,) = normal(draw(seeds()), (*draw(SHAPES), groups * per_group))
+    return (x, groups), functools.partial(loops.channel_shuffle, x, groups)
+
+
+@st.composite
+def channel_slice(draw):
+    (x,) = normal(draw(seeds()), draw(SHAPES))
+    start = draw(st.integers(0, x.shape[-1] - 1))
+    arguments = (x, start, draw(st.integers(start + 1, x.shape[-1])))
+    return arguments, functools.partial(loops.channel_slice, *arguments)
+
+
+@st.composite
+def local_response_norm(draw):
+    (a,) = normal(draw(seeds()), draw(SHAPES))
+    constants = draw(st.sampled_from([(1e-4, 0.75, 2.0), (0.5, 2.0, 1.0)]))
+    arguments = (a, draw(st.sampled_from([1, 3, 5])), *constants)
+    return arguments, functools.partial(loops.local_response_norm, *arguments)
+
+
+@st.composite
 def dropout(draw):
     (x,) = normal(draw(seeds()), draw(SHAPES))
     mask = frozen(np.random.default_rng(draw(seeds())).random(x.shape) < 0.5)
@@ -89,6 +133,12 @@ def dropout(draw):
     )
     arguments = (x, mask if draw(st.booleans()) else None, keep_prob, scale_at)
     return arguments, functools.partial(loops.dropout, *arguments)
+
+
+@st.composite
+def adaptive_pool2d(draw):
+    (x,), size = normal(draw(seeds()), draw(IMAGES)), draw(st.tuples(*[st.integers(1, 4)] * 2))
+    return (x, size), functools.partial(loops.adaptive_avg_pool2d, x, size)
 
 
 @st.composite
@@ -113,17 +163,24 @@ def loss(draw, function, inputs):
 
 
 CASES = {
+    "adaptive_avg_pool2d": adaptive_pool2d(),
     "avg_pool2d": pool2d(loops.avg_pool2d, with_padding_counted=True),
     "batchnorm": batchnorm(),
     "batchnorm_frozen": batchnorm(moving=True),
+    "channel_shuffle": channel_shuffle(),
+    "channel_slice": channel_slice(),
     "conv2d": conv2d(),
     "cross_entropy": loss(loops.cross_entropy, probabilities),
     "dense": dense(),
     "dropout": dropout(),
     "flatten": of_one_array(loops.flatten, BATCHES),
+    "gate": gate(),
     "global_avg_pool2d": of_one_array(loops.global_avg_pool2d, IMAGES),
+    "local_response_norm": local_response_norm(),
     "max_pool2d": pool2d(loops.max_pool2d),
     "relu": relu(),
+    "relu6": relu6(),
+    "scale": scale(),
     "sigmoid": of_one_array(loops.sigmoid, SHAPES),
     "softmax": of_one_array(loops.softmax, SHAPES),
     "softmax_cross_entropy": loss(
@@ -210,17 +267,21 @@ def test_loops_reference_and_kernels_agree(name, library, data, seed):
     compare(name, library, *data.draw(CASES[name]), seed)
 
 
-@pytest.mark.parametrize("library", LIBRARIES)
-@pytest.mark.parametrize("name", UPDATES)
-@drawn_some
-@given(data=st.data())
-def test_updates_by_loops_reference_and_kernels_agree(name, library, data):
-    changed, more = data.draw(UPDATES[name])
+def compare_update(name, library, changed, more):
+    """What each way makes of the arrays, against the loops."""
     wanted = getattr(loops, name)(*changed, *more)
     for way in ways(name, library):
         arrays = moved([a.copy() for a in changed], library)
         way(*arrays, *moved(more, library))
         assert_all_close(arrays, wanted, library)
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+@pytest.mark.parametrize("name", UPDATES)
+@drawn_some
+@given(data=st.data())
+def test_updates_by_loops_reference_and_kernels_agree(name, library, data):
+    compare_update(name, library, *data.draw(UPDATES[name]))
 
 
 def test_every_operation_has_a_case():
@@ -240,7 +301,10 @@ def test_a_kernel_without_a_comparison_is_noticed():
     assert uncovered([SWAPPABLES["relu_forward"], mish_forward]) == ["mish_forward"]
 
 
-@pytest.mark.parametrize("name", [name for name, f in SWAPPABLES.items() if "numpy" in f.kernels])
+WITH_KERNELS = [name for name, f in SWAPPABLES.items() if "numpy" in f.kernels]
+
+
+@pytest.mark.parametrize("name", [name for name in WITH_KERNELS if name not in UPDATES])
 def test_a_wrong_kernel_is_caught(name, monkeypatch):
     """One element off by a millionth, in one kernel after the other."""
     kernel = SWAPPABLES[name].kernels["numpy"]
@@ -258,3 +322,19 @@ def test_a_wrong_kernel_is_caught(name, monkeypatch):
     monkeypatch.setitem(SWAPPABLES[name].kernels, "numpy", wrong)
     with pytest.raises(AssertionError, match="Not equal to tolerance"):
         compare(operation, "numpy", *example, seed=1)
+
+
+@pytest.mark.parametrize("name", [name for name in WITH_KERNELS if name in UPDATES])
+def test_a_wrong_kernel_of_an_update_is_caught(name, monkeypatch):
+    """The same; an update changes its arrays and returns nothing."""
+    kernel = SWAPPABLES[name].kernels["numpy"]
+
+    def wrong(*arguments):
+        kernel(*arguments)
+        arguments[0].reshape(-1)[-1] += 1e-6
+
+    example = find(UPDATES[name], lambda _: True, settings=settings(phases=[Phase.generate]))
+    compare_update(name, "numpy", *example)
+    monkeypatch.setitem(SWAPPABLES[name].kernels, "numpy", wrong)
+    with pytest.raises(AssertionError, match="Not equal to tolerance"):
+        compare_update(name, "numpy", *example)

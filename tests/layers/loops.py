@@ -113,6 +113,22 @@ def global_avg_pool2d(x, dy):
     return y, dx
 
 
+def adaptive_avg_pool2d(x, output_size, dy):
+    """y, dx: the mean of the cells under each window of an even partition.  §2.5.4."""
+    y, dx = np.zeros_like(dy), np.zeros_like(x)
+    for n, a, b, c in np.ndindex(dy.shape):
+        (top, bottom), (left, right) = (
+            (math.floor(k * size / parts), math.ceil((k + 1) * size / parts))
+            for k, size, parts in zip((a, b), x.shape[1:3], output_size, strict=True)
+        )
+        share = 1 / ((bottom - top) * (right - left))
+        for i in range(top, bottom):
+            for j in range(left, right):
+                y[n, a, b, c] += share * x[n, i, j, c]
+                dx[n, i, j, c] += share * dy[n, a, b, c]
+    return y, dx
+
+
 def flatten(x, dy):
     """y, dx: one neuron after the other, row by row, channels first of all.  §2.5.5."""
     y, dx = np.zeros((x.shape[0], x[0].size)), np.zeros_like(x)
@@ -150,6 +166,67 @@ def each_number(function, slope, x, dy):
 def relu(x, threshold, dy):
     """y, dx: max{x, m}.  §2.2.2."""
     return each_number(lambda v: max(v, threshold), lambda v: float(v > threshold), x, dy)
+
+
+def relu6(x, dy):
+    """y, dx: min{max{x, 0}, 6}.  §2.2.2."""
+    return each_number(lambda v: min(max(v, 0), 6), lambda v: float(0 < v < 6), x, dy)
+
+
+def scale(x, factor, dy):
+    """y, dx: factor · x.  §2.2.2."""
+    return each_number(lambda v: factor * v, lambda _: factor, x, dy)
+
+
+def gate(x, g, dy):
+    """y, dx, dg: each number times its own gate, or its channel's.  §2.2.2."""
+    y, dx, dg = np.zeros_like(x), np.zeros_like(x), np.zeros_like(g)
+    for i in np.ndindex(x.shape):
+        of = i if g.shape == x.shape else (i[0], i[3])
+        y[i] = x[i] * g[of]
+        dx[i] += dy[i] * g[of]
+        dg[of] += dy[i] * x[i]
+    return y, dx, dg
+
+
+def channel_shuffle(x, groups, dy):
+    """y, dx: place j of group i goes to place i of stack j.  §2.5.2."""
+    y, dx = np.zeros_like(x), np.zeros_like(x)
+    per_group = x.shape[-1] // groups
+    for cell in np.ndindex(x.shape[:-1]):
+        for i, j in itertools.product(range(groups), range(per_group)):
+            y[cell][j * groups + i] = x[cell][i * per_group + j]
+            dx[cell][i * per_group + j] = dy[cell][j * groups + i]
+    return y, dx
+
+
+def channel_slice(x, start, stop, dy):
+    """y, dx: the channels from start to before stop.  §2.5.2."""
+    y, dx = np.zeros((*x.shape[:-1], stop - start)), np.zeros_like(x)
+    for cell in np.ndindex(x.shape[:-1]):
+        for c in range(start, stop):
+            y[cell][c - start] = x[cell][c]
+            dx[cell][c] = dy[cell][c - start]
+    return y, dx
+
+
+def local_response_norm(a, size, alpha, beta, k, dy):
+    """b, da: a_c / (k + α Σ_j a_j²)^β over the neighbours j of c.  §2.4.3.
+
+    a_j moves b_c through the sum, and b_j through the numerator too.
+    """
+    b, da = np.zeros_like(a), np.zeros_like(a)
+    channels = range(a.shape[-1])
+    for cell in np.ndindex(a.shape[:-1]):
+        for c in channels:
+            near = [j for j in channels if abs(j - c) <= size // 2]
+            s = k + alpha * sum(a[cell][j] ** 2 for j in near)
+            b[cell][c] = a[cell][c] / s**beta
+            da[cell][c] += dy[cell][c] / s**beta
+            for j in near:
+                through_s = -beta * a[cell][c] / s ** (beta + 1) * 2 * alpha * a[cell][j]
+                da[cell][j] += dy[cell][c] * through_s
+    return b, da
 
 
 def sigmoid(x, dy):

@@ -8,8 +8,11 @@ from tinynet.gradient_check import GradientError, check_backward, check_gradient
 from tinynet.layer import Mode
 from tinynet.layers import (
     ReLU,
+    ReLU6,
     Sigmoid,
     Softmax,
+    relu6_backward,
+    relu6_forward,
     relu_backward,
     relu_forward,
     sigmoid_backward,
@@ -51,6 +54,17 @@ def test_relu_equals_torch_at_the_threshold(torch, data, shape, threshold, seed)
 
 
 @drawn
+@given(data=st.data(), shape=SHAPES, kinks=st.booleans(), strided=st.booleans(), seed=seeds())
+def test_relu6_equals_torch(torch, data, shape, kinks, strided, seed):
+    x, dy = normal(seed, shape, shape, strided=strided)
+    x = 3 + 3 * (data.draw(tie_full_arrays(shape)) if kinks else x)  # kinks: 0, 3 and 6 alone
+    y, cache = relu6_forward(x)
+    wanted = torch_pass(torch, torch.nn.functional.relu6, dy, x)
+    assert_close(y, wanted[0])
+    assert_close(relu6_backward(dy, cache), wanted[1])
+
+
+@drawn
 @given(shape=SHAPES, size=st.sampled_from([1.0, 30.0]), strided=st.booleans(), seed=seeds())
 def test_sigmoid_equals_torch(torch, shape, size, strided, seed):
     x, dy = normal(seed, shape, shape, strided=strided)
@@ -80,6 +94,9 @@ def test_gradients(data, shape, threshold):
     check_backward(relu_forward, relu_backward, (x, threshold))
     check_backward(sigmoid_forward, sigmoid_backward, (x,))
     check_backward(softmax_forward, softmax_backward, (x,))
+    x6 = 20 * x + 1  # beyond 6 too; no element at 0 or 6
+    check_backward(relu6_forward, relu6_backward, (x6,))
+    check_gradients(ReLU6(), x6)
     for layer in (ReLU(threshold), Sigmoid(), Softmax()):
         check_gradients(layer, x)
 
@@ -93,6 +110,18 @@ def test_relu_keeps_its_threshold_not_zero_below_it():
 def test_gradient_at_the_threshold_is_undecidable():
     with pytest.raises(GradientError, match="kink"):
         check_gradients(ReLU(1.0), np.array([[1.0, 2.0, 3.0]]))
+
+
+def test_relu6_is_flat_at_and_beyond_both_kinks():
+    y, cache = relu6_forward(np.array([-1.0, 0, 1, 5, 6, 7]))
+    assert y.tolist() == [0, 0, 1, 5, 6, 6]
+    assert relu6_backward(np.full(6, 5.0), cache).tolist() == [0, 0, 5, 5, 0, 0]
+
+
+@pytest.mark.parametrize("kink", [0.0, 6.0])
+def test_gradient_of_relu6_at_a_kink_is_undecidable(kink):
+    with pytest.raises(GradientError, match="kink"):
+        check_gradients(ReLU6(), np.array([[kink, 2.0, 8.0]]))
 
 
 def test_softmax_is_the_report_s_formula():
@@ -129,7 +158,7 @@ def test_extreme_scores_stay_finite(dtype):
     assert np.isfinite(sigmoid_backward(x, sigmoid_forward(x)[1])).all()
 
 
-@pytest.mark.parametrize("layer", [ReLU(), ReLU(0.5), Sigmoid(), Softmax()])
+@pytest.mark.parametrize("layer", [ReLU(), ReLU(0.5), ReLU6(), Sigmoid(), Softmax()])
 def test_layers_keep_shape_and_dtype(layer):
     x = np.random.default_rng(0).standard_normal((2, 3, 4)).astype(np.float32)
     y, cache = layer.forward(x, Mode(train=True))
@@ -148,3 +177,4 @@ def test_relu_lets_nan_through():
     y, _ = relu_forward(np.array([np.nan, 1.0]))
     assert np.isnan(y[0])
     assert y[1] == 1
+    assert np.isnan(relu6_forward(np.array([[np.nan, 1.0]]))[0][0, 0])

@@ -101,6 +101,49 @@ def test_gradients(shape, epsilon, seed):
     check_gradients(layer, x, TRAIN)
 
 
+@drawn_few
+@given(shape=SHAPES, seed=seeds())
+def test_gradients_without_a_scale(shape, seed):
+    x, _, beta, _ = arguments(seed, shape)
+    layer = BatchNorm(shape[-1], scale=False).to(dtype="float64")
+    layer.beta.value[...] = beta
+    for mode in (TRAIN, EVAL):
+        check_gradients(layer, x, mode)
+
+
+@pytest.mark.parametrize("mode", [TRAIN, EVAL])
+@pytest.mark.parametrize("shape", [(5, 3), (2, 4, 3, 3)])
+def test_without_a_scale_is_one_whose_gamma_is_1(mode, shape):
+    x, _, beta, dy = arguments(0, shape)
+    bare, full = BatchNorm(3, scale=False), BatchNorm(3)
+    for layer in (bare, full):
+        layer.to(dtype="float64")
+        layer.beta.value[...] = beta
+        layer.running_mean[...], layer.running_var[...] = [1, -1, 0.5], [4, 0.5, 2]
+    y, cache = bare.forward(x, mode)
+    want, full_cache = full.forward(x, mode)
+    assert np.array_equal(y, want)
+    assert np.array_equal(bare.backward(dy, cache), full.backward(dy, full_cache))
+    assert np.array_equal(bare.beta.grad, full.beta.grad)
+    assert np.array_equal(bare.running_var, full.running_var)
+
+
+def test_without_a_scale_has_no_gamma_anywhere():
+    layer = BatchNorm(3, 0.9, 1e-5, "float64", scale=False)
+    assert layer.gamma is None
+    assert list(layer.state()) == ["beta", "running_mean", "running_var"]
+    assert repr(layer) == "BatchNorm(3, scale=False)"
+    assert layer.to(dtype="float32").forward(np.ones((2, 3), np.float32))[0].dtype == np.float32
+    layer.freeze()
+    assert not layer.beta.trainable
+    with pytest.raises(ValueError, match="unexpected gamma"):
+        layer.load_state(BatchNorm(3).state())
+    with pytest.raises(ValueError, match="missing gamma"):
+        BatchNorm(3).load_state(layer.state())
+    with pytest.raises(TypeError, match=r"scale=False\): input is float64"):
+        layer.forward(np.ones((2, 3)))
+
+
 def test_is_the_report_s_formula():
     x, gamma, beta, _ = arguments(0, (5, 3))
     y, cache = batchnorm_forward(x, gamma, beta, 1e-3)

@@ -114,6 +114,15 @@ def test_an_odd_cell_of_same_padding_is_at_the_end():
     assert z.ravel().tolist() == [3, 5, 7, 4]
 
 
+def test_ceil_pads_the_end_until_the_last_column_is_seen():
+    x, w = np.array([1.0, 2, 3, 4]).reshape(1, 1, 4, 1), np.ones((1, 3, 1, 1))
+    assert conv2d_forward(x, w, None, 2)[0].ravel().tolist() == [6]
+    assert conv2d_forward(x, w, None, 2, "ceil")[0].ravel().tolist() == [6, 7]
+    assert conv2d_forward(x, w, None, 1, "ceil")[0].ravel().tolist() == [6, 9]
+    dilated = conv2d_forward(x, w[:, :2], None, 2, "ceil", (1, 2))[0]  # cells 0 and 2, 2 and none
+    assert dilated.ravel().tolist() == [4, 3]
+
+
 def test_a_worked_example():
     # one 2×2 filter over a 3×3 image: each z is Σ w_ij p_ij + b, the filter not flipped
     x = np.arange(9.0).reshape(1, 3, 3, 1)

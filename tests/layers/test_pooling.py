@@ -114,6 +114,33 @@ def test_avg_pool_equals_torch_s_own_padding(torch, count_padding):
 
 @drawn
 @given(
+    size=st.tuples(st.integers(1, 9), st.integers(1, 9)),
+    kernel=st.integers(1, 4),
+    stride=st.integers(1, 5),
+    seed=seeds(),
+)
+def test_ceil_equals_torch_s_ceil_mode(torch, size, kernel, stride, seed):
+    """The stride beyond the kernel too: torch leaves out a window that starts outside."""
+    kernels = tuple(min(kernel, n) for n in size)
+    (x,) = normal(seed, (2, *size, 3))
+    functional = torch.nn.functional
+    for forward, backward, pool in (
+        (max_pool2d_forward, max_pool2d_backward, functional.max_pool2d),
+        (avg_pool2d_forward, avg_pool2d_backward, functional.avg_pool2d),  # of the real cells
+    ):
+        y, cache = forward(x, kernels, stride, "ceil")
+
+        def oracle(x, pool=pool):
+            return channels_last(pool(channels_first(x), kernels, stride, ceil_mode=True))
+
+        (dy,) = normal(seed + 1, y.shape)
+        wanted = torch_pass(torch, oracle, dy, x)
+        assert_close(y, wanted[0])
+        assert_close(backward(dy, cache), wanted[1])
+
+
+@drawn
+@given(
     shape=st.tuples(*[st.integers(1, 6)] * 4),
     strided=st.booleans(),
     seed=seeds(),
@@ -205,6 +232,32 @@ def test_padding_counts_in_an_average_only_on_demand():
     x = np.full((1, 2, 2, 1), 8.0)
     assert avg_pool2d_forward(x, 2, 2, 1)[0].ravel().tolist() == [8] * 4
     assert avg_pool2d_forward(x, 2, 2, 1, count_padding=True)[0].ravel().tolist() == [2] * 4
+
+
+@pytest.mark.parametrize(
+    ("size", "kernel", "stride", "windows"),
+    [
+        (112, 3, 2, 56),  # ⌈(112 − 3) / 2⌉ + 1
+        (7, 3, 2, 3),  # fits as it is
+        (8, 3, 2, 4),  # one row more, so one window more, with one row of padding
+        (2, 3, 2, 1),  # smaller than the window: one window with one row of padding
+        (7, 2, 3, 3),  # the last window starts in the last row
+        (6, 2, 4, 2),
+        (6, 2, 5, 2),  # in the last row
+        (5, 2, 5, 1),  # would start below it: left out, and so are the rows between
+    ],
+)
+def test_ceil_leaves_no_row_out_that_a_window_can_start_in(size, kernel, stride, windows):
+    x = np.ones((1, size, 1, 1))
+    y, cache = sum_pool2d_forward(x, (kernel, 1), (stride, 1), "ceil")
+    assert y.shape == (1, windows, 1, 1)
+    assert MaxPool2D((kernel, 1), stride, "ceil").output_shape((size, 1, 1))[0] == windows
+    starts = range(0, windows * stride, stride)
+    assert y.ravel().tolist() == [min(kernel, size - start) for start in starts]
+    if kernel >= stride:
+        assert sum_pool2d_backward(np.ones_like(y), cache).all()
+    with pytest.raises(ValueError, match="the window covers 3 × 1 cells"):
+        sum_pool2d_forward(x[:, :1], (3, 1), (1, 1), "ceil")
 
 
 def test_a_window_of_more_than_256_cells():

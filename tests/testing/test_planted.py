@@ -15,15 +15,21 @@ from tinynet.layer import EVAL, Mode
 from tinynet.layers import (
     AvgPool2D,
     BatchNorm,
+    ChannelShuffle,
+    ChannelSlice,
     Concat,
     Conv2D,
     Dense,
     Dropout,
     Flatten,
+    Gate,
     GlobalAvgPool2D,
+    LocalResponseNorm,
     MaxPool2D,
     ReLU,
+    ReLU6,
     Residual,
+    Scale,
     Sequential,
     Sigmoid,
     Softmax,
@@ -163,6 +169,42 @@ def test_no_alarm_on_relu(data, shape, threshold):
     passes(ReLU(threshold), data.draw(tie_free_arrays(shape)))
 
 
+@geometries(50)
+@given(data=st.data(), shape=FLAT | IMAGES)
+def test_no_alarm_on_relu6(data, shape):
+    passes(ReLU6(), 3.5 + 20 * data.draw(tie_free_arrays(shape)))
+
+
+@geometries(100)
+@given(leading=FLAT, groups=st.tuples(st.integers(1, 3), st.integers(1, 3)), seed=seeds())
+def test_no_alarm_on_layers_that_move_channels(leading, groups, seed):
+    channels = groups[0] * groups[1]
+    x, _ = normal(seed, (*leading, channels))
+    passes(ChannelShuffle(groups[0]), x)
+    passes(ChannelSlice(groups[1] - 1, channels), x)
+
+
+@geometries(100)
+@given(
+    shape=FLAT | IMAGES,
+    size=st.sampled_from([1, 3, 5]),
+    alpha=st.sampled_from([1e-4, 0.5]),
+    factor=st.sampled_from([0.1, -3.0]),
+    seed=seeds(),
+)
+def test_no_alarm_on_local_response_norm_and_scale(shape, size, alpha, factor, seed):
+    x, _ = normal(seed, shape)
+    passes(Sequential(LocalResponseNorm(size, alpha), Scale(factor)), x)
+
+
+@geometries(60)
+@given(shape=IMAGES, seed=seeds(), a_channel=st.booleans())
+def test_no_alarm_on_gates(shape, seed, a_channel):
+    x, rng = normal(seed, shape)
+    dense = Dense(shape[-1], shape[-1], rng=rng)
+    passes(Gate(Sequential(GlobalAvgPool2D(), dense, Sigmoid()) if a_channel else Sigmoid()), x)
+
+
 @geometries(200)
 @given(shape=FLAT | IMAGES, seed=seeds(), layer=st.sampled_from([Sigmoid(), Softmax()]))
 def test_no_alarm_on_smooth_activations(shape, seed, layer):
@@ -183,10 +225,16 @@ def test_no_alarm_on_dropout(shape, seed, keep, scale_at, train):
 
 
 @geometries(250)
-@given(shape=FLAT | IMAGES, seed=seeds(), train=st.booleans(), frozen=st.booleans())
-def test_no_alarm_on_batch_norm(shape, seed, train, frozen):
+@given(
+    shape=FLAT | IMAGES,
+    seed=seeds(),
+    train=st.booleans(),
+    frozen=st.booleans(),
+    scale=st.booleans(),
+)
+def test_no_alarm_on_batch_norm(shape, seed, train, frozen, scale):
     x, rng = normal(seed, shape)
-    layer = BatchNorm(shape[-1], dtype="float64")
+    layer = BatchNorm(shape[-1], dtype="float64", scale=scale)
     layer.frozen_statistics = frozen
     for array in layer.state().values():
         array += rng.random(array.shape)

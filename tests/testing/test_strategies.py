@@ -57,6 +57,8 @@ CONVOLUTIONS = {
     "padding beyond the kernel": lambda g: g.sides[0][0] > g.kernel[0],
     "same padding with an odd cell": lambda g: g.padding == "same" and sum(g.sides[1]) % 2,
     "same padding with a stride": lambda g: g.padding == "same" and g.stride == 2,
+    "ceil padding with a row": lambda g: g.padding == "ceil" and g.sides[0] == (0, 1),
+    "ceil padding that leaves a window out": lambda g: g.padding == "ceil" and remainder(g) > 0,
     "dilation": lambda g: g.kernel[0] > 1 and g.window()[2][0] == 3,
     "groups": lambda g: g.groups == 3 and g.channels == 6,
     "depthwise": lambda g: g.groups == g.channels > 1,

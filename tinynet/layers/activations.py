@@ -32,6 +32,33 @@ def relu_backward(dy: Array, cache: Array) -> Array:
 
 
 @swappable
+def relu6_forward(x: Array) -> tuple[Array, Array]:
+    """ReLU clipped at 6, so that no output needs a large range of numbers.  Report §2.2.2.
+
+        f(x) = min{max{x, 0}, 6}
+
+    x (any shape).
+    Returns y (the shape of x); cache: where 0 < x < 6, booleans of the shape of x.
+    Source: Krizhevsky 2010, "Convolutional Deep Belief Networks on CIFAR-10"; MobileNet's
+    activation (Howard et al. 2017).
+    """
+    xp = array_module(x)
+    return xp.minimum(xp.maximum(x, 0), 6), (x > 0) & (x < 6)
+
+
+@swappable
+def relu6_backward(dy: Array, cache: Array) -> Array:
+    """Pass the gradient between the two kinks, stop it elsewhere.  Report §2.2.2.
+
+        ∂L/∂x = ∂L/∂y · (1 if 0 < x < 6 else 0)
+
+    At x = 0 and at x = 6, where no derivative exists, the slope of the flat side, 0, is taken.
+    dy (any shape) ∂L/∂y.  Returns dx (the shape of dy).
+    """
+    return dy * cache
+
+
+@swappable
 def sigmoid_forward(x: Array) -> tuple[Array, Array]:
     """Squash each number into (0, 1): the one-dimensional softmax.  Report §2.2.2, "Sigmoid".
 
@@ -106,6 +133,18 @@ class ReLU(Elementwise):
 
     def __repr__(self) -> str:
         return f"ReLU({self.threshold:g})" if self.threshold else "ReLU()"
+
+
+class ReLU6(Elementwise):
+    """f(x) = min{max{x, 0}, 6}.  Report §2.2.2; MobileNet's (Howard et al. 2017)."""
+
+    def forward(self, x: Array, mode: Mode = EVAL) -> tuple[Array, Array]:
+        """y (the shape of x), in [0, 6]."""
+        return relu6_forward(x)
+
+    def backward(self, dy: Array, cache: Array) -> Array:
+        """dx (the shape of dy)."""
+        return relu6_backward(dy, cache)
 
 
 class Sigmoid(Elementwise):

@@ -113,15 +113,24 @@ class BatchNorm(Layer):
     momentum   share of the old value in the moving statistics, as in Keras: 0.99 keeps 99 of 100;
                PyTorch's momentum is 1 − this
     epsilon    ε
+    scale      False: there is no gamma, γ = 1, as before a ReLU layer, whose next weights can
+               scale as well (the Inception networks of Keras)
     frozen_statistics   True: the moving statistics normalise in training too, and do not move
-    Parameters: gamma (C,) from 1, beta (C,) from 0.  Buffers: running_mean (C,) from 0,
-    running_var (C,) from 1: moving averages of μ and σ² (with 1/m; PyTorch's has 1/(m − 1)).
+    Parameters: gamma (C,) from 1, unless scale is False, and beta (C,) from 0.
+    Buffers: running_mean (C,) from 0, running_var (C,) from 1: moving averages of μ and σ² (with
+    1/m; PyTorch's has 1/(m − 1)).
     """
 
     buffer_names = ("running_mean", "running_var")
 
     def __init__(
-        self, channels: int, momentum: float = 0.99, epsilon: float = 1e-3, dtype: Any = "float32"
+        self,
+        channels: int,
+        momentum: float = 0.99,
+        epsilon: float = 1e-3,
+        dtype: Any = "float32",
+        *,
+        scale: bool = True,
     ) -> None:
         if not 0 <= momentum <= 1 or epsilon <= 0:
             raise ValueError(
@@ -130,7 +139,7 @@ class BatchNorm(Layer):
             )
         self.channels, self.momentum, self.epsilon = channels, momentum, epsilon
         self.frozen_statistics = False
-        self.gamma = Parameter(np.ones(channels, dtype))
+        self.gamma = Parameter(np.ones(channels, dtype)) if scale else None
         self.beta = Parameter(np.zeros(channels, dtype))
         self.running_mean: Array = np.zeros(channels, dtype)
         self.running_var: Array = np.ones(channels, dtype)
@@ -140,8 +149,9 @@ class BatchNorm(Layer):
     ) -> tuple[Array, BatchNormCache | FrozenBatchNormCache]:
         """y (the shape of x); in training the moving statistics take a step towards the batch's."""
         leading = (None, None, None) if x.ndim == 4 else (None,)
-        check_input(self, x, (*leading, self.channels), self.gamma.value)
-        gamma, beta = self.gamma.value, self.beta.value
+        beta = self.beta.value
+        check_input(self, x, (*leading, self.channels), beta)
+        gamma = array_module(beta).ones_like(beta) if self.gamma is None else self.gamma.value
         if not mode.train or self.frozen_statistics:
             return batchnorm_frozen_forward(
                 x, gamma, beta, self.running_mean, self.running_var, self.epsilon
@@ -153,12 +163,13 @@ class BatchNorm(Layer):
         return y, cache
 
     def backward(self, dy: Array, cache: BatchNormCache | FrozenBatchNormCache) -> Array:
-        """dx (the shape of dy); adds to the gradients of gamma and beta."""
+        """dx (the shape of dy); adds to the gradients of gamma, if there is one, and beta."""
         if isinstance(cache, BatchNormCache):
             dx, dgamma, dbeta = batchnorm_backward(dy, cache)
         else:
             dx, dgamma, dbeta = batchnorm_frozen_backward(dy, cache)
-        self.gamma.grad += dgamma
+        if self.gamma is not None:
+            self.gamma.grad += dgamma
         self.beta.grad += dbeta
         return dx
 
@@ -171,7 +182,7 @@ class BatchNorm(Layer):
         return input_shape
 
     def __repr__(self) -> str:
-        return f"BatchNorm({self.channels})"
+        return f"BatchNorm({self.channels}{'' if self.gamma else ', scale=False'})"
 
 
 def _check_scale(x: Array, gamma: Array, beta: Array) -> None:

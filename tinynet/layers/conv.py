@@ -52,7 +52,7 @@ def conv2d_forward(
     x        (N, H, W, C)                        images or representations
     w        (kernel height, width, C/groups, K) filters
     b        (K,)                                one bias a filter, or None
-    padding  "valid", "same", a number, or ((top, bottom), (left, right))
+    padding  "valid", "same", "ceil", a number, or ((top, bottom), (left, right))
     groups   channels and filters are split into that many parts that do not see each other
     Returns z (N, output height, output width, K) and the cache (p, w, geometry).
     Raises ValueError if shapes do not meet, or the window does not fit into the input.

@@ -234,7 +234,7 @@ class MaxPool2D(_Pool2D):
 
     pool_size   height and width of the window, one number or two
     stride      step of the window; the default is the window's own size
-    padding     "valid", "same", a number, or ((top, bottom), (left, right))
+    padding     "valid", "same", "ceil", a number, or ((top, bottom), (left, right))
     Input (N, H, W, C), output (N, H', W', C).
     """
 

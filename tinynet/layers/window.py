@@ -55,6 +55,10 @@ def resolve_padding(
     "valid"   none
     "same"    so much that the output is ⌈size / stride⌉; an odd number has its larger half at the
               bottom and right, as in TensorFlow (and in PyTorch at stride 1)
+    "ceil"    so much at the bottom and right that no cell is left over there: the output is
+              ⌈(size − reach) / stride⌉ + 1, reach = (kernel − 1)·dilation + 1. A window that
+              would start in this padding, possible where the stride exceeds the reach, is left
+              out (Caffe's rule, PyTorch's ceil_mode)
     an int    that much on every side
     two pairs ((top, bottom), (left, right))
     """
@@ -66,14 +70,21 @@ def resolve_padding(
             total = max((-(-n // s) - 1) * s + (k - 1) * d + 1 - n, 0)
             same.append((total // 2, total - total // 2))
         return same[0], same[1]
+    if padding == "ceil":
+        ceil = []
+        for n, k, s, d in zip(size, kernel, stride, dilation, strict=True):
+            reach = (k - 1) * d + 1
+            missing = (reach - n) % s  # what the last step lacks
+            ceil.append((0, missing if missing < reach else 0))
+        return ceil[0], ceil[1]
     sides = padding if isinstance(padding, tuple | list) else ((padding,) * 2,) * 2
     whole = [whole_numbers(side) for side in sides]
     if len(whole) == 2 and all(side and len(side) == 2 and min(side) >= 0 for side in whole):
         (top, bottom), (left, right) = whole  # type: ignore[misc]
         return (top, bottom), (left, right)
     raise ValueError(
-        f"padding is {padding!r}, want 'valid', 'same', a whole number from 0, "
-        "or ((top, bottom), (left, right))"
+        f"padding is {padding!r}, want 'valid', 'same', 'ceil', a whole number "
+        "from 0, or ((top, bottom), (left, right))"
     )
 
 

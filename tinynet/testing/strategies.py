@@ -69,6 +69,12 @@ class _Geometry:
             ]
             vertical, horizontal = [(t // 2, t - t // 2) for t in totals]
             return vertical, horizontal
+        if self.padding == "ceil":  # Caffe's: a last, partial window, if it starts in the input
+            below, right = [
+                _for_a_last_window(n, d * (k - 1) + 1, s)
+                for n, k, s, d in zip(self._size, kernel, stride, dilation, strict=True)
+            ]
+            return (0, below), (0, right)
         return _explicit(self.padding)
 
     @property
@@ -270,7 +276,7 @@ def _numbers_or_pairs(largest: int) -> st.SearchStrategy[int | Pair]:
 
 def _paddings(largest: Pair) -> st.SearchStrategy[Padding]:
     sides = st.tuples(*(st.tuples(st.integers(0, most), st.integers(0, most)) for most in largest))
-    return st.sampled_from(["valid", "same"]) | st.integers(0, min(largest)) | sides
+    return st.sampled_from(["valid", "same", "ceil"]) | st.integers(0, min(largest)) | sides
 
 
 @st.composite
@@ -278,8 +284,16 @@ def _sizes(draw: st.DrawFn, reach: Pair, padding: Padding) -> Pair:
     """(height, width) into which a window of that reach fits, with up to five cells to spare."""
     if padding == "same":  # always fits
         return draw(st.tuples(st.integers(1, 7), st.integers(1, 7)))
-    least = [max(1, r - sum(p)) for r, p in zip(reach, _explicit(padding), strict=True)]
+    sides = _explicit("valid" if padding == "ceil" else padding)
+    least = [max(1, r - sum(p)) for r, p in zip(reach, sides, strict=True)]
     return draw(st.tuples(*(st.integers(n, n + 5) for n in least)))
+
+
+def _for_a_last_window(size: int, reach: int, stride: int) -> int:
+    """Cells missing for a window that starts in the input after the last one that fits; or 0."""
+    start = ((size - reach) // stride + 1) * stride
+    covered = start - stride + reach
+    return start + reach - size if covered < size and start < size else 0
 
 
 def _explicit(padding: Padding) -> Sides:

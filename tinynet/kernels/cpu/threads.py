@@ -72,6 +72,11 @@ def images_per_block(bytes_per_image: int) -> int:
     return max(1, BLOCK_BYTES // max(1, bytes_per_image))
 
 
+def rows_per_strip(bytes_per_row: int, at_least: int) -> int:
+    """How many rows fit a block, or ``at_least`` so many bytes if that is more; at least one."""
+    return max(1, max(BLOCK_BYTES, at_least) // max(1, bytes_per_row))
+
+
 def column_sums(x: Array) -> Array:
     """Σ over all but the last axis: (C,) from (..., C), as the product of a row of ones with x.
 

@@ -11,6 +11,8 @@ import numpy as np
 from tinynet.backend import Array
 from tinynet.layer import EVAL, Mode, Shape
 from tinynet.layers.activations import (
+    relu6_backward,
+    relu6_forward,
     relu_backward,
     relu_forward,
     sigmoid_backward,
@@ -89,6 +91,44 @@ def threshold_forgotten(dy: Array, cache: Any) -> Gradients:
 def mask_of_the_output(dy: Array, cache: Any) -> Gradients:
     """y > 0 in place of x > m; the same only for m = 0, here it is -0.5."""
     return dy * (cache[1] > 0)
+
+
+def below_within_and_above(rng: np.random.Generator, shape: Shape) -> tuple[Array]:
+    """x around 3, spread over both kinks, 0 and 6."""
+    return (3 + 4 * rng.standard_normal(shape),)
+
+
+relu6 = FunctionBench(
+    "ReLU6",
+    keeping_x(relu6_forward),
+    lambda dy, c: relu6_backward(dy, c[2]),
+    below_within_and_above,
+    (3, 4),
+)
+
+
+@relu6.plant()
+def upper_kink_forgotten(dy: Array, cache: Any) -> Gradients:
+    """x > 0, ReLU's mask: the gradient passes above 6 too."""
+    return dy * (cache[0] > 0)
+
+
+@relu6.plant()
+def lower_kink_forgotten(dy: Array, cache: Any) -> Gradients:
+    """x < 6: the gradient passes below 0 too."""
+    return dy * (cache[0] < 6)
+
+
+@relu6.plant()
+def mask_of_the_clipped_output(dy: Array, cache: Any) -> Gradients:
+    """y > 0 and y ≤ 6: y is never above 6, so the upper kink is lost."""
+    return dy * ((cache[1] > 0) & (cache[1] <= 6))
+
+
+@relu6.plant()
+def gradient_clipped_too(dy: Array, cache: Any) -> Gradients:
+    """min{max{dy, 0}, 6}: the forward pass's function on the gradient."""
+    return np.clip(dy, 0, 6) * cache[2]
 
 
 sigmoid = FunctionBench(

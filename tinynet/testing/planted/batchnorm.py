@@ -264,3 +264,39 @@ class GradientOfTraining(BatchNorm):
         along, axes = dy * cache.x_hat, tuple(range(dy.ndim - 1))
         terms = dy.mean(axis=axes) + cache.x_hat * along.mean(axis=axes)
         return super().backward(dy, cache) - cache.gamma * cache.inv_std * terms
+
+
+layer_without_scale = LayerBench(
+    "batch norm without scale",
+    BatchNorm,
+    lambda cls, rng, shape: cls(shape[-1], scale=False),
+    (5, 3),
+    Mode(train=True),
+)
+
+
+@layer_without_scale.plant()
+class BetaForgottenWithGamma(BatchNorm):
+    """Where there is no gamma the layer returns early, and beta's gradient is left out too."""
+
+    def backward(self, dy: Array, cache: Any) -> Array:
+        """dx, and nothing for beta."""
+        return batchnorm_backward(dy, cache)[0]
+
+
+@layer_without_scale.plant()
+class BetaForGamma(BatchNorm):
+    """Without gamma beta moves up to its place, and multiplies dx."""
+
+    def backward(self, dy: Array, cache: Any) -> Array:
+        """dx times beta."""
+        return super().backward(dy, cache._replace(gamma=self.beta.value))
+
+
+@layer_without_scale.plant()
+class StillMultiplies(BatchNorm):
+    """γ is gone from the forward pass alone: dx is still multiplied by one, here 0.5."""
+
+    def backward(self, dy: Array, cache: Any) -> Array:
+        """dx times a half."""
+        return super().backward(dy, cache._replace(gamma=cache.gamma / 2))

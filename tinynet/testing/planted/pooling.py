@@ -13,6 +13,11 @@ import numpy as np
 
 from tinynet.backend import Array
 from tinynet.layer import Shape
+from tinynet.layers.adaptive_pooling import (
+    AdaptiveAvgPoolCache,
+    adaptive_avg_pool2d_backward,
+    adaptive_avg_pool2d_forward,
+)
 from tinynet.layers.flatten import flatten_backward, flatten_forward
 from tinynet.layers.pooling import (
     AvgPoolCache,
@@ -276,3 +281,39 @@ def channels_first(dy: Array, cache: Shape) -> Gradients:
 def shape_not_restored(dy: Array, cache: Shape) -> Gradients:
     """The gradient stays flat."""
     return dy
+
+
+def three_by_three(rng: np.random.Generator, shape: Shape) -> tuple[Any, ...]:
+    """x, whose rows and columns 3 need not divide: then windows share some."""
+    return rng.standard_normal(shape), 3
+
+
+adaptive_pool = FunctionBench(
+    "adaptive average pool",
+    adaptive_avg_pool2d_forward,
+    adaptive_avg_pool2d_backward,
+    three_by_three,
+    (1, 5, 4, 2),
+)
+
+
+@adaptive_pool.plant()
+def average_size_of_a_window(dy: Array, cache: AdaptiveAvgPoolCache) -> Gradients:
+    """Divided by HW/hw, the windows' mean size, where each has a size of its own."""
+    shares = [(m > 0) * (m.shape[0] / m.shape[1]) for m in cache]
+    return adaptive_avg_pool2d_backward(dy, AdaptiveAvgPoolCache(*shares))
+
+
+@adaptive_pool.plant()
+def shared_rows_to_the_last_window(dy: Array, cache: AdaptiveAvgPoolCache) -> Gradients:
+    """= for +=: a row under two windows keeps the gradient of the later one."""
+    rows = cache.rows.copy()
+    rows[:-1][rows[1:] > 0] = 0
+    return adaptive_avg_pool2d_backward(dy, cache._replace(rows=rows))
+
+
+@adaptive_pool.plant()
+def undivided_among_the_cells(dy: Array, cache: AdaptiveAvgPoolCache) -> Gradients:
+    """Each cell receives all of dy, not its share."""
+    whole = AdaptiveAvgPoolCache(*((m > 0).astype(dy.dtype) for m in cache))
+    return adaptive_avg_pool2d_backward(dy, whole)

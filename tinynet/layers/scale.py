@@ -1,0 +1,49 @@
+"""Multiplication by a fixed number, as of the branches of a residual network.  Report §3.4."""
+
+from __future__ import annotations
+
+from tinynet.backend import Array, swappable
+from tinynet.layer import EVAL, Mode
+from tinynet.layers.activations import Elementwise
+
+
+@swappable
+def scale_forward(x: Array, factor: float) -> tuple[Array, float]:
+    """Multiply every number by one that is not learned.  Report §2.2.2, §3.4.
+
+        y = factor · x
+
+    x (any shape).  Returns y (the shape of x); cache: the factor.
+    Source: Szegedy et al. 2016, "Inception-v4, Inception-ResNet": residual branches of more than
+    1,000 filters train stably if they are scaled by 0.1 to 0.3 before they are added.
+    """
+    return x * factor, factor
+
+
+@swappable
+def scale_backward(dy: Array, cache: float) -> Array:
+    """The slope is the factor everywhere.  Report §2.2.2, §2.3.2.
+
+        ∂L/∂x = factor · ∂L/∂y
+
+    dy (any shape) ∂L/∂y; cache: the factor.  Returns dx (the shape of dy).
+    """
+    return dy * cache
+
+
+class Scale(Elementwise):
+    """y = factor · x, the factor fixed.  Szegedy et al. 2016 scale residual branches by it."""
+
+    def __init__(self, factor: float) -> None:
+        self.factor = float(factor)
+
+    def forward(self, x: Array, mode: Mode = EVAL) -> tuple[Array, float]:
+        """y (the shape of x)."""
+        return scale_forward(x, self.factor)
+
+    def backward(self, dy: Array, cache: float) -> Array:
+        """dx (the shape of dy)."""
+        return scale_backward(dy, cache)
+
+    def __repr__(self) -> str:
+        return f"Scale({self.factor:g})"
