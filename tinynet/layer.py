@@ -38,7 +38,7 @@ EVAL = Mode()
 class Parameter:
     """A learned array, ``value``, with its gradient, ``grad``, of the same shape.
 
-    trainable   False: optimisers leave it alone (its gradient is still computed)
+    trainable   False: optimisers leave it alone (``backward`` still computes its gradient)
     """
 
     def __init__(self, value: Array, trainable: bool = True) -> None:

@@ -139,9 +139,10 @@ def against_keras(name: str, entry: Entry) -> dict[str, float]:
         if hasattr(layer, "moving_mean"):
             layer.momentum = 0.0
     theirs(x, training=True)
-    last = [v for v in variables.values() if v.name == "kernel" and v.shape[-1] == CLASSES][-1]
-    logits = keras.ops.log(theirs(x, training=False))
-    last.assign(last * (LOGITS / keras.ops.std(logits)))
+    last = [key for key, v in variables.items() if v.shape[-1] == CLASSES][0].split("/")[0]
+    logits = keras.ops.log(theirs(x, training=False)) - variables[f"{last}/bias"]
+    kernel = variables[f"{last}/kernel"]
+    kernel.assign(kernel * (LOGITS / keras.ops.std(logits)))
     arrays = {key: np.array(keras.ops.convert_to_numpy(v)) for key, v in variables.items()}
     ours = loaded(name, entry.side, names, arrays)
     expected = keras.ops.convert_to_numpy(theirs(x, training=False))
@@ -169,7 +170,7 @@ def calibrated_torch(model: Any, x: np.ndarray) -> Any:
             norm.momentum = momentum
         logits = model.eval()(to_torch(x.astype(np.float32)))
         *_, last = (m for m in model.modules() if getattr(m, "out_features", 0) == CLASSES)
-        last.weight *= LOGITS / logits.std()
+        last.weight *= LOGITS / (logits - last.bias).std()
     return model
 
 

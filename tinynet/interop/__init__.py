@@ -1,1 +1,22 @@
-"""Weights from other libraries, and networks for them."""
+"""Weights from other libraries and to disk, and networks for other programs."""
+
+from tinynet.interop.errors import WeightsError
+from tinynet.interop.load import load_keras, load_torch
+from tinynet.interop.names import WeightNames, renamed
+from tinynet.interop.onnx_export import export_onnx
+from tinynet.interop.preprocess import imagenet_preprocess
+from tinynet.interop.report import LoadReport
+from tinynet.interop.weights import load_weights, save_weights
+
+__all__ = [
+    "LoadReport",
+    "WeightNames",
+    "WeightsError",
+    "export_onnx",
+    "imagenet_preprocess",
+    "load_keras",
+    "load_torch",
+    "load_weights",
+    "renamed",
+    "save_weights",
+]

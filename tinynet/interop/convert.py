@@ -1,18 +1,19 @@
 """Arrays of another library, by its names and in its layouts, as arrays of ours.
 
-| array                | here (NumPy, NHWC)      | torch                  | keras                   |
-|----------------------|-------------------------|------------------------|-------------------------|
-| convolution          | (kh, kw, C/groups, K)   | (K, C/groups, kh, kw)  | as here                 |
-| depthwise            | (kh, kw, 1, C·m)        | (C·m, 1, kh, kw)       | (kh, kw, C, m)          |
-| dense                | (in, out)               | (out, in)              | as here                 |
-| dense after flatten  | rows in the order H W C | columns in order C H W | as here                 |
-| batch norm           | gamma, beta,            | weight, bias,          | gamma, beta,            |
-|                      | running_mean, _var      | running_mean, _var     | moving_mean, _variance  |
+| array                | here (NumPy, NHWC)     | torch                   | keras                  |
+|----------------------|------------------------|-------------------------|------------------------|
+| convolution          | (kh, kw, C/groups, K)  | (K, C/groups, kh, kw)   | as here                |
+| depthwise            | (kh, kw, 1, C·m)       | (C·m, 1, kh, kw)        | (kh, kw, C, m)         |
+| dense                | (in, out)              | (out, in)               | as here                |
+| the same, 1×1 there  | (in, out)              | (out, in, 1, 1)         | (1, 1, in, out)        |
+| dense after flatten  | rows in order H W C    | columns in order C H W  | as here                |
+| batch norm           | gamma, beta,           | weight, bias,           | gamma, beta,           |
+|                      | running_mean, _var     | running_mean, _var      | moving_mean, _variance |
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -37,24 +38,51 @@ class Slot(NamedTuple):
     convert: Callable[[np.ndarray], np.ndarray]  # from their layout to ours
 
 
-def slots(model: Layer, names: WeightNames, input_shape: Shape) -> dict[str, Slot]:
+def slots(
+    model: Layer, names: WeightNames, input_shape: Shape, skip: Sequence[str] = ()
+) -> dict[str, Slot]:
     """Our dotted name -> its place in the file, for every parameter and buffer of ``model``.
 
     input_shape   (H, W, C) of one image: what a dense layer behind a flatten was built for
+    skip          paths of layers that have no place in the file, with all that is in them
+    Raises WeightsError if ``names`` does not know a layer, or the network takes no such image.
     """
     flattened = shapes_before_dense(model, input_shape) if names.library == "torch" else {}
     state = model.state()
     found = {}
     for path, layer in model.named_layers().items():
+        if under(path, skip):
+            continue
         own = [*(n for n, p in vars(layer).items() if hasattr(p, "grad")), *layer.buffer_names]
         for variable in own:
             ours = f"{path}.{variable}" if path else variable
-            theirs = VARIABLES[names.library].get(variable, variable)
-            name = f"{names.layer(path)}{JOIN[names.library]}{theirs}"
+            name = array_name(names, path, variable)
             there, convert = layout(layer, variable, names.library, flattened.get(path))
             if ours in state:  # a shared parameter has one name
                 found[ours] = Slot(name, there or state[ours].shape, convert)
     return found
+
+
+def layer_name(names: WeightNames, path: str) -> str:
+    """What the file calls a layer of ours.  Raises WeightsError if ``names`` does not know it."""
+    try:
+        return names.layer(path)
+    except (LookupError, ValueError, AttributeError) as error:
+        raise WeightsError(
+            f"{names.source} has no layer that is {path} here: build the network with its "
+            f"settings, or keep that layer's own weights with skip=({path!r},)"
+        ) from error
+
+
+def array_name(names: WeightNames, path: str, variable: str) -> str:
+    """What the file calls one variable of a layer of ours."""
+    theirs = VARIABLES[names.library].get(variable, variable)
+    return f"{layer_name(names, path)}{JOIN[names.library]}{theirs}"
+
+
+def under(name: str, paths: Sequence[str], join: str = ".") -> bool:
+    """Whether a name is one of ``paths`` or lies within one."""
+    return any(name == path or name.startswith(path + join) for path in paths)
 
 
 def layout(
@@ -82,7 +110,11 @@ def shapes_before_dense(model: Layer, input_shape: Shape) -> dict[str, Shape]:
     """Path of a dense layer -> the shape (H, W, C) that was flattened to make its input."""
     found = {}
     flattened: Shape | None = None
-    for path, layer, shape in model.walk(input_shape):
+    try:
+        layers = list(model.walk(input_shape))
+    except ValueError as error:
+        raise WeightsError(f"the network takes no input of {input_shape}: {error}") from error
+    for path, layer, shape in layers:
         if isinstance(layer, Flatten):
             flattened = shape
         elif isinstance(layer, Dense):
@@ -104,13 +136,19 @@ def converted(
     for name, slot in slots(model, names, input_shape).items():
         if slot.name not in arrays:
             raise WeightsError(f"{slot.name} is missing, which {name} would take")
-        x = arrays[slot.name]
-        if x.shape == (*slot.there, 1, 1):  # a 1×1 convolution that is a dense layer here
-            x = x[..., 0, 0]
-        if x.shape != slot.there:
-            raise WeightsError(f"{slot.name} is {x.shape}, want {slot.there}, for {name}")
-        ours[name] = slot.convert(x)
+        x = fitted(slot, arrays[slot.name])
+        if x is None:
+            shape = arrays[slot.name].shape
+            raise WeightsError(f"{slot.name} is {shape}, want {slot.there}, for {name}")
+        ours[name] = x
     return ours
+
+
+def fitted(slot: Slot, x: np.ndarray) -> np.ndarray | None:
+    """An array of the file in our layout; None if it is of another shape than its place."""
+    if x.ndim == 4 and x.shape in ((*slot.there, 1, 1), (1, 1, *slot.there)):
+        x = x.reshape(slot.there)  # a 1×1 convolution that is a dense layer here
+    return slot.convert(x) if x.shape == slot.there else None
 
 
 def settings_mismatch(settings: dict[str, Any], names: WeightNames) -> str | None:

@@ -44,6 +44,7 @@ NAMES: dict[str, tuple[WeightNames, ...]] = {
             keras_layer,
             requires={"stride_in": "1x1", "conv_bias": True},
             epsilon=1.001e-5,
+            older=((r"^probs/", "predictions/"),),  # in the published files
         ),
     )
     for architecture in ("resnet50", "resnet101", "resnet152")

@@ -35,9 +35,9 @@ class WeightNames:
     older: tuple[tuple[str, str], ...] = ()
 
     def of_today(self, arrays: dict[str, Any]) -> dict[str, Any]:
-        """The same arrays, those with an ``older`` name by today's."""
+        """The same arrays, those with an ``older`` name by today's, unless that is there, too."""
         rename = renamed(self.older)
-        return {rename(name): x for name, x in arrays.items()}
+        return {name if rename(name) in arrays else rename(name): x for name, x in arrays.items()}
 
 
 def renamed(rules: Sequence[tuple[str, str]]) -> Callable[[str], str]:

@@ -1,0 +1,212 @@
+"""A network's weights on disk, with what is needed to build it again.
+
+The file is safetensors: every parameter and buffer by its dotted name, in our layouts, and in the
+metadata the architecture's name and settings as JSON. ``safetensors.numpy.load_file`` reads it too.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import tinynet
+from tinynet.checkpoint import CheckpointError, save_arrays
+from tinynet.interop.convert import under
+from tinynet.interop.errors import WeightsError
+from tinynet.interop.files import beginning, suffix_of
+from tinynet.interop.report import listed
+from tinynet.interop.safetensors_file import read_safetensors
+from tinynet.layer import Layer
+from tinynet.layers import BatchNorm
+from tinynet.models.architecture import Architecture, plain
+
+SUFFIXES = (".safetensors",)
+FREE = ("num_classes", "input_shape", "epsilon", "keep_prob")  # shapes tell, or loading sets it
+LARGE = 4096  # a larger number among the settings has to be the size of an array
+LARGEST_SIDE = 2**16
+
+
+def save_weights(model: Layer, file: str | Path) -> None:
+    """Write every parameter and buffer of ``model`` to a ``.safetensors`` file, atomically.
+
+    The metadata says which architecture it is, with which settings, and each batch norm's ε.
+    A network without an architecture is saved too; ``load_weights`` then needs the network.
+    Raises WeightsError if the file's name has another suffix or it cannot be written.
+    """
+    path = Path(file)
+    try:
+        suffix_of(path, SUFFIXES)
+        texts = {"tinynet": tinynet.__version__, "epsilon": json.dumps(epsilons(model))}
+        made: Architecture | None = getattr(model, "architecture", None)
+        if made is not None:
+            texts["architecture"] = made.name
+            texts["settings"] = json.dumps(made.settings)
+        save_arrays(path, model.state(), texts)
+    except WeightsError as error:
+        raise WeightsError(f"{path}: {error}") from None
+    except CheckpointError as error:
+        raise WeightsError(str(error)) from error
+    except (TypeError, ValueError) as error:
+        raise WeightsError(
+            f"{path}: the settings of the network cannot be written as JSON ({error}): build it "
+            "with numbers, texts and tuples"
+        ) from error
+
+
+def load_weights(
+    file: str | Path, model: Layer | None = None, *, skip: Sequence[str] = ()
+) -> Layer:
+    """The network of a file of ``save_weights``, or ``model`` with the file's weights.
+
+    model   None: the network is built from the file's architecture and settings
+    skip    paths of layers of ``model`` that keep their own weights, such as a new head's
+            ("head.classes",)
+    Raises WeightsError, with ``model`` as it was, if the file cannot be read, is of another
+    architecture or other settings, does not fit, or has a number that is not finite.
+    """
+    path = Path(file)
+    skip = (skip,) if isinstance(skip, str) else tuple(skip)
+    try:
+        beginning(path)
+        suffix_of(path, SUFFIXES, "; load_torch and load_keras read other libraries' files")
+        arrays, texts = read_safetensors(path)
+        made = architecture_in(texts, arrays)
+        if model is None:
+            model = built(made, arrays)
+        else:
+            check_same(getattr(model, "architecture", None), made)
+        loaded = checked(model, arrays, skip)
+        norms = norms_in(texts, model, skip)
+    except WeightsError as error:
+        raise WeightsError(f"{path}: {error}") from error.__cause__
+    model.load_state(model.state() | loaded)
+    for layer, epsilon in norms:
+        layer.epsilon = epsilon
+    own: Architecture | None = getattr(model, "architecture", None)
+    if own and made and "epsilon" in own.settings and "epsilon" in made.settings:
+        settings = own.settings | {"epsilon": made.settings["epsilon"]}
+        model.architecture = replace(own, settings=settings)  # type: ignore[attr-defined]
+    return model
+
+
+def epsilons(model: Layer) -> dict[str, float]:
+    """Path -> ε of each batch norm."""
+    layers = model.named_layers().items()
+    return {path: float(layer.epsilon) for path, layer in layers if isinstance(layer, BatchNorm)}
+
+
+def architecture_in(texts: dict[str, str], arrays: dict[str, np.ndarray]) -> Architecture | None:
+    """The architecture that the file says it is of.
+
+    Raises WeightsError if the file is not one of ``save_weights``.
+    """
+    if "tinynet" not in texts or "epsilon" not in texts:
+        checkpoint = any(name.startswith("model/") for name in arrays)
+        reader = "tinynet.checkpoint.load_checkpoint" if checkpoint else "load_torch"
+        raise WeightsError(f"was not written by save_weights: try {reader}")
+    if "architecture" not in texts:
+        return None
+    settings = parsed(texts, "settings")
+    return Architecture(texts["architecture"], {key: plain(x) for key, x in settings.items()})
+
+
+def parsed(texts: dict[str, str], key: str) -> dict[str, Any]:
+    """A dict that the metadata has as JSON."""
+    try:
+        value = json.loads(texts.get(key, "{}"))
+    except (ValueError, RecursionError) as error:
+        raise WeightsError(f"its {key} cannot be read ({error}): save it again") from error
+    if not isinstance(value, dict):
+        raise WeightsError(f"its {key} are a {type(value).__name__}, want names and values")
+    return value
+
+
+def built(made: Architecture | None, arrays: dict[str, np.ndarray]) -> Layer:
+    """The network that the file describes, in the type of its arrays."""
+    if made is None:
+        raise WeightsError(
+            "does not say which architecture it is of: build the network, and give it as model="
+        )
+    sizes = {size for x in arrays.values() for size in x.shape}
+    for key, value in made.settings.items():
+        for number in np.ravel(np.asarray(value, dtype=object)):
+            most = LARGEST_SIDE if key == "input_shape" else LARGE
+            if isinstance(number, int | float) and number > most and number not in sizes:
+                raise WeightsError(f"says {key} is {value}, of which no array is: it is damaged")
+    try:
+        model: Layer = made.build()
+    except (ValueError, TypeError, KeyError, OverflowError, MemoryError) as error:
+        raise WeightsError(f"{made.name} cannot be built from it ({error})") from error
+    wide = any(x.dtype == "float64" for x in arrays.values())
+    return model.to(dtype="float64") if wide else model
+
+
+def check_same(own: Architecture | None, made: Architecture | None) -> None:
+    """Raise WeightsError if two networks compute something else with the same weights."""
+    if own is None or made is None:
+        return
+    if own.name != made.name:
+        raise WeightsError(f"holds weights of {made.name}, the network is {own.name}")
+    keys = dict.fromkeys([*made.settings, *own.settings])
+    other = [
+        f"{key}={made.settings.get(key)!r}"
+        for key in keys
+        if key not in FREE and own.settings.get(key) != made.settings.get(key)
+    ]
+    if other:
+        raise WeightsError(
+            f"holds weights of another {made.name}: build it with {', '.join(other)}"
+        )
+
+
+def checked(
+    model: Layer, arrays: dict[str, np.ndarray], skip: Sequence[str]
+) -> dict[str, np.ndarray]:
+    """The arrays that go into ``model``.
+
+    Raises WeightsError if one is missing, unexpected, of another shape, or not finite.
+    """
+    state = model.state()
+    nowhere = [path for path in skip if not any(under(name, (path,)) for name in state)]
+    if nowhere:
+        raise WeightsError(f"skip names {nowhere[0]!r}, which is no layer with weights")
+    wanted = {name: x for name, x in state.items() if not under(name, skip)}
+    kept = {name: x for name, x in arrays.items() if not under(name, skip)}
+    misfits = [
+        f"{name} is {kept[name].shape}, want {x.shape}"
+        for name, x in wanted.items()
+        if name in kept and kept[name].shape != x.shape
+    ]
+    missing = [name for name in wanted if name not in kept]
+    unexpected = [name for name in kept if name not in wanted]
+    kinds = {"missing": missing, "unexpected": unexpected, "of another shape": misfits}
+    faults = [f"{len(found)} {what} ({listed(found)})" for what, found in kinds.items() if found]
+    if faults:
+        raise WeightsError(
+            f"of {len(wanted)} arrays, {'; '.join(faults)}: build the network with the settings it "
+            'was saved with, or keep a layer\'s own weights with skip=("head.classes",)'
+        )
+    for name, x in kept.items():
+        if x.dtype.kind != "f" or not np.isfinite(x).all():
+            raise WeightsError(f"{name} has values that are no finite numbers: use other weights")
+    return kept
+
+
+def norms_in(
+    texts: dict[str, str], model: Layer, skip: Sequence[str]
+) -> list[tuple[BatchNorm, float]]:
+    """Each batch norm of ``model`` that the file has an ε for, with it."""
+    found = []
+    layers = model.named_layers()
+    for path, epsilon in parsed(texts, "epsilon").items():
+        layer = layers.get(path)
+        if isinstance(layer, BatchNorm) and not under(path, skip):
+            if not isinstance(epsilon, float) or not 0 < epsilon < np.inf:
+                raise WeightsError(f"says that the ε of {path} is {epsilon}: it is damaged")
+            found.append((layer, epsilon))
+    return found
