@@ -1,0 +1,335 @@
+"""Residual against plain networks on real digits: ``python -m benchmarks.residual_against_plain``.
+
+Report §3.3, Figure 7, from runs of our own. A shallow and a deep network are trained with and
+without shortcuts, all else equal: the layers, the number of parameters, the order in which the
+weights are drawn and the images come. Shortcuts have no parameters here.
+
+It writes docs/figures/residual_against_plain.json, with every number and setting, draws two
+pictures from it, and renews the tables in docs/residual.md. ``--draw`` does the last two alone.
+Training error is that of the batches as they were trained on, as in the paper; test error is
+measured after each epoch, with batch norm's moving statistics.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import time
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+from statistics import mean
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tinynet.layer import Mode
+from tinynet.losses import SoftmaxCrossEntropy
+from tinynet.models import Classifier, small_resnet
+from tinynet.optimizers import SGD
+from tinynet.schedules import StepDecay
+from tinynet.train import fit
+
+DOCS = Path(__file__).parents[1] / "docs"
+RESULTS = DOCS / "figures" / "residual_against_plain.json"
+PAGE = DOCS / "residual.md"
+
+NETWORKS = {"plain": False, "residual": True}  # name -> shortcuts
+DEPTHS = {20: "#D55E00", 56: "#0072B2"}  # layers of weights -> colour (Okabe & Ito 2008)
+SETTINGS: dict[str, Any] = {
+    "data": "load_digits of scikit-learn: 1,797 images of 8 × 8, a quarter of each class for test",
+    "filters": [8, 16, 32],
+    "batch_size": 64,
+    "optimizer": "SGD",
+    "momentum": 0.9,
+    "weight_decay": 1e-4,
+    "learning_rate": 0.1,  # divided by 10 after every so many epochs:
+    "divided_after": 30,
+}
+
+
+class Task(NamedTuple):
+    """One network to train."""
+
+    network: str
+    depth: int
+    seed: int
+    epochs: int
+    learning_rate: float = SETTINGS["learning_rate"]
+    divided_after: int = SETTINGS["divided_after"]
+
+
+# Is it the learning rate, or the number of epochs, that keeps the deep plain network from learning?
+CONTROLS = (
+    Task("plain", 56, 0, epochs=40, learning_rate=0.01),
+    Task("plain", 56, 0, epochs=120, divided_after=90),
+)
+Split = tuple[NDArray[np.float32], NDArray[np.int64]]
+
+
+def digits() -> tuple[Split, Split]:
+    """(x (N, 8, 8, 1) in [-1, 1], y (N,)) for training and for test, the same every time."""
+    from sklearn.datasets import load_digits
+    from sklearn.model_selection import train_test_split
+
+    x, y = load_digits(return_X_y=True)
+    x = (x.reshape(-1, 8, 8, 1) / 8 - 1).astype(np.float32)
+    x_train, x_test, y_train, y_test = train_test_split(
+        x, y, test_size=0.25, stratify=y, random_state=0
+    )
+    return (x_train, y_train), (x_test, y_test)
+
+
+def network(name: str, depth: int, seed: int) -> Classifier:
+    """One of the four networks; the same seed gives plain and residual the same weights."""
+    return small_resnet(
+        10,
+        (8, 8, 1),
+        depth,
+        shortcuts=NETWORKS[name],
+        filters=SETTINGS["filters"],
+        rng=np.random.default_rng(seed),
+    )
+
+
+def gradient_norms(model: Classifier, images: Split) -> list[float]:
+    """|∂L/∂w| of each convolution of the main path, from the first to the last, for one batch."""
+    x, y = images
+    loss = SoftmaxCrossEntropy()
+    model.zero_grad()
+    z, cache = model.forward(x, Mode(train=True))
+    _, loss_cache = loss.forward(z, y)
+    model.backward(loss.backward(loss_cache), cache)
+    return [
+        float(np.linalg.norm(p.grad))
+        for name, p in model.parameters().items()
+        if re.search(r"conv\d\.weight$", name)
+    ]
+
+
+def run(task: Task) -> dict[str, Any]:
+    """Train one network; the errors by epoch, as parts of 1."""
+    name, depth, seed, epochs, rate, divided_after = task
+    train, test = digits()
+    model = network(name, depth, seed)
+    start = time.process_time()
+    batch = SETTINGS["batch_size"]
+    norms = gradient_norms(network(name, depth, seed), (train[0][:batch], train[1][:batch]))
+    history = fit(
+        model,
+        SoftmaxCrossEntropy(),
+        SGD(rate, momentum=SETTINGS["momentum"], weight_decay=SETTINGS["weight_decay"]),
+        train,
+        test,
+        epochs=epochs,
+        batch_size=batch,
+        seed=seed,
+        schedule=StepDecay(rate, 0.1, divided_after),
+        progress=False,
+    )
+    return {
+        "network": name,
+        "depth": depth,
+        "seed": seed,
+        "learning_rate": rate,
+        "divided_after": divided_after,
+        "parameters": sum(p.value.size for p in model.parameters().values()),
+        "train_error": [round(1 - row["train_accuracy"], 5) for row in history],
+        "test_error": [round(1 - row["validation_accuracy"], 5) for row in history],
+        "train_loss": [round(row["train_loss"], 5) for row in history],
+        "gradient_norms_at_the_start": [float(f"{norm:.4g}") for norm in norms],
+        "cpu_seconds": round(time.process_time() - start, 1),
+    }
+
+
+def train_all(epochs: int, seeds: int, jobs: int) -> dict[str, Any]:
+    """Every network with every seed, the deep ones first, and the controls."""
+    tasks = [
+        Task(name, depth, seed, epochs)
+        for depth in sorted(DEPTHS, reverse=True)
+        for seed in range(seeds)
+        for name in NETWORKS
+    ]
+    start = time.perf_counter()
+    runs = train_each([*tasks, *CONTROLS], jobs)
+    settings = SETTINGS | {"epochs": epochs, "seeds": list(range(seeds)), "processes": jobs}
+    minutes = round((time.perf_counter() - start) / 60, 1)
+    split = len(tasks)
+    return {
+        "settings": settings,
+        "minutes": minutes,
+        "runs": runs[:split],
+        "controls": runs[split:],
+    }
+
+
+def train_each(tasks: Sequence[Task], jobs: int) -> list[dict[str, Any]]:
+    """The results of ``run``, ``jobs`` at a time."""
+    os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}  # of the new processes
+    runs = []
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+        for task, result in zip(tasks, pool.map(run, tasks), strict=True):
+            runs.append(result)
+            errors = [100 * result[part][-1] for part in ("train_error", "test_error")]
+            print(task, "training error {:.2f} %, test error {:.2f} %".format(*errors), flush=True)
+    return runs
+
+
+def one_run_a_line(results: dict[str, Any]) -> str:
+    """The results as JSON, the long lists of numbers on one line for each run."""
+    rest = {name: value for name, value in results.items() if name not in ("runs", "controls")}
+    text = json.dumps(rest, indent=1, ensure_ascii=False).removesuffix("\n}")
+    for name in ("runs", "controls"):
+        text += f',\n "{name}": [\n' + ",\n".join(map(json.dumps, results[name])) + "\n]"
+    return text + "\n}\n"
+
+
+def of(results: dict[str, Any], name: str, depth: int) -> list[dict[str, Any]]:
+    """The runs of one network, one a seed."""
+    return [r for r in results["runs"] if (r["network"], r["depth"]) == (name, depth)]
+
+
+def draw(results: dict[str, Any], folder: Path) -> None:
+    """The two pictures: errors over epochs, as the paper's, and the gradients at the start."""
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+
+    style: Any = {"axes.spines.top": False, "axes.spines.right": False, "legend.frameon": False}
+    seeds = len(results["settings"]["seeds"])
+    with rc_context(style):
+        errors = Figure(figsize=(9, 4), layout="constrained")
+        errors.suptitle("Plain and residual networks on real digits")
+        for axes, name in zip(errors.subplots(1, 2, sharey=True), NETWORKS, strict=True):
+            for depth, colour in DEPTHS.items():
+                for part, width in (("train", 1.0), ("test", 2.4)):
+                    curves = 100 * np.array(
+                        [r[f"{part}_error"] for r in of(results, name, depth)], float
+                    )
+                    epochs = np.arange(1, curves.shape[1] + 1)
+                    label = f"{depth} layers, {part}"
+                    axes.plot(epochs, curves.mean(axis=0), color=colour, lw=width, label=label)
+                    if part == "test":
+                        low, high = curves.min(axis=0), curves.max(axis=0)
+                        axes.fill_between(epochs, low, high, color=colour, alpha=0.15, lw=0)
+            axes.set(title=name, xlabel="epoch", ylim=(0, 100), xlim=(1, epochs[-1]))
+            axes.axvline(results["settings"]["divided_after"], color="0.6", lw=0.8, ls=":")
+        axes.legend(fontsize=9)  # on the right, and the same on the left
+        errors.axes[0].set_ylabel("error, %")
+        errors.text(
+            0.5,
+            -0.04,
+            f"thin: training; bold: test; mean of {seeds} seeds, band from the least to the most; "
+            "dotted: learning rate divided by 10",
+            ha="center",
+            fontsize=9,
+        )
+        errors.savefig(folder / "residual_against_plain.png", dpi=160, bbox_inches="tight")
+
+        norms = Figure(figsize=(6, 3.6), layout="constrained")
+        axes = norms.subplots()
+        for name, dashes in zip(NETWORKS, ("-", "--"), strict=True):
+            for depth, colour in DEPTHS.items():
+                runs = of(results, name, depth)
+                y = np.mean([r["gradient_norms_at_the_start"] for r in runs], axis=0)
+                axes.plot(range(1, len(y) + 1), y, dashes, color=colour, label=f"{name}, {depth}")
+        axes.set(
+            title="Gradients before the first update",
+            xlabel="convolution, from the image to the head",
+            ylabel="|∂L/∂w|",
+            yscale="log",
+        )
+        axes.legend(fontsize=9)
+        norms.savefig(folder / "residual_gradients.png", dpi=160, bbox_inches="tight")
+
+
+def errors_table(results: dict[str, Any]) -> str:
+    """Errors after the last epoch, by seed, in per cent; Markdown."""
+    lines = [
+        "| network | layers | parameters | training error, % | test error, % |",
+        "|---|---|---|---|---|",
+    ]
+    for depth in DEPTHS:
+        for name in NETWORKS:
+            runs = of(results, name, depth)
+            cells = [
+                f"**{mean(last):.2f}** ({', '.join(f'{e:.2f}' for e in last)})"
+                for part in ("train_error", "test_error")
+                if (last := [100 * r[part][-1] for r in runs])
+            ]
+            count = f"{runs[0]['parameters']:,}"
+            lines.append(f"| {name} | {depth} | {count} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def controls_table(results: dict[str, Any]) -> str:
+    """Errors of the controls after their last epoch, in per cent; Markdown."""
+    lines = [
+        "| network | layers | learning rate | epochs | training error, % | test error, % |",
+        "|---|---|---|---|---|---|",
+    ]
+    for r in results["controls"]:
+        cells = (r["network"], r["depth"], r["learning_rate"], len(r["train_error"]))
+        errors = [f"{100 * r[part][-1]:.2f}" for part in ("train_error", "test_error")]
+        lines.append(f"| {' | '.join([*map(str, cells), *errors])} |")
+    return "\n".join(lines)
+
+
+def norms_table(results: dict[str, Any]) -> str:
+    """Gradient of the first convolution over that of the last, before training; Markdown."""
+    lines = ["| network | layers | first | last | first / last |", "|---|---|---|---|---|"]
+    for depth in DEPTHS:
+        for name in NETWORKS:
+            norms = [r["gradient_norms_at_the_start"] for r in of(results, name, depth)]
+            first, last = mean(n[0] for n in norms), mean(n[-1] for n in norms)
+            lines.append(f"| {name} | {depth} | {first:.3g} | {last:.3g} | {first / last:.2g} |")
+    return "\n".join(lines)
+
+
+def cost(results: dict[str, Any]) -> str:
+    """A sentence on how long it all took."""
+    runs = [*results["runs"], *results["controls"]]
+    minutes = sum(r["cpu_seconds"] for r in runs) / 60
+    return (
+        f"The {len(runs)} runs took {minutes:.1f} minutes of processor time together; "
+        f"{results['minutes']:.0f} minutes passed, in {results['settings']['processes']} processes."
+    )
+
+
+def renewed(page: str, results: dict[str, Any]) -> str:
+    """The page's text with what stands between its marks as the results have it."""
+    for name, text in (
+        ("errors", errors_table(results)),
+        ("controls", controls_table(results)),
+        ("norms", norms_table(results)),
+        ("cost", cost(results)),
+    ):
+        start, end = f"<!-- {name} -->\n", "\n<!-- end -->"
+        before, after = page.split(start)
+        page = before + start + text + end + after.split(end, 1)[1]
+    return page
+
+
+def main() -> None:
+    """Train unless told only to draw; then the pictures and the page's tables."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--epochs", type=int, default=40)
+    parser.add_argument("--seeds", type=int, default=2, metavar="N")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes at a time")
+    parser.add_argument("--draw", action="store_true", help="from the numbers that are there")
+    arguments = parser.parse_args()
+    if not arguments.draw:
+        results = train_all(arguments.epochs, arguments.seeds, arguments.jobs)
+        RESULTS.parent.mkdir(exist_ok=True)
+        RESULTS.write_text(one_run_a_line(results), encoding="utf-8")
+    results = json.loads(RESULTS.read_text(encoding="utf-8"))
+    draw(results, RESULTS.parent)
+    PAGE.write_text(renewed(PAGE.read_text(encoding="utf-8"), results), encoding="utf-8")
+    print(errors_table(results))
+
+
+if __name__ == "__main__":
+    main()
