@@ -14,6 +14,7 @@ from tinynet.backend import Array, array_module
 from tinynet.data import generator
 from tinynet.kernels.cpu.threads import one_blas_thread
 from tinynet.layer import Layer, Mode
+from tinynet.layers import Sequential
 from tinynet.loss import Loss
 from tinynet.optimizer import Optimizer
 from tinynet.regularizers import Regularizer
@@ -35,6 +36,8 @@ class TrainStep:
     last_output   the model's output z (N, K) of the last call
     whole         False from a step's beginning to its end: after an exception, whether model and
                   optimiser stand between two steps
+    The backward pass ends at the first trainable parameter: layers before it, such as a frozen
+    base, keep no cache, and their parameters' gradients stay 0 (§2.5.6).
     Raises TrainingError, with the weights unchanged, if L is not finite.
     """
 
@@ -61,7 +64,11 @@ class TrainStep:
         parameters = self.model.parameters()
         mode = Mode(train=True, rng=generator(self.seed, "dropout", self.count))
 
-        z, cache = self.model.forward(x, mode)
+        before, model = without_gradient(self.model)
+        r = x
+        for layer in before:
+            r, _ = layer.forward(r, mode)
+        z, cache = model.forward(r, mode)
         value, loss_cache = self.loss.forward(z, y)
         loss_value = float(value)
         if self.regularizer is not None:
@@ -71,7 +78,7 @@ class TrainStep:
             raise TrainingError(f"the loss is {loss_value}: {cause}")
 
         self.optimizer.zero_grad(parameters)
-        self.model.backward(self.loss.backward(loss_cache), cache)
+        model.backward(self.loss.backward(loss_cache), cache)
         if self.regularizer is not None:
             self.regularizer.add_gradients(parameters)
         self.optimizer.step(parameters)
@@ -86,6 +93,34 @@ class TrainStep:
         if self.last_output is None:
             raise ValueError("no step has been made yet: call step(x, y) first")
         return self.loss.probabilities(self.last_output)
+
+
+def without_gradient(model: Layer) -> tuple[list[Layer], Layer]:
+    """A network in two: its layers before the first trainable parameter, the rest.  Report §2.5.6.
+
+        y = rest(r),  r = the others, one after the other, of x;   ∂L/∂r is needed by nothing
+
+    Looks into plain ``Sequential`` layers, and into no other: there alone is it plain which layer
+    comes before which. A network without such layers in front is returned as it is.
+    """
+    layers = in_sequence(model)
+    count = 0
+    while count < len(layers) and not any(
+        parameter.trainable for parameter in layers[count].parameters().values()
+    ):
+        count += 1
+    return layers[:count], Sequential(*layers[count:]) if count else model
+
+
+def in_sequence(layer: Layer) -> list[Layer]:
+    """The layers that a plain ``Sequential`` runs one after the other, from inside out."""
+    kind = type(layer)
+    if not isinstance(layer, Sequential) or (kind.forward, kind.backward) != (
+        Sequential.forward,
+        Sequential.backward,
+    ):
+        return [layer]
+    return [inner for child in layer.layers for inner in in_sequence(child)]
 
 
 def why_not_finite(model: Layer, optimizer: Optimizer, x: Array | None = None) -> str:

@@ -11,7 +11,10 @@ from collections.abc import Sequence
 from examples.mura.errors import UserError
 from examples.mura.flags import build_parser
 from tinynet.checkpoint import CheckpointError
+from tinynet.interop import WeightsError
 from tinynet.train import TrainingError
+
+FAILURES = (UserError, CheckpointError, WeightsError, TrainingError, OSError, ImportError)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -25,7 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
-    except (UserError, CheckpointError, TrainingError, OSError, ImportError) as error:
+    except FAILURES as error:
         if arguments.debug:
             traceback.print_exc()
         print(f"error: {in_one_line(error)}", file=sys.stderr)

@@ -9,14 +9,17 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from examples.mura import transfer_plot
 from examples.mura.breakdown import breakdown_figure, breakdown_text
 from examples.mura.counts import check_counts
 from examples.mura.dataset import Dataset, read_dataset
 from examples.mura.errors import UserError
+from examples.mura.explain import explain_files
 from examples.mura.flags import NOTICE, SYNTHETIC
 from examples.mura.phantom import generate
 from examples.mura.predict import as_table, predict_files, write_csv
 from examples.mura.prepare import Prepared, open_prepared
+from examples.mura.pretrained import sha256, with_weights
 from examples.mura.run import (
     Run,
     Source,
@@ -25,10 +28,12 @@ from examples.mura.run import (
     open_run,
     prepare_images,
     start_run,
-    train_run,
 )
-from examples.mura.settings import DEMO, Settings, from_flags
+from examples.mura.settings import DEMO, TRANSFER, Settings, check, from_flags
+from examples.mura.training import new_network, train_run
+from examples.mura.transfer import Plan, run_transfer
 from tinynet.losses import SoftmaxCrossEntropy
+from tinynet.models import Classifier
 
 TRAIN_PATIENTS, VALID_PATIENTS = 1500, 230  # of the synthetic set
 
@@ -36,14 +41,13 @@ TRAIN_PATIENTS, VALID_PATIENTS = 1500, 230  # of the synthetic set
 def demo(a: argparse.Namespace) -> None:
     """Make synthetic radiographs, train, evaluate, write the report."""
     began = time.monotonic()
-    settings = from_flags(a, DEMO)
+    settings, model = network(from_flags(a, DEMO))
     data = synthetic_data(a.data_folder, a.data_seed, a.patients)
     folder = a.run or free_folder(Path("runs/demo"))
-    run, prepared = start_run(folder, settings, data, Source(), command_line())
-    train_and_say(run, prepared, resume=False)
+    run, prepared = start_run(folder, settings, data, Source(), command_line(), origin(settings))
+    train_and_say(run, prepared, model)
     show(evaluate_run(run, prepared), run.folder)
-    minutes, seconds = divmod(round(time.monotonic() - began), 60)
-    print(f"done in {minutes} min {seconds} s")
+    print(f"done in {minutes(began)}")
 
 
 def prepare(a: argparse.Namespace) -> None:
@@ -75,10 +79,26 @@ def breakdown(a: argparse.Namespace) -> None:
 
 def train(a: argparse.Namespace) -> None:
     """Train a network, or go on training it, then evaluate it."""
-    run, prepared = resumed_run(a) if a.resume else new_run(a)
+    run, prepared, model = resumed_run(a) if a.resume else new_run(a)
     print(f"run folder: {run.folder}", file=sys.stderr)
-    train_and_say(run, prepared, resume=a.resume)
+    train_and_say(run, prepared, model)
     show(evaluate_run(run, prepared, baselines=a.baselines), run.folder)
+
+
+def transfer(a: argparse.Namespace) -> None:
+    """Carry a base to body parts that it has not seen, and measure what it is worth."""
+    began = time.monotonic()
+    settings = from_flags(a, TRANSFER)
+    plan = Plan(a.base_parts, a.target_parts, tuple(a.sizes), a.repeats, a.passes)
+    data = a.data or synthetic_data(a.data_folder, a.data_seed, a.patients)
+    prepared, _ = prepare_images(data, settings, source(a))
+    folder = a.run
+    results = run_transfer(folder, plan, settings, prepared)
+    print(f"\n{transfer_plot.as_table(results)}")
+    print(f"figures: {folder / 'transfer.json'}")
+    print(f"plot: {transfer_plot.plot(results, a.figure or folder / 'transfer.png')}")
+    print(f"{'Synthetic data. ' if prepared.synthetic else ''}{NOTICE}")
+    print(f"done in {minutes(began)}")
 
 
 def evaluate(a: argparse.Namespace) -> None:
@@ -105,6 +125,7 @@ def predict(a: argparse.Namespace) -> None:
         threshold=a.threshold,
         separate=a.separate,
         synthetic=run.synthetic,
+        form=run.settings.form,
     )
     print(as_table(predictions))
     if a.csv:
@@ -112,15 +133,54 @@ def predict(a: argparse.Namespace) -> None:
         print(f"written to {a.csv}")
 
 
-def new_run(a: argparse.Namespace) -> tuple[Run, Prepared]:
-    """A run with the settings of the flags."""
-    settings = from_flags(a, Settings())
+def explain(a: argparse.Namespace) -> None:
+    """Write a picture for each image: where the network sees what speaks for a class."""
+    run = open_run(a.run)
+    explained = explain_files(
+        load_model(run),
+        a.files,
+        side=run.settings.side,
+        fit=run.settings.fit,
+        form=run.settings.form,
+        out=a.out,
+        label=a.label,
+        layer=a.layer,
+        average=a.average,
+        synthetic=run.synthetic,
+    )
+    for one in explained:
+        print(f"{one.probability:.3f}  {one.picture}")
+    print(f"{'Synthetic data. ' if run.synthetic else ''}{NOTICE}")
+
+
+def new_run(a: argparse.Namespace) -> tuple[Run, Prepared, Classifier]:
+    """A run with the settings of the flags, and its network as it is to be trained."""
+    settings, model = network(from_flags(a, Settings()))
     folder = a.run or free_folder(Path("runs") / f"{datetime.now():%Y-%m-%d-%H%M%S}")
-    return start_run(folder, settings, a.data or synthetic_data(), source(a), command_line())
+    data = a.data or synthetic_data()
+    run, prepared = start_run(folder, settings, data, source(a), command_line(), origin(settings))
+    return run, prepared, model
 
 
-def resumed_run(a: argparse.Namespace) -> tuple[Run, Prepared]:
-    """The run in ``--run``, with its own settings and images."""
+def network(given: Settings) -> tuple[Settings, Classifier]:
+    """The settings with what their weights ask for, and the network: wrong ones are known now."""
+    settings = with_weights(given)
+    check(settings)
+    if settings.freeze == "base" and not settings.weights:
+        print(
+            "warning: --freeze base without --weights: the base keeps its random weights",
+            file=sys.stderr,
+        )
+    return settings, new_network(settings)
+
+
+def origin(settings: Settings) -> dict[str, str]:
+    """For config.json: which weights a run started from."""
+    return {"weights_sha256": sha256(settings.weights)} if settings.weights else {}
+
+
+def resumed_run(a: argparse.Namespace) -> tuple[Run, Prepared, None]:
+    """The run in ``--run``, with its own settings and images, and weights from its checkpoint."""
     if a.run is None:
         raise UserError("--resume needs the run's folder: --run runs/NAME")
     run = open_run(a.run)
@@ -129,13 +189,13 @@ def resumed_run(a: argparse.Namespace) -> tuple[Run, Prepared]:
             f"{a.run} keeps the settings it was started with: leave the settings away with "
             "--resume, or start a new run"
         )
-    return run, open_prepared(run.cache)
+    return run, open_prepared(run.cache), None
 
 
-def train_and_say(run: Run, prepared: Prepared, resume: bool) -> None:
-    """Train; when interrupted, say how to go on."""
+def train_and_say(run: Run, prepared: Prepared, model: Classifier | None) -> None:
+    """Train, or without a network go on training; when interrupted, say how to go on."""
     try:
-        train_run(run, prepared, resume=resume)
+        train_run(run, prepared, model)
     except KeyboardInterrupt:
         print(
             f"\nstopped; continue with: python -m examples.mura train --run {run.folder} --resume",
@@ -179,6 +239,12 @@ def show(metrics: dict[str, Any], folder: Path) -> None:
         print(f"  {name.replace('_', ' '):20s} {baseline['study']['kappa']:.3f}")
     print(f"report: {(folder / 'report.html').resolve()}")
     print(f"{'Synthetic data. ' if metrics['synthetic'] else ''}{NOTICE}")
+
+
+def minutes(began: float) -> str:
+    """The time since then, for a person."""
+    whole, seconds = divmod(round(time.monotonic() - began), 60)
+    return f"{whole} min {seconds} s"
 
 
 def free_folder(wanted: Path) -> Path:

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import NoReturn
 
 from examples.mura.layout import PARTS
-from examples.mura.settings import DEMO, Settings, add_flags
+from examples.mura.settings import DEMO, TRANSFER, Settings, add_flags
 from examples.mura.studies import RULES
+from examples.mura.transfer import Plan
 
 NOTICE = "Not for clinical use."
 SYNTHETIC = Path("data/synthetic")
@@ -18,9 +19,25 @@ COMMANDS = {
     "prepare": "Decode and resize the images of a data folder, once, for training.",
     "breakdown": "Count images, studies and patients: the report's Table 1 and §4.4.",
     "train": "Train a network, then evaluate it.",
+    "transfer": "Carry a base to body parts that it has not seen: does it help?",
     "evaluate": "Evaluate a trained network by image, study and body part.",
     "predict": "Say how probable it is that each image, and each study, is abnormal.",
+    "explain": "Draw, over each image, where the network sees what speaks for abnormal.",
 }
+
+
+TRANSFER_RUN = Path("runs/transfer")
+TRANSFER_SETTINGS = (
+    *("side", "fit", "filters", "hidden", "batch_norm", "keep_prob", "fine_tune_rate", "epochs"),
+    *("batch_size", "optimizer", "learning_rate", "weight_decay", "class_weights", "seed"),
+)
+SHORT = (
+    "prepare",
+    "breakdown",
+    "evaluate",
+    "predict",
+    "explain",
+)  # whose flags fit into a line of usage
 
 
 class Parser(argparse.ArgumentParser):
@@ -41,7 +58,12 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     sub = {}
     for name, text in COMMANDS.items():
-        sub[name] = commands.add_parser(name, help=text, description=f"{text} {NOTICE}")
+        sub[name] = commands.add_parser(
+            name,
+            help=text,
+            description=f"{text} {NOTICE}",
+            usage=None if name in SHORT else f"python -m examples.mura {name} [flags]",
+        )
         sub[name].add_argument("--debug", action="store_true", help="show where an error arose")
 
     demo_flags(sub["demo"])
@@ -56,6 +78,7 @@ def build_parser() -> argparse.ArgumentParser:
     cache_flags(sub["train"])
     baselines_flag(sub["train"])
     add_flags(sub["train"], Settings())
+    transfer_flags(sub["transfer"])
     run_flag(sub["evaluate"])
     rule_flags(sub["evaluate"])
     data_flags(sub["evaluate"], default="the run's own by default")
@@ -64,12 +87,20 @@ def build_parser() -> argparse.ArgumentParser:
     run_flag(sub["predict"])
     rule_flags(sub["predict"])
     predict_flags(sub["predict"])
+    run_flag(sub["explain"])
+    explain_flags(sub["explain"])
     return parser
 
 
 def demo_flags(sub: argparse.ArgumentParser) -> None:
     """Flags of ``demo`` alone, and every setting."""
     run_flag(sub, required=False)
+    synthetic_flags(sub)
+    add_flags(sub, DEMO)
+
+
+def synthetic_flags(sub: argparse.ArgumentParser) -> None:
+    """Which synthetic radiographs, and where they are kept."""
     sub.add_argument(
         "--data-folder",
         type=Path,
@@ -79,7 +110,51 @@ def demo_flags(sub: argparse.ArgumentParser) -> None:
     )
     sub.add_argument("--data-seed", type=int, default=0, metavar="N", help="which set to make")
     sub.add_argument("--patients", type=int, metavar="N", help="training patients to make")
-    add_flags(sub, DEMO)
+
+
+def transfer_flags(sub: argparse.ArgumentParser) -> None:
+    """Flags of ``transfer`` alone, and the settings of its network and its training."""
+    plan = Plan()
+    sub.add_argument(
+        "--run",
+        type=Path,
+        default=TRANSFER_RUN,
+        metavar="DIR",
+        help=f"its folder; one that was stopped goes on ({TRANSFER_RUN})",
+    )
+    data_flags(sub)
+    cache_flags(sub)
+    synthetic_flags(sub)
+    for name, parts, text in (
+        ("--base-parts", plan.base_parts, "body parts that the base learns on"),
+        ("--target-parts", plan.target_parts, "body parts that it is carried to"),
+    ):
+        sub.add_argument(
+            name,
+            type=part_names,
+            default=parts,
+            metavar="A,B",
+            help=f"{text} (default: {','.join(parts).lower()})",
+        )
+    sub.add_argument(
+        "--sizes",
+        type=int,
+        nargs="+",
+        default=plan.sizes,
+        metavar="N",
+        help="numbers of target images to train on (default: 50 200 1000)",
+    )
+    for name, default, text in (
+        ("--repeats", plan.repeats, "how often, each time with other images and weights"),
+        ("--passes", plan.passes, "images to train on in all, for each method and size"),
+    ):
+        sub.add_argument(
+            name, type=int, default=default, metavar="N", help=f"{text} (default: {default})"
+        )
+    sub.add_argument(
+        "--figure", type=Path, metavar="FILE", help="where to draw (default: in the run's folder)"
+    )
+    add_flags(sub, TRANSFER, only=TRANSFER_SETTINGS)
 
 
 def data_flags(
@@ -178,3 +253,26 @@ def predict_flags(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("files", nargs="+", metavar="FILE", help="images, or folders of them")
     sub.add_argument("--csv", type=Path, metavar="FILE", help="write the table here too")
     sub.add_argument("--separate", action="store_true", help="every file is a study of its own")
+
+
+def explain_flags(sub: argparse.ArgumentParser) -> None:
+    """Flags of ``explain`` alone."""
+    sub.add_argument("files", nargs="+", metavar="FILE", help="images, or folders of them")
+    sub.add_argument(
+        "--out",
+        type=Path,
+        metavar="DIR",
+        help="folder for the pictures (default: beside the image)",
+    )
+    sub.add_argument(
+        "--label",
+        choices=("abnormal", "normal"),
+        default="abnormal",
+        help="what the heat speaks for (default: abnormal)",
+    )
+    sub.add_argument("--layer", metavar="NAME", help="another layer of the network, such as base.7")
+    sub.add_argument(
+        "--average",
+        action="store_true",
+        help="weigh all places by their mean slope (Grad-CAM), not each by its own (HiResCAM)",
+    )

@@ -5,10 +5,13 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from examples.mura.errors import UserError
 from examples.mura.settings import Settings
 from tinynet.data import generator
-from tinynet.losses import SoftmaxCrossEntropy
-from tinynet.models import Classifier, vgg_like
+from tinynet.loss import Loss
+from tinynet.losses import SoftmaxCrossEntropy, WithAuxiliary
+from tinynet.models import Classifier
+from tinynet.models.architecture import Architecture
 from tinynet.optimizers import SGD, Adam, Optimizer, RMSProp
 from tinynet.schedules import Constant, Cosine, ReduceOnPlateau, Schedule
 
@@ -16,27 +19,28 @@ CLASSES = ("normal", "abnormal")
 
 
 def build_model(s: Settings) -> Classifier:
-    """The network with its starting weights; the same settings give the same weights."""
-    return vgg_like(
-        len(CLASSES),
-        (s.side, s.side, 1),
-        s.filters,
-        s.hidden,
-        batch_norm=s.batch_norm,
-        keep_prob=s.keep_prob,
-        rng=generator(s.seed, "weights"),
-    )
+    """The network with its starting weights; the same settings give the same weights.
+
+    Raises UserError if its builder refuses them, such as a --side that is too small.
+    """
+    try:
+        return Architecture(s.model, s.builder_settings).build(generator(s.seed, "weights"))
+    except (ValueError, TypeError) as error:
+        raise UserError(f"--model {s.model} cannot be built: {error}") from error
 
 
-def build_loss(s: Settings, train_labels: NDArray[np.integer]) -> SoftmaxCrossEntropy:
+def build_loss(s: Settings, train_labels: NDArray[np.integer]) -> Loss:
     """Cross-entropy on logits; with class weights, the mean weight over ``train_labels`` is 1.
 
     w_class = N / (2 N_class): both classes then count alike, however many images they have.
+    GoogLeNet's auxiliary classifiers add 0.3 of their own losses.
     """
     counts = np.bincount(train_labels, minlength=len(CLASSES))
-    if not s.class_weights or 0 in counts:
-        return SoftmaxCrossEntropy()
-    return SoftmaxCrossEntropy(class_weight=(counts.sum() / (len(CLASSES) * counts)).tolist())
+    weights = None
+    if s.class_weights and 0 not in counts:
+        weights = (counts.sum() / (len(CLASSES) * counts)).tolist()
+    loss = SoftmaxCrossEntropy(class_weight=weights)
+    return WithAuxiliary(loss) if s.model == "googlenet" else loss
 
 
 def build_optimizer(s: Settings) -> Optimizer:
@@ -48,10 +52,10 @@ def build_optimizer(s: Settings) -> Optimizer:
     return Adam(s.learning_rate, weight_decay=s.weight_decay, decoupled=True)
 
 
-def build_schedule(s: Settings) -> Schedule:
-    """How the learning rate decays."""
+def build_schedule(s: Settings, rate: float, epochs: int) -> Schedule:
+    """How the learning rate decays from ``rate`` in so many epochs."""
     if s.schedule == "cosine":
-        return Cosine(s.learning_rate, s.epochs)
+        return Cosine(rate, epochs)
     if s.schedule == "plateau":  # as the MURA paper: by 10 when the validation loss plateaus
-        return ReduceOnPlateau(s.learning_rate, factor=0.1, patience=3)
-    return Constant(s.learning_rate)
+        return ReduceOnPlateau(rate, factor=0.1, patience=3)
+    return Constant(rate)

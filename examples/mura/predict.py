@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from examples.mura.augment import normalise
 from examples.mura.decode import BadImage, Fit, read_square
 from examples.mura.errors import UserError
+from examples.mura.inputs import GREY, InputForm
 from examples.mura.layout import SUFFIXES
 from examples.mura.studies import RULES, combine
 from tinynet.checkpoint import write_whole
@@ -76,6 +77,7 @@ def predict_files(
     threshold: float = 0.5,
     separate: bool = False,
     synthetic: bool,
+    form: InputForm = GREY,
 ) -> Predictions:
     """Probability of being abnormal for each file and each study.
 
@@ -84,6 +86,7 @@ def predict_files(
     rule, threshold   as in ``studies.study_probabilities``
     separate    every file is a study, whatever its folder
     synthetic   whether the model was trained on synthetic radiographs
+    form        what the model takes
     Raises UserError, naming the file, for what is missing or is no image.
     """
     found = find_images(files)
@@ -92,7 +95,7 @@ def predict_files(
     number: dict[Path, int] = {}
     index = np.array([number.setdefault(place, len(number)) for place in places])
 
-    p = image_probabilities(model, loss, found, side, fit)
+    p = image_probabilities(model, loss, found, side, fit, form)
     score, abnormal = combine(p, index, rule, threshold)
     studies = []
     for k in range(len(number)):
@@ -129,13 +132,13 @@ def find_images(files: Iterable[str | os.PathLike[str]]) -> list[Path]:
 
 
 def image_probabilities(
-    model: Any, loss: Any, files: list[Path], side: int, fit: Fit
+    model: Any, loss: Any, files: list[Path], side: int, fit: Fit, form: InputForm = GREY
 ) -> NDArray[np.float64]:
     """Probability (n,) of each file being abnormal; a few hundred are in memory at a time."""
     chunks = []
     for start in range(0, len(files), AT_ONCE):
         pixels = np.stack([decode(path, side, fit) for path in files[start : start + AT_ONCE]])
-        chunks.append(predict(model, loss, normalise(pixels))[:, 1])
+        chunks.append(predict(model, loss, form(normalise(pixels)))[:, 1])
     return np.concatenate(chunks).astype(np.float64)
 
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from examples.mura.augment import AugmentSettings, augment, normalise
 from examples.mura.cache import Prepared
 from examples.mura.errors import UserError
+from examples.mura.inputs import GREY, InputForm
 from examples.mura.layout import Image
 
 
@@ -18,6 +19,7 @@ class Radiographs:
 
     rows      which rows of ``prepared``, for example ``prepared.rows(data.split("valid"))``
     augment   how to change a batch that comes with a generator; None: not at all
+    form      what the network takes: grey, or three channels in the form of its weights
     """
 
     def __init__(
@@ -25,6 +27,7 @@ class Radiographs:
         prepared: Prepared,
         rows: Sequence[int] | NDArray[np.int64],
         augment: AugmentSettings | None = None,
+        form: InputForm = GREY,
     ) -> None:
         self.rows = np.asarray(rows, dtype=np.int64)
         if self.rows.ndim != 1 or len(self.rows) == 0:
@@ -34,6 +37,7 @@ class Radiographs:
             )
         self.prepared = prepared
         self.settings = augment
+        self.form = form
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -51,9 +55,9 @@ class Radiographs:
     def batch(
         self, indices: NDArray[np.int64], rng: np.random.Generator | None = None
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """x (n, side, side, 1) and labels y (n,); augmented if a generator is given."""
+        """x (n, side, side, C) and labels y (n,); augmented if a generator is given."""
         rows = self.rows[indices]
         pixels = self.prepared.pixels[rows]
         if rng is None or self.settings is None:
-            return normalise(pixels), self.prepared.labels[rows]
-        return augment(pixels, rng, self.settings), self.prepared.labels[rows]
+            return self.form(normalise(pixels)), self.prepared.labels[rows]
+        return self.form(augment(pixels, rng, self.settings)), self.prepared.labels[rows]

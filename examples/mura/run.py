@@ -28,15 +28,16 @@ from examples.mura.baselines import Selected, chosen_logistic_regression, majori
 from examples.mura.dataset import PARTS, SPLITS, Dataset, read_dataset, split_by_patient
 from examples.mura.errors import UserError
 from examples.mura.evaluate import Metrics, evaluate, load_metrics, save_metrics
+from examples.mura.explain import write_sheet
 from examples.mura.figures import write_figures
-from examples.mura.model import build_loss, build_model, build_optimizer, build_schedule
+from examples.mura.model import build_loss, build_model
 from examples.mura.prepare import Prepared, cache_name, prepare
 from examples.mura.radiographs import Radiographs
 from examples.mura.report import data_counts, write_report
 from examples.mura.settings import Settings
 from tinynet.checkpoint import load_checkpoint, write_whole
 from tinynet.models import Classifier
-from tinynet.train import fit, predict
+from tinynet.train import predict
 
 CACHES = Path("data/prepared")
 
@@ -75,10 +76,16 @@ class Run:
 
 
 def start_run(
-    folder: Path, settings: Settings, data: Path, source: Source, command: str
+    folder: Path,
+    settings: Settings,
+    data: Path,
+    source: Source,
+    command: str,
+    more: dict[str, Any] | None = None,
 ) -> tuple[Run, Prepared]:
     """Prepare the images and open a run's folder with its config.json.
 
+    more   entries of config.json besides what the others say
     Raises UserError if the folder holds something already.
     """
     if folder.exists() and any(folder.iterdir()):
@@ -105,7 +112,7 @@ def start_run(
             "python": platform.python_version(),
         },
         "machine": f"{platform.system()} {platform.machine()}",
-    }
+    } | (more or {})
     folder.mkdir(parents=True, exist_ok=True)
     write_whole(folder / "config.json", json.dumps(config, indent=2).encode())
     return run, prepared
@@ -144,28 +151,6 @@ def prepare_images(data: Path, settings: Settings, source: Source) -> tuple[Prep
     for warning in [*dataset.warnings, *left_out]:
         print(f"warning: {warning}", file=sys.stderr)
     return prepared, dataset
-
-
-def train_run(run: Run, prepared: Prepared, *, resume: bool = False) -> None:
-    """Train the network, keeping last and best checkpoints and the history in the run's folder."""
-    s = run.settings
-    train, held_out = training_rows(prepared, s)
-    fit(
-        build_model(s),
-        build_loss(s, prepared.labels[train]),
-        build_optimizer(s),
-        Radiographs(prepared, train, s.augmentation),
-        Radiographs(prepared, held_out, None),
-        epochs=s.epochs,
-        batch_size=s.batch_size,
-        seed=s.seed,
-        schedule=build_schedule(s),
-        metrics=("accuracy", "kappa"),
-        monitor="validation_loss",
-        patience=s.patience or None,
-        folder=run.folder,
-        resume=resume,
-    )
 
 
 def training_rows(prepared: Prepared, s: Settings) -> tuple[np.ndarray, np.ndarray]:
@@ -209,7 +194,7 @@ def evaluate_run(
     train, valid = rows_of(prepared, "train"), rows_of(prepared, "valid")
     model, loss = load_model(run), build_loss(s, prepared.labels[train])
     print(f"evaluating {len(valid):,} validation images", file=sys.stderr)
-    probability = predict(model, loss, Radiographs(prepared, valid, None))[:, 1]
+    probability = predict(model, loss, Radiographs(prepared, valid, None, s.form))[:, 1]
     images = [prepared.images[i] for i in valid]
     metrics = evaluate(
         probability,
@@ -223,6 +208,7 @@ def evaluate_run(
     save_predictions(run.folder / "predictions.csv", images, probability, run.synthetic)
     save_metrics(run.folder / "metrics.json", metrics)
     write_figures(run.folder, run.history, metrics, probability, prepared, valid.tolist())
+    write_sheet(run.folder, model, prepared, valid, probability, s.form)
     write_report(run.folder)
     return load_metrics(run.folder / "metrics.json")
 

@@ -6,18 +6,32 @@ python -m examples.mura train --side 128 --filters 32 64 128 256 --epochs 30
 from __future__ import annotations
 
 import argparse
-from dataclasses import MISSING, Field, asdict, dataclass, field, fields
+import ast
+import inspect
+from dataclasses import MISSING, Field, asdict, dataclass, field, fields, replace
 from typing import Any, get_args, get_origin, get_type_hints
 
 from examples.mura.augment import AugmentSettings
 from examples.mura.decode import FITS, Fit
 from examples.mura.errors import UserError
+from examples.mura.inputs import FORMS, InputForm
 from examples.mura.studies import RULES
+from tinynet.models.architecture import ARCHITECTURES
+
+OWN_FLAGS = (
+    "filters",
+    "hidden",
+    "batch_norm",
+    "keep_prob",
+)  # settings of vgg_like with a flag each
+FREEZE = ("none", "statistics", "base")
 
 
-def setting(default: Any, help: str, choices: tuple[str, ...] | None = None) -> Any:
-    """A field with the line that ``--help`` shows for it."""
-    return field(default=default, metadata={"help": help, "choices": choices})
+def setting(
+    default: Any, help: str, choices: tuple[str, ...] | None = None, *, metavar: str = "N"
+) -> Any:
+    """A field with the line that ``--help`` shows for it, and what its value is called there."""
+    return field(default=default, metadata={"help": help, "choices": choices, "metavar": metavar})
 
 
 @dataclass(frozen=True)
@@ -28,11 +42,44 @@ class Settings:
     side: int = setting(64, "height and width of the network's input, pixels")
     fit: Fit = setting("stretch", "how an image is made square", FITS)
 
-    # the network, tinynet.models.vgg_like
+    # the network
+    model: str = setting(
+        "vgg_like", f"architecture: {', '.join(sorted(ARCHITECTURES))}", metavar="NAME"
+    )
+    network: tuple[str, ...] = setting(
+        (),
+        "other settings of the architecture's builder, such as width=0.5",
+        metavar="NAME=VALUE",
+    )
+    channels: int = setting(
+        0, "1: grey; 3: the grey image three times; 0: 3 for weights of colour networks, else 1"
+    )
+    preprocessing: str = setting(
+        "auto", "grey levels as the weights want them; auto: by the weights", ("auto", *FORMS)
+    )
+
+    # vgg_like, the default architecture
     filters: tuple[int, ...] = setting((8, 16, 32, 64), "filters of each block's convolutions")
     hidden: int = setting(128, "neurons of the hidden dense layer")
     batch_norm: bool = setting(True, "batch normalisation before each ReLU of the base")
     keep_prob: float = setting(0.75, "dropout: probability of keeping a hidden neuron")
+
+    # transfer learning
+    weights: str = setting(
+        "",
+        "start from these: a run's folder, or a file of tinynet, PyTorch or Keras; the head is new",
+    )
+    freeze: str = setting(
+        "none", "what of the base stays as it is: its batch norm's statistics, or all of it", FREEZE
+    )
+    cache_features: bool = setting(
+        False, "run the frozen base once, not augmented, and train the head on what it gave"
+    )
+    unfreeze_after: int = setting(0, "fine-tune after so many of the epochs; 0: never")
+    unfreeze_from: str = setting(
+        "base", "fine-tune this layer and all after it, as base.layer4", metavar="NAME"
+    )
+    fine_tune_rate: float = setting(1e-4, "first learning rate of the fine-tuning")
 
     # training
     epochs: int = setting(10, "passes through the training images")
@@ -59,6 +106,22 @@ class Settings:
 
     # evaluation
     rule: str = setting("mean", "how a study's views are combined", tuple(RULES))
+
+    @property
+    def form(self) -> InputForm:
+        """How grey levels become the network's input."""
+        name = "centred" if self.preprocessing == "auto" else self.preprocessing
+        return InputForm(name, self.channels or 1)
+
+    @property
+    def builder_settings(self) -> dict[str, Any]:
+        """Keywords for the architecture's builder, but for ``rng``.
+
+        Raises UserError for a setting in ``network`` that cannot be read.
+        """
+        shape = (self.side, self.side, self.form.channels)
+        own = {n: getattr(self, n) for n in OWN_FLAGS} if self.model == "vgg_like" else {}
+        return {"num_classes": 2, "input_shape": shape} | own | parsed(self.network)
 
     @property
     def augmentation(self) -> AugmentSettings:
@@ -93,6 +156,33 @@ class Settings:
 
 
 DEMO = Settings()
+TRANSFER = replace(DEMO, fine_tune_rate=3e-4)  # a tenth of the learning rate
+SECTIONS = {  # first setting -> heading in --help
+    "side": "images",
+    "model": "network",
+    "filters": "network, vgg_like",
+    "weights": "transfer learning",
+    "epochs": "training",
+    "flip": "augmentation",
+    "rule": "evaluation",
+}
+
+
+def parsed(texts: tuple[str, ...]) -> dict[str, Any]:
+    """``("width=0.5", "stride_in=1x1")`` as {"width": 0.5, "stride_in": "1x1"}.
+
+    Raises UserError for one without a name and a value.
+    """
+    values: dict[str, Any] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not (name.isidentifier() and equals and value):
+            raise UserError(f"--network has {text!r}, want NAME=VALUE, such as width=0.5")
+        try:
+            values[name] = ast.literal_eval(value)
+        except (ValueError, SyntaxError):
+            values[name] = value  # a word, such as 1x1
+    return values
 
 
 def add_flags(
@@ -100,29 +190,34 @@ def add_flags(
 ) -> None:
     """One flag per setting. A flag that is not given leaves no trace in the parsed arguments."""
     types = get_type_hints(Settings)
-    group = parser.add_argument_group("settings")
+    section, groups = "settings", dict[str, Any]()
     for f in fields(Settings):
+        section = SECTIONS.get(f.name, section)
         if only is None or f.name in only:
-            add_flag(group, f, types[f.name], getattr(defaults, f.name))
+            if section not in groups:
+                groups[section] = parser.add_argument_group(section)
+            add_flag(groups[section], f, types[f.name], getattr(defaults, f.name))
 
 
 def add_flag(group: Any, f: Field[Any], kind: Any, default: Any) -> None:
     """``--side 64``, ``--filters 16 32 64``, ``--batch-norm`` and ``--no-batch-norm``."""
     flag = "--" + f.name.replace("_", "-")
     shown = " ".join(map(str, default)) if isinstance(default, tuple) else default
+    shown = "none" if shown == "" else shown
     help = f"{f.metadata['help']} (default: {shown})"
+    metavar = f.metadata["metavar"]
     common = {"dest": f.name, "default": argparse.SUPPRESS, "help": help}
     if kind is bool:
         group.add_argument(flag, action=argparse.BooleanOptionalAction, **common)
     elif get_origin(kind) is tuple:
-        group.add_argument(flag, type=get_args(kind)[0], nargs="+", metavar="N", **common)
+        group.add_argument(flag, type=get_args(kind)[0], nargs="+", metavar=metavar, **common)
     else:
         choices = f.metadata["choices"]
         group.add_argument(
             flag,
             type=str if choices else kind,
             choices=choices,
-            metavar=None if choices else "N",
+            metavar=None if choices else metavar,
             **common,
         )
 
@@ -136,12 +231,19 @@ def from_flags(arguments: argparse.Namespace, defaults: Settings) -> Settings:
     values = {name: value for name, value in given.items() if value is not MISSING}
     settings = Settings.from_json(defaults.to_json() | values)
     check(settings)
+    if others := [name for name in OWN_FLAGS if name in values and settings.model != "vgg_like"]:
+        flag = "--" + others[0].replace("_", "-")
+        raise UserError(
+            f"{flag} is a flag of vgg_like: with --model {settings.model} give --network "
+            f"{others[0]}=VALUE, if it has such a setting"
+        )
     return settings
 
 
 def check(s: Settings) -> None:
     """Raise UserError, naming the flag, for a value out of its range."""
-    smallest = 2 ** len(s.filters)
+    check_network(s)
+    smallest = 2 ** len(s.filters) if s.model == "vgg_like" else 1
     wanted = [
         ("side", s.side >= smallest, f"at least {smallest}, since each of --filters halves it"),
         ("filters", min(s.filters) >= 1, "whole numbers from 1"),
@@ -153,6 +255,27 @@ def check(s: Settings) -> None:
         ("weight_decay", s.weight_decay >= 0, "0 or more"),
         ("held_out", 0 < s.held_out < 1, "more than 0 and less than 1"),
         ("patience", s.patience >= 0, "0 or more"),
+        (
+            "patience",
+            not (s.patience and s.unfreeze_after),
+            "0 with --unfreeze-after: the fine-tuning would be judged by the epochs before it",
+        ),
+        (
+            "unfreeze_after",
+            0 <= s.unfreeze_after < s.epochs,
+            f"0, or less than the {s.epochs} --epochs, which count the fine-tuning too",
+        ),
+        (
+            "unfreeze_after",
+            s.freeze == "base" or not s.unfreeze_after,
+            "0 without --freeze base: nothing is frozen that could be unfrozen",
+        ),
+        ("fine_tune_rate", 0 < s.fine_tune_rate < float("inf"), "more than 0"),
+        (
+            "cache_features",
+            s.freeze == "base" or not s.cache_features,
+            "it only with --freeze base: what a base gives changes while it is trained",
+        ),
         ("rotation", 0 <= s.rotation <= 30, "0 to 30 degrees"),
         ("crop", 0 < s.crop <= 1, "more than 0 and at most 1"),
         ("shift", 0 <= s.shift <= 1, "0 to 1"),
@@ -163,3 +286,21 @@ def check(s: Settings) -> None:
         if not fine:
             flag = "--" + name.replace("_", "-")
             raise UserError(f"{flag} is {getattr(s, name)}, want {want}")
+
+
+def check_network(s: Settings) -> None:
+    """Raise UserError for an architecture or a setting of it that is not there."""
+    if s.model not in ARCHITECTURES:
+        raise UserError(f"--model is {s.model!r}, want one of {', '.join(sorted(ARCHITECTURES))}")
+    has = inspect.signature(ARCHITECTURES[s.model]).parameters
+    for name in parsed(s.network):
+        if name in ("num_classes", "input_shape", "rng") or (
+            s.model == "vgg_like" and name in OWN_FLAGS
+        ):
+            raise UserError(f"--network has {name}, which follows from the flags: leave it out")
+        if name not in has:
+            known = [n for n in has if n not in ("num_classes", "input_shape", "rng", *OWN_FLAGS)]
+            raise UserError(
+                f"--network has {name}, want a setting of {s.model}: {', '.join(known) or 'none'}"
+            )
+    _ = s.form  # raises for channels and preprocessing that do not go together

@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from examples.mura.__main__ import main
+from examples.mura.flags import COMMANDS
 from tests.examples.small_mura import make_mura
 from tinynet.checkpoint import load_arrays
 
@@ -282,7 +283,7 @@ def test_a_full_disk(mura, monkeypatch, capsys):
 
 
 def test_help_of_every_command(capsys):
-    for command in ("demo", "prepare", "breakdown", "train", "evaluate", "predict"):
+    for command in COMMANDS:
         status, _, out = says(capsys, [command, "--help"])
         assert status == 0
         assert "Not for clinical use" in " ".join(out.split())

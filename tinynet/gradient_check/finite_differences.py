@@ -58,15 +58,16 @@ class Function:
         self.smallest = EPSILON * float(abs(dy).max()) if dy.size else 0.0
         self.backward_rounding = 0.0
 
-    def expect_rounding_of(self, gradients: Iterable[Array]) -> None:
+    def expect_rounding_of(self, gradients: Iterable[Array], moved: float = 0.0) -> None:
         """Allow every array the rounding that the largest of these gradients brings with it.
 
+        moved   how far the gradient at hand was seen to move by changes in the last bits
         In one backward pass they are made of the same terms. Where those cancel (a bias before a
         batch norm, whose gradient is 0) their rounding is left, in the size of what cancelled.
         """
         sizes = [abs(g[np.isfinite(g)]) for g in map(np.asarray, gradients)]
         largest = max((float(s.max()) for s in sizes if s.size), default=0.0)
-        self.backward_rounding = SAFETY * EPSILON * largest
+        self.backward_rounding = SAFETY * EPSILON * largest + moved
 
     def change(self, flat: Array, i: int, h: float) -> float:
         """L(xᵢ + h) − L(xᵢ); NaN where the forward pass refuses xᵢ + h (a negative probability)."""
