@@ -68,6 +68,7 @@ class Settings:
     weights: str = setting(
         "",
         "start from these: a run's folder, or a file of tinynet, PyTorch or Keras; the head is new",
+        metavar="FILE",
     )
     freeze: str = setting(
         "none", "what of the base stays as it is: its batch norm's statistics, or all of it", FREEZE
