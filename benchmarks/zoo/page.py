@@ -20,8 +20,8 @@ and backward passes of hand-written layers. What shows that they are right:
   (float32) are those of PyTorch's library (torchvision, or timm) and of Keras;
 - every gradient of a training pass (float64, batch norm with the batch's statistics, a random
   gradient from above) is torch's autograd's, which nothing here uses;
-- the gradient checker finds no error in any block, nor in the whole network at reduced width
-  (`tests/models/`);
+- the gradient checker finds no error in any block, every element of which it checks, nor in a
+  sample of elements of the whole network at reduced width (`tests/models/`);
 - the exported ONNX file gives the same probabilities in onnxruntime.
 """
 

@@ -178,8 +178,6 @@ def test_gradients_of_a_bottleneck(channels, stride, stride_in, mode):
     assert report.undecidable == 0
 
 
-# the complex step's own limit of 1e-9 is less than what rounding leaves of batch norm over so few
-# cells, fifty times in a row
 @pytest.mark.parametrize(
     ("name", "mode"),
     [("resnet50", TRAIN), ("resnet50", Mode()), ("resnet101", TRAIN), ("resnet152", TRAIN)],
@@ -189,7 +187,7 @@ def test_gradients_of_the_whole_network_at_reduced_width(name, mode):
     x = np.random.default_rng(1).standard_normal((4, 17, 17, 1))
     fill_statistics(model, x.astype(np.float32))
     elements = 40 if name == "resnet50" else 15
-    report = check_gradients(model, x, mode, elements=elements, tolerance=1e-6)
+    report = check_gradients(model, x, mode, elements=elements)
     assert report.undecidable == 0
 
 

@@ -48,7 +48,8 @@ def unsteadiness(subject: Subject, dy: Array, got: Mapping[str, Array]) -> dict[
     finally:
         for name, a in subject.arrays.items():
             a[...] = kept[name]
-    largest = max((float(abs(g).max()) for g in got.values() if g.size), default=0.0)
+    sizes = [abs(g[np.isfinite(g)]) for g in (to_device(g, "numpy") for g in got.values())]
+    largest = max((float(s.max()) for s in sizes if s.size), default=0.0)
     return {
         name: min(float(np.quantile(m, MOST)), LIMIT * largest) if m.size else 0.0
         for name, m in moved.items()
