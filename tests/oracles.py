@@ -113,15 +113,24 @@ def keras_in_float64() -> Iterator[Any]:
     float32, which Keras says is float32.
     """
     keras = keras_or_skip()
-    common_types = importlib.import_module("keras.src.backend.common.dtypes").BIT64_TO_BIT32_DTYPE
+    dtypes = importlib.import_module("keras.src.backend.common.dtypes")
+    common_types = dtypes.BIT64_TO_BIT32_DTYPE
     floatx, common = keras.config.floatx(), common_types["float64"]
-    keras.config.set_floatx("float64")
-    common_types["float64"] = "float64"
+    policy = keras.config.dtype_policy()  # made of floatx once, at its first use
+
+    def compute_in(default: str, new_policy: Any, type_of_float64: str) -> None:
+        keras.config.set_floatx(default)
+        keras.config.set_dtype_policy(new_policy)
+        common_types["float64"] = type_of_float64
+        for function in vars(dtypes).values():
+            if hasattr(function, "cache_clear"):  # answers that were given under the other rule
+                function.cache_clear()
+
+    compute_in("float64", "float64", "float64")
     try:
         yield keras
     finally:
-        keras.config.set_floatx(floatx)
-        common_types["float64"] = common
+        compute_in(floatx, policy, common)
 
 
 def randomise_keras(model: Any, seed: int = 0) -> dict[str, np.ndarray]:

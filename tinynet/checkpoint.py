@@ -70,8 +70,8 @@ def load_arrays(path: str | Path) -> tuple[dict[str, Array], dict[str, str]]:
     """
     try:
         with safe_open(path, framework="numpy") as file:
-            names = file.keys()
-            return {name: file.get_tensor(name) for name in names}, file.metadata() or {}
+            names, metadata = file.keys(), file.metadata() or {}
+            arrays = {name: file.get_tensor(name) for name in names}
     except FileNotFoundError:
         raise CheckpointError(f"{path}: there is no such file: check the path") from None
     except OSError as error:
@@ -83,9 +83,17 @@ def load_arrays(path: str | Path) -> tuple[dict[str, Array], dict[str, str]]:
             f"{path}: {what} ({error}): use another checkpoint, or copy this one again"
         ) from error
     except TypeError as error:
-        raise CheckpointError(
-            f"{path}: holds numbers that NumPy has no type for ({error}): convert it to float32"
-        ) from error
+        raise _no_type(path, error) from error
+    for x in arrays.values():
+        if x.dtype.isbuiltin != 1:  # a package that was imported gave NumPy the type
+            raise _no_type(path, x.dtype)
+    return arrays, metadata
+
+
+def _no_type(path: str | Path, which: object) -> CheckpointError:
+    return CheckpointError(
+        f"{path}: holds numbers that NumPy has no type for ({which}): convert it to float32"
+    )
 
 
 def save_checkpoint(

@@ -37,7 +37,8 @@ def assert_logits_equal_torchs(ours: Any, theirs: Any, names: WeightNames, shape
         want = theirs.eval()(to_torch(x)).numpy()
     y, _ = ours.forward(x)
     assert_close(y, want)
-    assert_close(y[1:] - y[0], want[1:] - want[0])  # what of them depends on the image
+    # what of them depends on the image, which may be a small part
+    assert_close(y[1:] - y[0], want[1:] - want[0], rounding=1e-14 * abs(want).max())
 
 
 def assert_gradients_equal_torchs(ours: Any, theirs: Any, names: WeightNames, shape: Shape) -> None:
