@@ -157,7 +157,8 @@ class Settings:
 
 
 DEMO = Settings()
-TRANSFER = replace(DEMO, fine_tune_rate=3e-4)  # a tenth of the learning rate
+# the base is trained until it is good at its own parts; fine-tuning, at a tenth of the rate
+TRANSFER = replace(DEMO, epochs=25, fine_tune_rate=3e-4)
 SECTIONS = {  # first setting -> heading in --help
     "side": "images",
     "model": "network",
