@@ -27,13 +27,12 @@ from examples.mura.errors import UserError
 from examples.mura.figures import STYLE, save
 from examples.mura.inputs import GREY, InputForm
 from examples.mura.model import CLASSES
-from examples.mura.predict import decode, find_images
+from examples.mura.predict import EXPLAINED, decode, find_images
 from examples.mura.prepare import Prepared
 from tinynet.evaluation import predict
 from tinynet.losses import SoftmaxCrossEntropy
 from tinynet.seeing import grad_cam, overlaid
 
-ENDING = ".explained.png"
 AT_ONCE = 16
 ACROSS = 4  # images in a row of the sheet
 
@@ -72,7 +71,7 @@ def explain_files(
     synthetic   whether the model was trained on synthetic radiographs
     Raises UserError, naming the file, for what is missing or is no image, and for an unknown layer.
     """
-    found = [path for path in find_images(files) if not path.name.endswith(ENDING)]
+    found = [path for path in find_images(files) if not path.name.endswith(EXPLAINED)]
     if not found:
         raise UserError("only pictures that explain images were given: name the images themselves")
     pictures = places(found, out)
@@ -93,10 +92,10 @@ def explain_files(
 def places(files: Sequence[Path], out: Path | None) -> list[Path]:
     """Where each image's picture goes."""
     if out is None:
-        return [path.with_name(path.stem + ENDING) for path in files]
+        return [path.with_name(path.stem + EXPLAINED) for path in files]
     whole = [path.resolve() for path in files]
     common = Path(os.path.commonpath([path.parent for path in whole]))
-    return [out / path.parent.relative_to(common) / (path.stem + ENDING) for path in whole]
+    return [out / path.parent.relative_to(common) / (path.stem + EXPLAINED) for path in whole]
 
 
 def looked_at(

@@ -40,6 +40,8 @@ COLUMNS = (
 )
 SYNTHETIC_NOTICE = "trained on synthetic radiographs; not for clinical use"
 
+EXPLAINED = ".explained.png"  # how the names of the pictures end that ``explain`` makes
+
 
 @dataclass(frozen=True)
 class Study:
@@ -106,7 +108,10 @@ def predict_files(
 
 
 def find_images(files: Iterable[str | os.PathLike[str]]) -> list[Path]:
-    """Every file once, in the order given; a folder stands for the images below it, sorted."""
+    """Every file once, in the order given; a folder stands for the images below it, sorted.
+
+    Pictures that ``explain`` left in a folder are no radiographs, and passed over.
+    """
     found: dict[Path, Path] = {}
     for name in files:
         path = Path(name)
@@ -114,7 +119,9 @@ def find_images(files: Iterable[str | os.PathLike[str]]) -> list[Path]:
             inside = [
                 p
                 for p in sorted(path.rglob("*"))
-                if p.suffix.lower() in SUFFIXES and not p.name.startswith(".")
+                if p.suffix.lower() in SUFFIXES
+                and not p.name.startswith(".")
+                and not p.name.endswith(EXPLAINED)
             ]
             if not inside:
                 raise UserError(

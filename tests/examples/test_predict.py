@@ -75,6 +75,12 @@ def test_order_given_is_kept_and_a_file_counts_once(folder: Path) -> None:
     assert find_images([b, a, folder / "scans", folder / "scans/../scans/a.png"]) == [b, a]
 
 
+def test_pictures_that_explain_left_are_no_radiographs(folder: Path, tmp_path: Path) -> None:
+    for name in ("a.png", "a.explained.png"):
+        (tmp_path / name).write_bytes((folder / "scans/a.png").read_bytes())
+    assert find_images([tmp_path]) == [tmp_path / "a.png"]
+
+
 def test_many_files_in_chunks(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = predicted(folder)
     monkeypatch.setattr("examples.mura.predict.AT_ONCE", 2)
