@@ -6,11 +6,16 @@ and writes ``xp.maximum`` where a student would write ``np.maximum``.
 Functions marked ``@swappable`` are references: the report's formula, legible before fast.
 ``register`` gives one of them a faster replacement for one library; the reference stays
 reachable as ``function.reference``, and ``with use_reference():`` forces it everywhere.
+
+NumPy's arrays have two sets of replacements: "numpy", written with NumPy and SciPy alone, and
+"fast", compiled by Numba where that is installed. The best there is runs; the environment
+variable TINYNET_KERNELS (reference, numpy, fast) or ``with use_kernels(...)`` chooses another.
 """
 
 from __future__ import annotations
 
 import importlib
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -28,6 +33,7 @@ R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
 
 LIBRARIES = ("numpy", "cupy")
+KERNEL_SETS = ("reference", "numpy", "fast")  # each hands what it lacks to the one before it
 
 
 def library_of(x: object) -> str:
@@ -76,7 +82,10 @@ def to_device(x: Array, device: str) -> Array:
 
 
 class Swappable(Protocol[P, R_co]):
-    """A function with a reference and, per array library, at most one faster replacement."""
+    """A function with a reference and faster replacements.
+
+    kernels   "numpy", "fast" (Numba, for NumPy's arrays) or "cupy" -> the replacement
+    """
 
     reference: Callable[..., Any]
     kernels: dict[str, Callable[..., Any]]
@@ -85,21 +94,33 @@ class Swappable(Protocol[P, R_co]):
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co: ...
 
 
-_forced_reference: ContextVar[bool] = ContextVar("forced_reference", default=False)
+def kernel_set(name: str) -> str:
+    """``name`` itself; ValueError, with the choices, if it is no set of kernels."""
+    if name not in KERNEL_SETS:
+        raise ValueError(f"kernels are {name!r}, want one of {', '.join(KERNEL_SETS)}")
+    return name
+
+
+_kernels: ContextVar[str] = ContextVar(
+    "kernels", default=kernel_set(os.environ.get("TINYNET_KERNELS") or KERNEL_SETS[-1])
+)
 
 
 def swappable(function: Callable[P, R]) -> Swappable[P, R]:
     """Mark ``function`` as a reference that ``register`` may speed up.
 
-    The library of the first argument decides which replacement, if any, is called.
+    The library of the first argument, and the set of kernels in use, decide what is called.
     """
     kernels: dict[str, Callable[..., Any]] = {}
 
     @wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
-        if kernels and not _forced_reference.get():
+        if kernels and (use := _kernels.get()) != "reference":
             first = args[0] if args else next(iter(kwargs.values()), None)
-            kernel = kernels.get(library_of(first), function)
+            library = library_of(first)
+            kernel = kernels.get(library, function)
+            if library == "numpy" and use == "fast":
+                kernel = kernels.get("fast", kernel)
             return cast(R, kernel(*args, **kwargs))
         return function(*args, **kwargs)
 
@@ -110,32 +131,54 @@ def swappable(function: Callable[P, R]) -> Swappable[P, R]:
 
 
 def register(
-    function: Swappable[..., Any], library: str
+    function: Swappable[..., Any], kernels: str
 ) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """Decorator: the function below it replaces ``function`` for arrays of ``library``.
+    """Decorator: the function below it replaces ``function``.
 
+    kernels   "numpy" or "cupy", that library's arrays; "fast", NumPy's arrays where Numba is there
     It takes the same arguments and returns the same results and the same cache, so that a
     replaced forward pass may be followed by the reference's backward pass and the reverse.
-    Cases it does not cover it hands to ``function.reference``.
+    Cases it does not cover it hands to ``without_fast(function)`` or ``function.reference``.
     """
-    if library not in LIBRARIES:
-        raise ValueError(f"library is {library!r}, want one of {', '.join(LIBRARIES)}")
+    if kernels not in (choices := (*LIBRARIES, "fast")):
+        raise ValueError(f"kernels are {kernels!r}, want one of {', '.join(choices)}")
 
     def put(kernel: Callable[P, R]) -> Callable[P, R]:
-        function.kernels[library] = kernel
+        function.kernels[kernels] = kernel
         return kernel
 
     return put
 
 
+def without_fast(function: Swappable[..., Any]) -> Callable[..., Any]:
+    """What runs on NumPy's arrays where no compiled kernel covers a case."""
+    return function.kernels.get("numpy", function.reference)
+
+
+def kernels_in_use() -> str:
+    """The set of kernels that is chosen: "reference", "numpy" or "fast".
+
+    "fast" is what is chosen by default, whether or not Numba is there.
+    """
+    return _kernels.get()
+
+
 @contextmanager
-def use_reference() -> Iterator[None]:
-    """Within this block every swappable function runs its reference.
+def use_kernels(name: str) -> Iterator[None]:
+    """Within this block the set of kernels ``name`` runs: "reference", "numpy" or "fast".
 
     Holds for the current thread (a context variable), so parallel runs do not disturb each other.
+    Raises ValueError for another name.
     """
-    token = _forced_reference.set(True)
+    token = _kernels.set(kernel_set(name))
     try:
         yield
     finally:
-        _forced_reference.reset(token)
+        _kernels.reset(token)
+
+
+@contextmanager
+def use_reference() -> Iterator[None]:
+    """Within this block every swappable function runs its reference."""
+    with use_kernels("reference"):
+        yield
