@@ -4,6 +4,6 @@ Importing this package registers them. Each has its reference's signature, resul
 and cache, and hands the cases it does not cover to the reference.
 """
 
-from tinynet.kernels import cpu
+from tinynet.kernels import compiled, cpu
 
-__all__ = ["cpu"]
+__all__ = ["compiled", "cpu"]
