@@ -15,39 +15,35 @@ Source: Lavin & Gray 2015, "Fast algorithms for convolutional neural networks", 
 
 from __future__ import annotations
 
-import numpy as np
-
-from tinynet.backend import Array
 from tinynet.kernels.compiled.compile import inlined
 
 TILE = 4  # outputs a side
 PATCH = 6  # inputs under them
 POINTS = PATCH * PATCH
 
-G = np.array(
-    [
-        [1 / 4, 0, 0],
-        [-1 / 6, -1 / 6, -1 / 6],
-        [-1 / 6, 1 / 6, -1 / 6],
-        [1 / 24, 1 / 12, 1 / 6],
-        [1 / 24, -1 / 12, 1 / 6],
-        [0, 0, 1],
-    ]
-)
+@inlined
+def transform_filter(g0, g1, g2):  # type: ignore[no-untyped-def]
+    """G g: six numbers from three."""
+    sixth, outer = (1 / 6) * (g0 + g2), (1 / 24) * g0 + (1 / 6) * g2
+    return (
+        0.25 * g0,
+        -1 * (sixth + (1 / 6) * g1),
+        (1 / 6) * g1 - sixth,
+        outer + (1 / 12) * g1,
+        outer - (1 / 12) * g1,
+        g2,
+    )
 
 
-def transform_filters(w: Array) -> Array:
-    """G g Gᵀ for every filter: (6, 6, C, K) from w (3, 3, C, K)."""
-    g = G.astype(w.dtype)
-    u: Array = np.einsum("ai,bj,ijck->abck", g, g, w, optimize=True)
-    return u
-
-
-def filter_gradient(du: Array) -> Array:
-    """Gᵀ dU G, the transposed step: dw (3, 3, C, K) from du (6, 6, C, K)."""
-    g = G.astype(du.dtype)
-    dw: Array = np.einsum("ai,bj,abck->ijck", g, g, du, optimize=True)
-    return dw
+@inlined
+def filter_gradient(u0, u1, u2, u3, u4, u5):  # type: ignore[no-untyped-def]
+    """Gᵀ u, the transpose of ``transform_filter``: three numbers from six."""
+    near, far = (1 / 6) * (u1 + u2), u3 + u4
+    return (
+        0.25 * u0 - near + (1 / 24) * far,
+        (1 / 6) * (u2 - u1) + (1 / 12) * (u3 - u4),
+        (1 / 6) * far - near + u5,
+    )
 
 
 @inlined

@@ -1,0 +1,132 @@
+"""Shapes, memory and threads for ``winograd.py``."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tinynet.backend import Array
+from tinynet.blocks import TAILS, Tail
+from tinynet.kernels.compiled import winograd
+from tinynet.kernels.compiled.block import PANEL, panels, whole_rows
+from tinynet.kernels.compiled.shares import (
+    AT_A_TIME,
+    FLOAT,
+    NO_BYTES,
+    NO_FLOATS,
+    images_a_sum,
+    positions_a_block,
+)
+from tinynet.kernels.compiled.vector import LANES
+from tinynet.kernels.compiled.winograd_filters import filters_to_points, points_to_filters
+from tinynet.kernels.compiled.winograd_transforms import POINTS, TILE
+from tinynet.kernels.cpu.threads import over_blocks
+from tinynet.layers.window import Window
+from tinynet.workspace import empty, empty_like
+
+
+def fits(w: Array, window: Window, tail: str) -> bool:
+    """3×3 at stride 1, with channels enough to fill a register."""
+    channels, filters = w.shape[2:]
+    return (
+        window.kernel == (3, 3)
+        and window.stride == window.dilation == (1, 1)
+        and min(channels, filters) >= LANES
+        and not (tail == "relu_pool" and filters % LANES)
+    )
+
+
+def forward(
+    x: Array, w: Array, b: Array | None, window: Window, tail: str
+) -> tuple[Array, Array | None]:
+    """Y, and the pool's winner, from x (N, H, W, C) and w (3, 3, C, K)."""
+    (n, *_, channels), filters, (height, width) = x.shape, w.shape[3], window.output_size
+    pooled = tail == "relu_pool"
+    y = empty((n, *((height // 2, width // 2) if pooled else (height, width)), filters), FLOAT)
+    winner = empty(y.shape, np.uint8) if pooled else None
+    sizes = _sizes(window, channels, filters)
+    tiles = n * sizes[-2] * sizes[-1]
+    rows = whole_rows(min(AT_A_TIME, tiles))
+    u = _points(w)
+    bias = np.zeros(filters, FLOAT) if b is None else np.ascontiguousarray(b)
+    flat_x, flat_y = x.reshape(-1), y.reshape(-1)
+    who = NO_BYTES if winner is None else winner.reshape(-1)
+
+    def work(tiles: slice) -> None:
+        v, m, scratch = _scratch(rows, channels, filters)
+        first, last = tiles.start, tiles.stop
+        kind = TAILS.index(tail)
+        winograd.forward(
+            flat_x, u, bias, flat_y, who, kind, sizes, first, last, rows, v, m, scratch
+        )
+
+    over_blocks(tiles, positions_a_block(tiles, rows), work)
+    return y, winner
+
+
+def backward(
+    dy: Array, x: Array, w: Array, window: Window, tail: Tail, need_dx: bool
+) -> tuple[Array | None, Array, Array]:
+    """Dx or None, dw, db from dy (the shape of y)."""
+    (n, *_, channels), filters = x.shape, w.shape[3]
+    sizes = _sizes(window, channels, filters)
+    per_image = sizes[-2] * sizes[-1]
+    rows = whole_rows(min(AT_A_TIME, n * per_image))
+    u_shape = (POINTS, panels(filters), panels(channels) * PANEL, PANEL)
+    ut = _points(w.transpose(0, 1, 3, 2)) if need_dx else NO_FLOATS
+    dx = empty_like(x) if need_dx else None
+    flat_dx = NO_FLOATS if dx is None else dx.reshape(-1)
+    flat_dy, flat_x = dy.reshape(-1), x.reshape(-1)
+    y = NO_FLOATS if tail.y is None else tail.y.reshape(-1)
+    who = NO_BYTES if tail.winner is None else tail.winner.reshape(-1)
+
+    def work(images: slice) -> tuple[Array, Array]:
+        v, m, scratch = _scratch(rows, channels, filters)
+        du, db = empty(u_shape, FLOAT), np.zeros(panels(filters) * PANEL, FLOAT)
+        du[...] = 0
+        if dx is not None:
+            dx[images] = 0
+        first, last, kind = (
+            images.start * per_image,
+            images.stop * per_image,
+            TAILS.index(tail.kind),
+        )
+        winograd.backward(
+            *(flat_dy, flat_x, ut, y, who, kind, sizes, first, last, rows, flat_dx),
+            *(du.reshape(-1), db, v, m, scratch),
+        )
+        return du, db
+
+    parts = over_blocks(n, images_a_sum(n, 4 * int(np.prod(u_shape))), work)
+    du, db = parts[0]
+    for more_du, more_db in parts[1:]:
+        du += more_du
+        db += more_db
+    dw = np.empty(w.shape, FLOAT)
+    points_to_filters(
+        du.reshape(-1), channels, filters, dw.reshape(-1), np.empty(POINTS * LANES, FLOAT)
+    )
+    return dx, dw, db[:filters]
+
+
+def _sizes(window: Window, channels: int, filters: int) -> tuple[int, ...]:
+    height, width = window.output_size
+    (top, _), (left, _) = window.padding
+    tiles = -(-height // TILE), -(-width // TILE)
+    return (*window.size, channels, filters, top, left, height, width, *tiles)
+
+
+def _points(w: Array) -> Array:
+    """U of w (3, 3, C, K), in panels, flat."""
+    channels, filters = w.shape[2:]
+    u = empty((POINTS * panels(filters) * panels(channels) * PANEL * PANEL,), FLOAT)
+    filters_to_points(np.ascontiguousarray(w).reshape(-1), channels, filters, u)
+    return u
+
+
+def _scratch(rows: int, channels: int, filters: int) -> tuple[Array, Array, Array]:
+    """V, M, and two patches of registers, for one thread."""
+    v, m = (
+        empty((POINTS * (panels(columns) * rows * PANEL + winograd.GAP),), FLOAT)
+        for columns in (channels, filters)
+    )
+    return v, m, np.empty(2 * POINTS * LANES, FLOAT)

@@ -1,0 +1,24 @@
+"""How a convolution is cut into pieces, by shapes alone: results do not depend on the threads."""
+
+from __future__ import annotations
+
+import numpy as np
+
+FLOAT = np.dtype(np.float32)
+NO_BYTES, NO_FLOATS = np.zeros(0, np.uint8), np.zeros(0, FLOAT)
+
+AT_A_TIME = 48  # tiles or window positions: enough to use each filter often, few enough for the cache
+BLOCKS = 32  # a batch is cut into at most so many
+SUM_BYTES = 1 << 25  # for the partial sums of the filters' gradient, one for each block
+SUMS = 16  # at most
+
+
+def positions_a_block(positions: int, rows: int) -> int:
+    """Tiles or window positions in one block, a multiple of ``rows`` unless it is the only one."""
+    return -(-positions // (BLOCKS * rows)) * rows
+
+
+def images_a_sum(images: int, bytes_a_sum: int) -> int:
+    """Images in one block, where each block has a sum of its own."""
+    sums = max(2, min(SUMS, SUM_BYTES // bytes_a_sum))
+    return -(-images // sums)
