@@ -68,7 +68,7 @@ def test_unknown_library():
         load_library("cuda")
     with pytest.raises(ValueError, match="device is 'cuda'"):
         to_device(np.ones(3), "cuda")
-    with pytest.raises(ValueError, match="library is 'cuda', want one of numpy, cupy"):
+    with pytest.raises(ValueError, match="kernels are 'cuda', want one of numpy, cupy, fast"):
         register(swappable(lambda x: x), "cuda")
 
 

@@ -18,9 +18,11 @@ DESIGN = (ROOT / "docs" / "design.md").read_text(encoding="utf-8")
 # module or a package with all that is in it; docs/design.md, "The house", has the same order.
 ORDER = """
     tinynet.backend
+    tinynet.workspace
     tinynet.layer
     tinynet.initializers
     tinynet.layers
+    tinynet.blocks
     tinynet.loss
     tinynet.auxiliary_loss
     tinynet.losses
@@ -41,6 +43,7 @@ ORDER = """
     tinynet
     tinynet.data
     tinynet.checkpoint
+    tinynet.planning
     tinynet.evaluation
     tinynet.interop
     tinynet.interrupts

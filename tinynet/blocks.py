@@ -119,9 +119,7 @@ def batchnorm_block_forward(
 
 
 @swappable
-def batchnorm_block_backward(
-    dy: Array, cache: BatchNormBlockCache
-) -> tuple[Array, Array, Array]:
+def batchnorm_block_backward(dy: Array, cache: BatchNormBlockCache) -> tuple[Array, Array, Array]:
     """The chain rule through pool, ReLU and batch norm.  Report §2.4.3.
 
     dy (the shape of y) ∂L/∂y.  Returns dx (N, H, W, C), dgamma (C,), dbeta (C,).

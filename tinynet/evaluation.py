@@ -14,6 +14,8 @@ from tinynet.kernels.cpu.threads import one_blas_thread
 from tinynet.layer import EVAL, Layer
 from tinynet.loss import Loss
 from tinynet.metrics import accuracy, auc, cohen_kappa
+from tinynet.planning import inference_plan
+from tinynet.workspace import Workspace
 
 Metric: TypeAlias = Callable[[Array, Array], float]
 
@@ -92,7 +94,9 @@ def device_of(model: Layer) -> str:
 def _outputs(model: Layer, data: Dataset, batch_size: int | None) -> Iterator[tuple[Array, Array]]:
     """The model's outputs z, and the labels y, batch by batch, in order."""
     order, device = batches(len(data), batch_size, None), device_of(model)
+    plan, workspace = inference_plan(model), Workspace()
     with closing(prefetch(data.batch(indices, None) for indices in order)) as loaded:
         for x, y in loaded:
-            z, _ = model.forward(to_device(x, device), EVAL)
+            with workspace:  # not around the yield: what is done with z is not ours
+                z = plan.run(to_device(x, device), EVAL)
             yield z, to_device(y, device)

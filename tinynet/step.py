@@ -1,7 +1,8 @@
 """One training step: forward pass, loss, backward pass, weight update.  Report §2.3.
 
-``TrainStep`` is the whole step behind one call, so that what a step owns (workspaces for a fixed
-input shape, a captured CUDA graph) can be planned there without changing who calls it.
+``TrainStep`` is the whole step behind one call. It runs a plan of the network (``planning``), in
+memory that it keeps from step to step (``workspace``): the first step of a shape allocates, the
+later ones do not.
 """
 
 from __future__ import annotations
@@ -13,11 +14,12 @@ import numpy as np
 from tinynet.backend import Array, array_module
 from tinynet.data import generator
 from tinynet.kernels.cpu.threads import one_blas_thread
-from tinynet.layer import Layer, Mode
-from tinynet.layers import Sequential
+from tinynet.layer import Layer, Mode, Parameter
 from tinynet.loss import Loss
 from tinynet.optimizer import Optimizer
+from tinynet.planning import training_plans
 from tinynet.regularizers import Regularizer
+from tinynet.workspace import Workspace
 
 
 class TrainingError(Exception):
@@ -55,6 +57,8 @@ class TrainStep:
         self.count = 0
         self.last_output: Array | None = None
         self.whole = True
+        self.workspace = Workspace()
+        self._shape: tuple[int, ...] = ()  # of the last batch
 
     # an overflow is reported once, by the loss that it spoils, not operation by operation
     @np.errstate(over="ignore", invalid="ignore", divide="ignore")
@@ -64,11 +68,19 @@ class TrainStep:
         parameters = self.model.parameters()
         mode = Mode(train=True, rng=generator(self.seed, "dropout", self.count))
 
-        before, model = without_gradient(self.model)
-        r = x
-        for layer in before:
-            r, _ = layer.forward(r, mode)
-        z, cache = model.forward(r, mode)
+        if x.shape != self._shape:  # buffers of other sizes are of no use
+            self.workspace.clear()
+            self._shape = x.shape
+        with self.workspace:
+            loss_value = self._step(x, y, parameters, mode)
+
+        self.count += 1
+        self.whole = True
+        return loss_value
+
+    def _step(self, x: Array, y: Array, parameters: dict[str, Parameter], mode: Mode) -> float:
+        before, rest = training_plans(self.model)
+        z, cache = rest.forward(before.run(x, mode), mode)
         value, loss_cache = self.loss.forward(z, y)
         loss_value = float(value)
         if self.regularizer is not None:
@@ -78,14 +90,11 @@ class TrainStep:
             raise TrainingError(f"the loss is {loss_value}: {cause}")
 
         self.optimizer.zero_grad(parameters)
-        model.backward(self.loss.backward(loss_cache), cache)
+        rest.backward(self.loss.backward(loss_cache), cache)
         if self.regularizer is not None:
             self.regularizer.add_gradients(parameters)
         self.optimizer.step(parameters)
-
-        self.count += 1
         self.last_output = z
-        self.whole = True
         return loss_value
 
     def last_probabilities(self) -> Array:
@@ -93,34 +102,6 @@ class TrainStep:
         if self.last_output is None:
             raise ValueError("no step has been made yet: call step(x, y) first")
         return self.loss.probabilities(self.last_output)
-
-
-def without_gradient(model: Layer) -> tuple[list[Layer], Layer]:
-    """A network in two: its layers before the first trainable parameter, the rest.  Report §2.5.6.
-
-        y = rest(r),  r = the others, one after the other, of x;   ∂L/∂r is needed by nothing
-
-    Looks into plain ``Sequential`` layers, and into no other: there alone is it plain which layer
-    comes before which. A network without such layers in front is returned as it is.
-    """
-    layers = in_sequence(model)
-    count = 0
-    while count < len(layers) and not any(
-        parameter.trainable for parameter in layers[count].parameters().values()
-    ):
-        count += 1
-    return layers[:count], Sequential(*layers[count:]) if count else model
-
-
-def in_sequence(layer: Layer) -> list[Layer]:
-    """The layers that a plain ``Sequential`` runs one after the other, from inside out."""
-    kind = type(layer)
-    if not isinstance(layer, Sequential) or (kind.forward, kind.backward) != (
-        Sequential.forward,
-        Sequential.backward,
-    ):
-        return [layer]
-    return [inner for child in layer.layers for inner in in_sequence(child)]
 
 
 def why_not_finite(model: Layer, optimizer: Optimizer, x: Array | None = None) -> str:

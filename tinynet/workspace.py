@@ -9,7 +9,9 @@ Python counts references, views count too, and what is still in use is never han
 
 from __future__ import annotations
 
+import math
 import threading
+from bisect import bisect_left
 from contextvars import ContextVar, Token
 from typing import Any
 
@@ -45,35 +47,38 @@ class Workspace:
 
     def __init__(self) -> None:
         self.allocated = 0
-        self._free: list[Array] = []
+        self._free: list[Array] = []  # the smallest first
+        self._sizes: list[int] = []  # theirs
         self._lock = threading.RLock()  # a garbage collection may give back in the middle of a take
         self._tokens: list[Token[Workspace | None]] = []
 
     def take(self, shape: tuple[int, ...], dtype: Any) -> Array:
         """An array (shape) of undefined content, on the smallest free buffer that fits."""
         dtype = np.dtype(dtype)
-        size = dtype.itemsize * int(np.prod(shape, dtype=np.int64))
+        size = dtype.itemsize * math.prod(shape)
         with self._lock:
-            fits = [b for b in self._free if size <= b.nbytes <= WASTE * size]
-            buffer = min(fits, key=lambda b: b.nbytes, default=None)
-            if buffer is None:
-                buffer = _aligned(size)
-                self.allocated += buffer.nbytes
+            place = bisect_left(self._sizes, size)
+            if place < len(self._free) and self._sizes[place] <= WASTE * size:
+                buffer = self._free.pop(place)
+                del self._sizes[place]
             else:
-                self._free = [b for b in self._free if b is not buffer]
+                buffer = _aligned(size)
+                self.allocated += size
         leased = np.asarray(_Lease(buffer, self))
         return leased[:size].view(dtype).reshape(shape)
 
     def give_back(self, buffer: Array) -> None:
         """Called when the last array on a buffer has gone."""
         with self._lock:
-            self._free.append(buffer)
+            place = bisect_left(self._sizes, buffer.nbytes)
+            self._free.insert(place, buffer)
+            self._sizes.insert(place, buffer.nbytes)
 
     def clear(self) -> None:
         """Let the system have what is not in use, as when shapes have changed."""
         with self._lock:
-            self.allocated -= sum(b.nbytes for b in self._free)
-            self._free = []
+            self.allocated -= sum(self._sizes)
+            self._free, self._sizes = [], []
 
     def __enter__(self) -> Workspace:
         self._tokens.append(_active.set(self))
@@ -86,7 +91,7 @@ class Workspace:
 def empty(shape: tuple[int, ...], dtype: Any) -> Array:
     """An array of undefined content, from the workspace in force if it is large, else fresh."""
     workspace = _active.get()
-    if workspace is None or np.dtype(dtype).itemsize * np.prod(shape, dtype=np.int64) < SMALL:
+    if workspace is None or np.dtype(dtype).itemsize * math.prod(shape) < SMALL:
         return np.empty(shape, dtype)
     return workspace.take(shape, dtype)
 

@@ -157,10 +157,14 @@ class BatchNorm(Layer):
                 x, gamma, beta, self.running_mean, self.running_var, self.epsilon
             )
         y, cache = batchnorm_forward(x, gamma, beta, self.epsilon)
-        old, new = self.momentum, 1 - self.momentum
-        self.running_mean = old * self.running_mean + new * cache.mean
-        self.running_var = old * self.running_var + new * cache.variance
+        self.update_statistics(cache.mean, cache.variance)
         return y, cache
+
+    def update_statistics(self, mean: Array, variance: Array) -> None:
+        """The moving statistics take a step towards a batch's μ (C,) and σ² (C,)."""
+        old, new = self.momentum, 1 - self.momentum
+        self.running_mean = old * self.running_mean + new * mean
+        self.running_var = old * self.running_var + new * variance
 
     def backward(self, dy: Array, cache: BatchNormCache | FrozenBatchNormCache) -> Array:
         """dx (the shape of dy); adds to the gradients of gamma, if there is one, and beta."""

@@ -95,9 +95,7 @@ def conv2d_backward_compiled(dz: Array, cache: Conv2DCache) -> tuple[Array, Arra
     return window.crop(dp), dw, db if has_bias else None
 
 
-def convolve(
-    x: Array, w: Array, b: Array | None, window: Window, tail: str
-) -> tuple[Array, Tail]:
+def convolve(x: Array, w: Array, b: Array | None, window: Window, tail: str) -> tuple[Array, Tail]:
     """Y and what the tail keeps, by whichever way fits."""
     if conv_by_winograd.fits(w, window, tail):
         y, winner = conv_by_winograd.forward(x, w, b, window, tail)
@@ -122,7 +120,9 @@ def gradients(
 
 def _over_padded(p: Array, window: Window) -> Window:
     """The same window over an input that has its padding."""
-    return Window((p.shape[1], p.shape[2]), window.kernel, window.stride, window.dilation, NO_PADDING)
+    return Window(
+        (p.shape[1], p.shape[2]), window.kernel, window.stride, window.dilation, NO_PADDING
+    )
 
 
 def _plain(x: Array) -> Array:

@@ -31,33 +31,67 @@ NONE, RELU = 0, 1  # tails, as in tinynet.blocks.TAILS
 
 
 @compiled
+def copy_run(x, at, count, a, panel_at, q, panel):  # type: ignore[no-untyped-def]
+    """A[q : q + count] of one position = x[at : at + count]; returns where the next run goes.
+
+    A whole register is copied where it fits, and what is too much of it is overwritten by the next
+    run, or meets filters that are 0.
+    """
+    while count > 0:
+        copied = 1
+        if q + LANES <= PANEL and at + LANES <= x.size:
+            store(a, panel_at + q, load(x, at))
+            copied = min(count, LANES)
+        else:
+            a[panel_at + q] = x[at]
+        at += copied
+        count -= copied
+        q += copied
+        if q == PANEL:
+            panel_at, q = panel_at + panel, 0
+    return panel_at, q
+
+
+@compiled
 def gather(x, sizes, first, count, rows, a):  # type: ignore[no-untyped-def]
     """A of ``count`` positions from number ``first`` on; ``rows`` is what a panel has room for."""
     height, width, channels, _, top, left, out_h, out_w, k_h, k_w, s_h, s_w, d_h, d_w = sizes
-    run = k_h * k_w * channels
-    used = (run + PANEL - 1) // PANEL * PANEL
+    panel = rows * PANEL
+    side_by_side = d_w == 1  # the taps of a kernel row lie in one run of memory
+    image, inside = divmod(first, out_h * out_w)
+    out_row, out_column = divmod(inside, out_w)
     for t in range(count):
-        image, inside = divmod(first + t, out_h * out_w)
-        row, column = inside // out_w * s_h - top, inside % out_w * s_w - left
-        q = 0
+        row, column = out_row * s_h - top, out_column * s_w - left
+        across = side_by_side and 0 <= column and column + k_w <= width
+        panel_at, q = t * PANEL, 0
         for i in range(k_h):
             y = row + i * d_h
+            at = ((image * height + y) * width + column) * channels
+            if across and 0 <= y < height:
+                panel_at, q = copy_run(x, at, k_w * channels, a, panel_at, q, panel)
+                continue
             for j in range(k_w):
-                z = column + j * d_w
-                there = 0 <= y < height and 0 <= z < width
-                at = ((image * height + y) * width + z) * channels
-                if channels % LANES == 0:
-                    for c in range(0, channels, LANES):
-                        v = broadcast(0.0)
-                        if there:
-                            v = load(x, at + c)
-                        store(a, ((q + c) // PANEL * rows + t) * PANEL + (q + c) % PANEL, v)
-                else:
-                    for c in range(channels):
-                        a_at = ((q + c) // PANEL * rows + t) * PANEL + (q + c) % PANEL
-                        a[a_at] = x[at + c] if there else 0
-                q += channels
-        for q in range(run, used):
+                if 0 <= y < height and 0 <= column + j * d_w < width:
+                    there = at + j * d_w * channels
+                    panel_at, q = copy_run(x, there, channels, a, panel_at, q, panel)
+                    continue
+                for _ in range(channels):
+                    a[panel_at + q] = 0
+                    q += 1
+                    if q == PANEL:
+                        panel_at, q = panel_at + panel, 0
+        out_column += 1
+        if out_column == out_w:
+            out_row, out_column = out_row + 1, 0
+            if out_row == out_h:
+                image, out_row = image + 1, 0
+
+
+@compiled
+def clear_rest(a, run, rows):  # type: ignore[no-untyped-def]
+    """Zeros in the columns of A after the last tap, which no position writes."""
+    for q in range(run, (run + PANEL - 1) // PANEL * PANEL):
+        for t in range(rows):
             a[(q // PANEL * rows + t) * PANEL + q % PANEL] = 0
 
 
@@ -131,6 +165,7 @@ def forward(x, w, b, y, tail, sizes, first, last, rows, a, z):  # type: ignore[n
     _, _, channels, filters, _, _, _, _, k_h, k_w, _, _, _, _ = sizes
     a_panels = (k_h * k_w * channels + PANEL - 1) // PANEL
     k_panels = (filters + PANEL - 1) // PANEL
+    clear_rest(a, k_h * k_w * channels, rows)
     for start in range(first, last, rows):
         count = min(rows, last - start)
         gather(x, sizes, start, count, rows, a)
@@ -144,6 +179,7 @@ def backward(dy, x, wt, y, tail, sizes, first, last, rows, dx, dw, db, a, z):  #
     _, _, channels, filters, _, _, _, _, k_h, k_w, _, _, _, _ = sizes
     a_panels = (k_h * k_w * channels + PANEL - 1) // PANEL
     k_panels = (filters + PANEL - 1) // PANEL
+    clear_rest(a, k_h * k_w * channels, rows)
     for start in range(first, last, rows):
         count = min(rows, last - start)
         gather(x, sizes, start, count, rows, a)

@@ -7,7 +7,9 @@ import numpy as np
 FLOAT = np.dtype(np.float32)
 NO_BYTES, NO_FLOATS = np.zeros(0, np.uint8), np.zeros(0, FLOAT)
 
-AT_A_TIME = 48  # tiles or window positions: enough to use each filter often, few enough for the cache
+AT_A_TIME = (
+    48  # tiles or window positions: enough to use each filter often, few enough for the cache
+)
 BLOCKS = 32  # a batch is cut into at most so many
 SUM_BYTES = 1 << 25  # for the partial sums of the filters' gradient, one for each block
 SUMS = 16  # at most

@@ -106,9 +106,7 @@ def input_tiles(x, sizes, first, count, rows, v, scratch):  # type: ignore[no-un
             v_at = (c // PANEL * rows + t) * PANEL + c % PANEL
             lanes = min(LANES, channels - c)
             if whole and lanes == LANES:
-                transform_patch(
-                    x, at + c, width * channels, channels, v, v_at, point, scratch
-                )
+                transform_patch(x, at + c, width * channels, channels, v, v_at, point, scratch)
                 continue
             for i in range(i_0, i_1):
                 for j in range(j_0, j_1):
@@ -209,7 +207,9 @@ def pool_tile(out, y, winner, image, row, column, i_1, j_1, height, width, filte
             best, who = where_greater(z, best, z, best), where_greater(z, best, broadcast(2.0), who)
             z = load(out, o + (TILE + 1) * LANES)
             best, who = where_greater(z, best, z, best), where_greater(z, best, broadcast(3.0), who)
-            cell = ((image * (height // 2) + row // 2 + i) * (width // 2) + column // 2 + j) * filters
+            cell = (
+                (image * (height // 2) + row // 2 + i) * (width // 2) + column // 2 + j
+            ) * filters
             store(y, cell + k, relu(best))
             store_bytes(winner, cell + k, where_greater(best, zero, who, broadcast(NOBODY)))
 
@@ -223,7 +223,7 @@ def dz_tile(dy, y, winner, tail, image, row, column, i_1, j_1, sizes, k, lanes, 
     if tail == RELU_POOL:
         for i in range(i_1 // 2):
             for j in range(j_1 // 2):
-                cell = ((image * (height // 2) + row // 2 + i) * (width // 2) + column // 2 + j)
+                cell = (image * (height // 2) + row // 2 + i) * (width // 2) + column // 2 + j
                 g = load(dy, cell * filters + k)
                 who = load_bytes(winner, cell * filters + k)
                 o = (2 * i * TILE + 2 * j) * LANES

@@ -21,6 +21,7 @@ TILE = 4  # outputs a side
 PATCH = 6  # inputs under them
 POINTS = PATCH * PATCH
 
+
 @inlined
 def transform_filter(g0, g1, g2):  # type: ignore[no-untyped-def]
     """G g: six numbers from three."""

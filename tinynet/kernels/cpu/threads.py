@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
+from contextvars import copy_context
 from typing import Any, TypeVar
 
 import numpy as np
@@ -127,7 +128,8 @@ def _in_shares(blocks: list[slice], threads: int, work: Callable[[slice], T]) ->
 
     size = -(-len(blocks) // threads)
     shares = [blocks[start : start + size] for start in range(0, len(blocks), size)]
-    others = [_executor(threads).submit(run, share) for share in shares[1:]]
+    # in a copy of this thread's context: the same workspace, the same choice of kernels
+    others = [_executor(threads).submit(copy_context().run, run, share) for share in shares[1:]]
     try:
         results = run(shares[0])
     finally:
