@@ -18,10 +18,14 @@ from importlib.util import find_spec
 from typing import Any
 
 from tinynet.backend import Swappable, register
+from tinynet.blocks import conv2d_block_backward, conv2d_block_forward
+from tinynet.layers.conv import conv2d_backward, conv2d_forward
 
 HAVE_NUMBA = find_spec("numba") is not None
 
-MODULES: dict[str, tuple[Swappable[..., Any], ...]] = {}
+MODULES: dict[str, tuple[Swappable[..., Any], ...]] = {
+    "conv_block": (conv2d_forward, conv2d_backward, conv2d_block_forward, conv2d_block_backward),
+}
 
 
 def load(module: str) -> None:
