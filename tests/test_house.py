@@ -54,6 +54,8 @@ ORDER = """
     tinynet.seeing.__main__
     tinynet.transfer
     tinynet.features
+    tinynet.doctor
+    tinynet.__main__
     examples.mura.errors
     examples.mura.phantom
     examples
