@@ -62,14 +62,22 @@ def backward(
     def work(share: slice) -> tuple[Array, Array]:
         memory = way(frame, frame.left, images, rows + MARGIN, channels, filters, x.dtype)
         above: Any = (Rows if way is Planes else way)(
-            frame, frame.left_back, images, rows + 2 * MARGIN, filters, channels, x.dtype
+            frame,
+            frame.left_back,
+            images,
+            rows + 2 * MARGIN,
+            filters,
+            channels,
+            x.dtype,
+            of=memory,
         )
-        du, db = memory.no_gradient(), np.zeros(filters, x.dtype)
+        du, db = None, np.zeros(filters, x.dtype)
         for strip in every[share]:
             dz = gradient_over(above, dy, tail, strip)
             dm = memory.transform_gradient(dz, frame.left_back, strip)
             db += memory.bias_gradient(dm)
-            memory.add_filter_gradient(input_under(memory, x, strip), dm, du)
+            v = input_under(memory, x, strip)
+            du = memory.filter_gradient_at_points(v, dm, du)
             if dx is not None:
                 v = above.transform_input(dz, frame.top, strip)  # MARGIN − top_back rows down
                 first = strip.start * TILE

@@ -7,10 +7,11 @@ that the number of threads changes nothing.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from tinynet.backend import Array
 from tinynet.layers.window import Pair, Window
+from tinynet.workspace import empty
 
 TILE = 4  # rows of a tile; even, so that no 2 × 2 pool lies across two strips
 MARGIN = 2  # rows of dz held above and below a strip: the input's gradient sees so far
@@ -78,6 +79,14 @@ def strips(n: int, frame: Frame, images: int, tiles: int) -> list[Strip]:
         for some in range(0, n, images)
         for start in range(0, frame.tiles, tiles)
     ]
+
+
+def scratch(size: int, dtype: Any) -> Array:
+    """At least ``size`` numbers' memory, (size,) of undefined content.
+
+    Rounded up to a power of two, so that strips of other layers find it in the workspace again.
+    """
+    return empty((1 << (size - 1).bit_length(),), dtype)[:size]
 
 
 def fill(cells: Array, x: Array, first: int, left: int) -> None:

@@ -13,9 +13,8 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from tinynet.backend import Array
-from tinynet.kernels.cpu.frame import MARGIN, Frame, Strip
+from tinynet.kernels.cpu.frame import MARGIN, Frame, Strip, scratch
 from tinynet.kernels.cpu.threads import column_sums, tiled
-from tinynet.workspace import empty
 
 TAPS = 3
 MOST_CHANNELS = 4
@@ -48,12 +47,13 @@ class Planes:
         channels: int,
         filters: int,
         dtype: Any = np.float32,
+        of: Any = None,
     ) -> None:
         self.frame, self.left = frame, left
         self.channels, self.filters, self.dtype = channels, filters, dtype
         # a window at the end of a row reaches into the next, and at the end of all two cells on
-        self.flat = empty((images * rows * frame.pitch * channels + TAPS - 1,), dtype)
-        self.a = empty((TAPS * TAPS * channels * images * rows * frame.pitch,), dtype)
+        self.flat = scratch(images * rows * frame.pitch * channels + TAPS - 1, dtype)
+        self.a = scratch(TAPS * TAPS * channels * images * rows * frame.pitch, dtype)
 
     def cells(self, images: int, rows: int) -> Array:
         """(images, rows, pitch, C): where the padded input goes; in memory, the channels first."""
@@ -75,7 +75,8 @@ class Planes:
     def convolve(self, v: Array, u: Array, b: Array | None, strip: Strip) -> Array:
         """z (images, rows, pitch, K) = Aᵀ w + b; of each row the first W' are meant."""
         pitch = self.frame.pitch
-        z = empty((v.shape[1] * v.shape[2], self.filters), self.dtype)
+        size = v.shape[1] * v.shape[2] * self.filters
+        z = scratch(size, self.dtype).reshape(-1, self.filters)
         np.matmul(v.reshape(len(v), -1).T, u, out=z)
         if b is not None:
             rows = z.reshape(-1, pitch * self.filters)
@@ -89,14 +90,12 @@ class Planes:
         strides = image, cell, item
         return as_strided(dz[:, MARGIN:, left:], shape, strides, writeable=False)
 
-    def no_gradient(self) -> Array:
-        """dw (9C, K) = 0."""
-        return np.zeros((TAPS * TAPS * self.channels, self.filters), self.dtype)
-
-    def add_filter_gradient(self, v: Array, dm: Array, du: Array) -> None:
-        """dw += A dz."""
+    def filter_gradient_at_points(self, v: Array, dm: Array, before: Array | None) -> Array:
+        """dw (9C, K) = A dz, added to that of the strips before."""
+        du = 0 if before is None else before
         for image, dz in enumerate(dm):
-            du += v[:, image] @ dz
+            du = du + v[:, image] @ dz
+        return du  # type: ignore[return-value]
 
     def filter_gradient(self, du: Array) -> Array:
         """dw (3, 3, C, K)."""

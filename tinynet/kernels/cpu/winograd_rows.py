@@ -27,7 +27,7 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from tinynet.backend import Array
-from tinynet.kernels.cpu.frame import MARGIN, Frame, Strip
+from tinynet.kernels.cpu.frame import MARGIN, Frame, Strip, scratch
 from tinynet.kernels.cpu.threads import column_sums, tiled
 from tinynet.kernels.cpu.winograd_matrices import (
     A_T,
@@ -53,6 +53,7 @@ class Rows:
     images      of a strip, at most
     rows        of input held for an image, at most: 4 · tiles and some
     channels, filters   C and K of this direction: for the input's gradient the other way round
+    of          the memory of the other direction, whose scratch this one uses too
     """
 
     @staticmethod
@@ -78,19 +79,29 @@ class Rows:
         channels: int,
         filters: int,
         dtype: Any = np.float32,
+        of: Any = None,
     ) -> None:
-        self.frame, self.left = frame, left
+        self.frame, self.left, self.of = frame, left, of
         self.channels, self.filters, self.dtype = channels, filters, dtype
-        self.flat = empty((images * rows * frame.pitch * channels,), dtype)
-        self.positions = images * (rows // TILE) * frame.pitch
+        self.flat = scratch(images * rows * frame.pitch * channels, dtype)
+        self.positions = images * ((rows - MARGIN) // TILE) * frame.pitch + TAPS - 1
 
     @cached_property
+    def _scratch(self) -> Array:  # of one size for most layers, so that it is found again
+        if self.of is not None:
+            return self.of._scratch  # type: ignore[no-any-return]
+        size = POINTS * self.positions * (self.channels + self.filters)
+        return empty((max(size, STRIP_BYTES // 4),), self.dtype)
+
+    @property
     def _v(self) -> Array:
-        return empty((POINTS, self.positions + TAPS - 1, self.channels), self.dtype)
+        shape = POINTS, self.positions, self.channels
+        return self._scratch[: math.prod(shape)].reshape(shape)
 
-    @cached_property
+    @property
     def _m(self) -> Array:
-        return empty((POINTS, self.positions, self.filters), self.dtype)
+        shape = POINTS, self.positions, self.filters
+        return self._scratch[-math.prod(shape) :].reshape(shape)
 
     def cells(self, images: int, rows: int) -> Array:
         """(images, rows, pitch, C): where the padded input goes."""
@@ -123,7 +134,8 @@ class Rows:
             bias = m[1].reshape(-1, pitch * filters)
             bias += tiled(b, pitch)
         rows = self._rows(m, strip)
-        z = empty((*rows.shape[:2], TILE, pitch * filters), self.dtype)
+        shape = *rows.shape[:2], TILE, pitch * filters
+        z = scratch(math.prod(shape), self.dtype).reshape(shape)
         np.matmul(A_T, rows, out=z)
         return z.reshape(len(z), -1, pitch, filters)
 
@@ -133,17 +145,12 @@ class Rows:
         np.matmul(A, self._tiles(dz, MARGIN, left, strip, TILE), out=self._rows(dm, strip))
         return dm
 
-    def no_gradient(self) -> Array:
-        """dU (6, 3, C, K) = 0."""
-        return np.zeros((POINTS, TAPS, self.channels, self.filters), self.dtype)
-
-    def add_filter_gradient(self, v: Array, dm: Array, du: Array) -> None:
-        """dU += Vᵀ dM."""
-        positions = dm.shape[1]
-        part = empty((POINTS, self.channels, self.filters), self.dtype)
+    def filter_gradient_at_points(self, v: Array, dm: Array, before: Array | None) -> Array:
+        """dU (6, 3, C, K) = Vᵀ dM, added to that of the strips before."""
+        du = empty((POINTS, TAPS, self.channels, self.filters), self.dtype)
         for j in range(TAPS):
-            np.matmul(v[:, j : j + positions].transpose(0, 2, 1), dm, out=part)
-            du[:, j] += part
+            np.matmul(v[:, j : j + dm.shape[1]].transpose(0, 2, 1), dm, out=du[:, j])
+        return du if before is None else np.add(before, du, out=before)
 
     def filter_gradient(self, du: Array) -> Array:
         """dw (3, 3, C, K) = Gᵀ dU."""

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from tinynet.backend import Array
-from tinynet.kernels.cpu.frame import MARGIN, Frame, Strip
+from tinynet.kernels.cpu.frame import MARGIN, Frame, Strip, scratch
 from tinynet.kernels.cpu.threads import column_sums, tiled
 from tinynet.kernels.cpu.winograd_matrices import (
     A_T,
@@ -34,7 +34,8 @@ from tinynet.kernels.cpu.winograd_matrices import (
 from tinynet.workspace import empty
 
 RUN = 512  # numbers of a cell, images · channels, from which on the transforms are fast
-STRIP_POSITIONS = 256  # tiles · images of a strip, so that filters are worth reading
+STRIP_BYTES = 12 << 20  # of V and M together
+MOST_POSITIONS = 256  # tiles · images of a strip: from here on nothing is gained
 
 
 class Tiles:
@@ -50,9 +51,11 @@ class Tiles:
     @staticmethod
     def strip_size(frame: Frame, n: int, channels: int, filters: int) -> tuple[int, int]:
         """(images, tiles) of a strip."""
-        images = max(RUN // min(channels, filters), STRIP_POSITIONS // (frame.tiles * frame.across))
+        positions = STRIP_BYTES // (4 * POINTS**2 * (channels + filters))
+        positions = max(1, min(MOST_POSITIONS, positions))
+        images = max(RUN // min(channels, filters), positions // (frame.tiles * frame.across))
         images = min(n, max(1, images))
-        return images, min(frame.tiles, max(1, STRIP_POSITIONS // (images * frame.across)))
+        return images, min(frame.tiles, max(1, positions // (images * frame.across)))
 
     def __init__(
         self,
@@ -63,25 +66,34 @@ class Tiles:
         channels: int,
         filters: int,
         dtype: Any = np.float32,
+        of: Any = None,
     ) -> None:
-        self.frame, self.left = frame, left
+        self.frame, self.left, self.of = frame, left, of
         self.channels, self.filters, self.dtype = channels, filters, dtype
         self.width = frame.across * TILE + 2 * MARGIN
-        self.flat = empty((rows * self.width * images * channels,), dtype)
-        self.runs = POINTS * (rows // TILE) * images
+        self.flat = scratch(rows * self.width * images * channels, dtype)
+        self.runs = POINTS * ((rows - MARGIN) // TILE) * images
 
     @cached_property
     def _half(self) -> Array:  # what is transformed one way
-        longest = max(self.width * self.channels, self.frame.across * TILE * self.filters)
-        return empty((self.runs * longest,), self.dtype)
+        if self.of is not None:
+            return self.of._half  # type: ignore[no-any-return]
+        return scratch(self.runs * self.width * max(self.channels, self.filters), self.dtype)
 
     @cached_property
+    def _scratch(self) -> Array:  # of one size for most layers, so that it is found again
+        if self.of is not None:
+            return self.of._scratch  # type: ignore[no-any-return]
+        size = POINTS * self.runs * self.frame.across * (self.channels + self.filters)
+        return empty((max(size, STRIP_BYTES // 4),), self.dtype)
+
+    @property
     def _v(self) -> Array:
-        return empty((POINTS * self.runs * self.frame.across * self.channels,), self.dtype)
+        return self._scratch[: POINTS * self.runs * self.frame.across * self.channels]
 
-    @cached_property
+    @property
     def _m(self) -> Array:
-        return empty((POINTS * self.runs * self.frame.across * self.filters,), self.dtype)
+        return self._scratch[-POINTS * self.runs * self.frame.across * self.filters :]
 
     def cells(self, images: int, rows: int) -> Array:
         """(images, rows, width, C): where the padded input goes."""
@@ -133,20 +145,16 @@ class Tiles:
         half = _array(self._half, POINTS, tiles, across, TILE, run)
         m = m.reshape(POINTS, POINTS, tiles, across, run)
         np.matmul(A_T, m.transpose(0, 2, 3, 1, 4), out=half)
-        z = empty((tiles, TILE, across * TILE * run), self.dtype)
+        z = scratch(tiles * TILE * across * TILE * run, self.dtype).reshape(tiles, TILE, -1)
         np.matmul(A_T, half.reshape(POINTS, tiles, -1).swapaxes(0, 1), out=z)
         shape = tiles * TILE, across * TILE, images, self.filters
         return z.reshape(shape).transpose(2, 0, 1, 3)
 
-    def no_gradient(self) -> Array:
-        """dU (36, C, K) = 0."""
-        return np.zeros((POINTS**2, self.channels, self.filters), self.dtype)
-
-    def add_filter_gradient(self, v: Array, dm: Array, du: Array) -> None:
-        """dU += Vᵀ dM."""
-        part = empty(du.shape, self.dtype)
-        np.matmul(v.transpose(0, 2, 1), dm, out=part)
-        du += part
+    def filter_gradient_at_points(self, v: Array, dm: Array, before: Array | None) -> Array:
+        """dU (36, C, K) = Vᵀ dM, added to that of the strips before."""
+        du = empty((POINTS**2, self.channels, self.filters), self.dtype)
+        np.matmul(v.transpose(0, 2, 1), dm, out=du)
+        return du if before is None else np.add(before, du, out=before)
 
     def filter_gradient(self, du: Array) -> Array:
         """dw (3, 3, C, K) = Gᵀ dU G."""
