@@ -18,17 +18,20 @@ from tinynet.kernels.compiled.shares import (
 )
 from tinynet.kernels.compiled.vector import LANES
 from tinynet.kernels.compiled.winograd_filters import filters_to_points, points_to_filters
+from tinynet.kernels.compiled.winograd_input import GAP
 from tinynet.kernels.compiled.winograd_transforms import POINTS, TILE
 from tinynet.kernels.cpu.threads import over_blocks
+from tinynet.kernels.winograd_switch import WINOGRAD
 from tinynet.layers.window import Window
 from tinynet.workspace import empty, empty_like
 
 
 def fits(w: Array, window: Window, tail: str) -> bool:
-    """3×3 at stride 1, with channels enough to fill a register."""
+    """3×3 at stride 1, with channels enough to fill a register; False where it is turned off."""
     channels, filters = w.shape[2:]
     return (
-        window.kernel == (3, 3)
+        WINOGRAD
+        and window.kernel == (3, 3)
         and window.stride == window.dilation == (1, 1)
         and min(channels, filters) >= LANES
         and not (tail == "relu_pool" and filters % LANES)
@@ -126,7 +129,7 @@ def _points(w: Array) -> Array:
 def _scratch(rows: int, channels: int, filters: int) -> tuple[Array, Array, Array]:
     """V, M, and two patches of registers, for one thread."""
     v, m = (
-        empty((POINTS * (panels(columns) * rows * PANEL + winograd.GAP),), FLOAT)
+        empty((POINTS * (panels(columns) * rows * PANEL + GAP),), FLOAT)
         for columns in (channels, filters)
     )
     return v, m, np.empty(2 * POINTS * LANES, FLOAT)

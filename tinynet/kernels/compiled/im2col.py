@@ -27,7 +27,7 @@ from tinynet.kernels.compiled.vector import (
     where_greater,
 )
 
-NONE, RELU = 0, 1  # tails, as in tinynet.blocks.TAILS
+RELU = 1  # among the tails, as in tinynet.blocks.TAILS
 
 
 @compiled
@@ -62,7 +62,7 @@ def gather(x, sizes, first, count, rows, a):  # type: ignore[no-untyped-def]
     out_row, out_column = divmod(inside, out_w)
     for t in range(count):
         row, column = out_row * s_h - top, out_column * s_w - left
-        across = side_by_side and 0 <= column and column + k_w <= width
+        across = side_by_side and column >= 0 and column + k_w <= width
         panel_at, q = t * PANEL, 0
         for i in range(k_h):
             y = row + i * d_h
