@@ -39,11 +39,11 @@ ORDER = """
     tinynet.gradient_tour
     tinynet.models
     tinynet.seeing
+    tinynet.planning
     tinynet.kernels
     tinynet
     tinynet.data
     tinynet.checkpoint
-    tinynet.planning
     tinynet.evaluation
     tinynet.interop
     tinynet.interrupts

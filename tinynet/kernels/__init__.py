@@ -5,5 +5,6 @@ and cache, and hands the cases it does not cover to the reference.
 """
 
 from tinynet.kernels import compiled, cpu
+from tinynet.kernels.choices import explain
 
-__all__ = ["compiled", "cpu"]
+__all__ = ["compiled", "cpu", "explain"]
