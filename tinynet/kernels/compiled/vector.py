@@ -53,13 +53,14 @@ vector = VectorType()
 
 
 @register_model(VectorType)
-class _VectorModel(models.PrimitiveModel):  # type: ignore[misc]
+class _VectorModel(models.PrimitiveModel):
     def __init__(self, manager: Any, kind: Any) -> None:
         super().__init__(manager, kind, VECTOR)
 
 
-def _pointer(context: Any, builder: Any, kind: Any, array: Any, index: Any, to: Any) -> Any:
-    """The address of array.flat[index], as a pointer to ``to``."""
+def _pointer(context: Any, builder: Any, kind: Any, place: Any, to: Any) -> Any:
+    """The address of array.flat[index], where place is (array, index), as a pointer to ``to``."""
+    array, index = place
     data = context.make_array(kind)(context, builder, value=array).data
     return builder.bitcast(builder.gep(data, [index]), to.as_pointer())
 
@@ -90,7 +91,7 @@ def load(typing: Any, x: Any, i: Any) -> Any:
     """The vector at x.flat[i]."""
 
     def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        address = _pointer(context, builder, signature.args[0], *arguments, VECTOR)
+        address = _pointer(context, builder, signature.args[0], arguments, VECTOR)
         return builder.load(address, align=4)
 
     return vector(x, types.intp), code
@@ -102,7 +103,7 @@ def store(typing: Any, y: Any, i: Any, v: Any) -> Any:
 
     def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         array, index, value = arguments
-        address = _pointer(context, builder, signature.args[0], array, index, VECTOR)
+        address = _pointer(context, builder, signature.args[0], (array, index), VECTOR)
         builder.store(value, address, align=4)
         return context.get_dummy_value()
 
@@ -121,7 +122,7 @@ def load_some(typing: Any, x: Any, i: Any, count: Any) -> Any:
 
     def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         array, index, n = arguments
-        address = _pointer(context, builder, signature.args[0], array, index, VECTOR)
+        address = _pointer(context, builder, signature.args[0], (array, index), VECTOR)
         return _call(
             builder,
             f"llvm.masked.load.v{LANES}f32.p0",
@@ -141,7 +142,7 @@ def store_some(typing: Any, y: Any, i: Any, v: Any, count: Any) -> Any:
 
     def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         array, index, value, n = arguments
-        address = _pointer(context, builder, signature.args[0], array, index, VECTOR)
+        address = _pointer(context, builder, signature.args[0], (array, index), VECTOR)
         _call(
             builder,
             f"llvm.masked.store.v{LANES}f32.p0",
@@ -162,7 +163,7 @@ def load_bytes(typing: Any, x: Any, i: Any) -> Any:
 
     def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         kind = ir.VectorType(BYTE, LANES)
-        address = _pointer(context, builder, signature.args[0], *arguments, kind)
+        address = _pointer(context, builder, signature.args[0], arguments, kind)
         return builder.uitofp(builder.load(address, align=1), VECTOR)
 
     return vector(x, types.intp), code
@@ -175,7 +176,7 @@ def store_bytes(typing: Any, y: Any, i: Any, v: Any) -> Any:
     def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         array, index, value = arguments
         kind = ir.VectorType(BYTE, LANES)
-        address = _pointer(context, builder, signature.args[0], array, index, kind)
+        address = _pointer(context, builder, signature.args[0], (array, index), kind)
         builder.store(builder.fptoui(value, kind), address, align=1)
         return context.get_dummy_value()
 
@@ -197,7 +198,7 @@ def load_broadcast(typing: Any, x: Any, i: Any) -> Any:
     """x.flat[i] in every lane."""
 
     def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        address = _pointer(context, builder, signature.args[0], *arguments, FLOAT)
+        address = _pointer(context, builder, signature.args[0], arguments, FLOAT)
         return _splat(builder, builder.load(address, align=4))
 
     return vector(x, types.intp), code
