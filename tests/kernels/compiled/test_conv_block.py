@@ -17,7 +17,7 @@ from tinynet.workspace import Workspace
 pytest.importorskip("numba", reason='Numba is not installed: pip install ".[fast]"')
 load("conv_block")
 
-from tinynet.kernels.compiled import conv_block, conv_by_winograd, shares  # noqa: E402
+from tinynet.kernels.compiled import conv_block, conv_by_im2col, conv_by_winograd, shares  # noqa: E402
 from tinynet.kernels.compiled.vector import LANES  # noqa: E402
 
 forward, backward = conv2d_block_forward.kernels["fast"], conv2d_block_backward.kernels["fast"]
@@ -145,7 +145,8 @@ def test_nan_is_not_hidden(tail, channels):
 @pytest.mark.parametrize("channels", [1, LANES])
 def test_bits_do_not_depend_on_the_number_of_threads(channels, monkeypatch):
     x, w, b = arrays(0, (9, 13, 11, channels), (3, 3, channels, 2 * LANES), (2 * LANES,))
-    monkeypatch.setattr(shares, "AT_A_TIME", 6)
+    monkeypatch.setattr(shares, "FEW_TILES", 6)
+    monkeypatch.setattr(conv_by_im2col, "AT_A_TIME", 6)
     results = []
     for count in (1, 2, 3):
         monkeypatch.setattr(threads, "thread_count", lambda count=count: count)

@@ -9,12 +9,12 @@ from tinynet.blocks import TAILS, Tail
 from tinynet.kernels.compiled import winograd
 from tinynet.kernels.compiled.block import PANEL, panels, whole_rows
 from tinynet.kernels.compiled.shares import (
-    AT_A_TIME,
     FLOAT,
     NO_BYTES,
     NO_FLOATS,
     images_a_sum,
     positions_a_block,
+    tiles_at_a_time,
 )
 from tinynet.kernels.compiled.vector import LANES
 from tinynet.kernels.compiled.winograd_filters import filters_to_points, points_to_filters
@@ -48,7 +48,7 @@ def forward(
     winner = empty(y.shape, np.uint8) if pooled else None
     sizes = _sizes(window, channels, filters)
     tiles = n * sizes[-2] * sizes[-1]
-    rows = whole_rows(min(AT_A_TIME, tiles))
+    rows = whole_rows(min(tiles_at_a_time(channels, filters), tiles))
     u = _points(w)
     bias = np.zeros(filters, FLOAT) if b is None else np.ascontiguousarray(b)
     flat_x, flat_y = x.reshape(-1), y.reshape(-1)
@@ -73,7 +73,7 @@ def backward(
     (n, *_, channels), filters = x.shape, w.shape[3]
     sizes = _sizes(window, channels, filters)
     per_image = sizes[-2] * sizes[-1]
-    rows = whole_rows(min(AT_A_TIME, n * per_image))
+    rows = whole_rows(min(tiles_at_a_time(channels, filters), n * per_image))
     u_shape = (POINTS, panels(filters), panels(channels) * PANEL, PANEL)
     ut = _points(w.transpose(0, 1, 3, 2)) if need_dx else NO_FLOATS
     dx = empty_like(x) if need_dx else None

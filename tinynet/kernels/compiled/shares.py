@@ -15,6 +15,11 @@ SUM_BYTES = 1 << 25  # for the partial sums of the filters' gradient, one for ea
 SUMS = 16  # at most
 
 
+def tiles_at_a_time(channels: int, filters: int) -> int:
+    """How many tiles of 36 (C + K) numbers are worked on together."""
+    return MANY_TILES if channels + filters > MANY_CHANNELS else FEW_TILES
+
+
 def positions_a_block(positions: int, rows: int) -> int:
     """Tiles or window positions in one block, a multiple of ``rows`` unless it is the only one."""
     return -(-positions // (BLOCKS * rows)) * rows
