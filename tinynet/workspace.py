@@ -2,9 +2,13 @@
 
 Every step of one shape asks for the same arrays. Fresh memory from the system costs a page fault
 for each 4 KB, which is as slow as the arithmetic of a small layer. So within ``with workspace:``
-``empty`` hands out buffers that earlier arrays have given back, and after the first step nothing
-large is asked of the system. An array gives its buffer back when nothing refers to it any more:
-Python counts references, views count too, and what is still in use is never handed out.
+``empty`` hands out pieces of one slab, and after the first steps nothing large is asked of the
+system. An array gives its piece back when nothing refers to it any more: Python counts references,
+views count too, and what is still in use is never handed out.
+
+The first ``with`` block finds out how much is in use at one time, at most; the slab has that size.
+Where pieces do not fit into it, because what is free lies scattered, fresh memory serves, and the
+slab is larger the next time.
 """
 
 from __future__ import annotations
@@ -20,65 +24,118 @@ import numpy as np
 from tinynet.backend import Array
 
 SMALL = 1 << 16  # bytes; below, the system's own allocator is as good
-WASTE = 1.25  # a buffer serves an array that is smaller by no more than this factor
+LONG_LIVED = (
+    1 << 22
+)  # bytes; pieces from here on are cut from the slab's front, others from its end
 ALIGNMENT = 64  # bytes, a cache line
 
 _active: ContextVar[Workspace | None] = ContextVar("workspace", default=None)
 
 
+class _Slab:
+    """One stretch of memory; what is free of it, as sorted starts and ends."""
+
+    def __init__(self, size: int) -> None:
+        raw = np.empty(size + ALIGNMENT, np.uint8)
+        first = -raw.ctypes.data % ALIGNMENT
+        self.memory = raw[first : first + size]
+        self.starts, self.ends = [0], [size]
+
+    def take(self, size: int) -> int | None:
+        """Where a piece of so many bytes begins; None if there is no room for it."""
+        places = range(len(self.starts))
+        for i in places if size >= LONG_LIVED else reversed(places):
+            start, end = self.starts[i], self.ends[i]
+            if end - start < size:
+                continue
+            if end - start == size:
+                del self.starts[i], self.ends[i]
+                return start
+            if size >= LONG_LIVED:
+                self.starts[i] = start + size
+                return start
+            self.ends[i] = end - size
+            return end - size
+        return None
+
+    def give_back(self, start: int, size: int) -> None:
+        """Free a piece; it grows together with what is free around it."""
+        end, i = start + size, bisect_left(self.starts, start)
+        before = i > 0 and self.ends[i - 1] == start
+        after = i < len(self.starts) and self.starts[i] == end
+        if before and after:
+            self.ends[i - 1] = self.ends[i]
+            del self.starts[i], self.ends[i]
+        elif before:
+            self.ends[i - 1] = end
+        elif after:
+            self.starts[i] = start
+        else:
+            self.starts.insert(i, start)
+            self.ends.insert(i, end)
+
+
 class _Lease:
-    """A buffer in use. NumPy keeps the object as the array's base, and so alive."""
+    """A piece in use. NumPy keeps the object as the array's base, and so alive."""
 
-    __slots__ = ("__array_interface__", "buffer", "workspace")
+    __slots__ = ("__array_interface__", "place", "size", "slab", "workspace")
 
-    def __init__(self, buffer: Array, workspace: Workspace) -> None:
-        self.buffer, self.workspace = buffer, workspace
-        self.__array_interface__ = buffer.__array_interface__
+    def __init__(self, workspace: Workspace, slab: _Slab, place: int, size: int) -> None:
+        self.workspace, self.slab, self.place, self.size = workspace, slab, place, size
+        self.__array_interface__ = slab.memory[place : place + size].__array_interface__
 
     def __del__(self) -> None:
-        self.workspace.give_back(self.buffer)
+        self.workspace.give_back(self)
 
 
 class Workspace:
-    """Buffers that are handed out again once nothing refers to them.
+    """Memory that is handed out again once nothing refers to it.
 
-    allocated   bytes of all its buffers, in use or not
+    allocated   bytes that it holds, in use or not
     """
 
     def __init__(self) -> None:
-        self.allocated = 0
-        self._free: list[Array] = []  # the smallest first
-        self._sizes: list[int] = []  # theirs
+        self._slab: _Slab | None = None
+        self._in_use = self._most = 0  # bytes, of the slab and beside it; now, and at most
+        self._beside = self._most_beside = 0  # bytes beside the slab
         self._lock = threading.RLock()  # a garbage collection may give back in the middle of a take
         self._tokens: list[Token[Workspace | None]] = []
 
-    def take(self, shape: tuple[int, ...], dtype: Any) -> Array:
-        """An array (shape) of undefined content, on the smallest free buffer that fits."""
-        dtype = np.dtype(dtype)
-        size = dtype.itemsize * math.prod(shape)
-        with self._lock:
-            place = bisect_left(self._sizes, size)
-            if place < len(self._free) and self._sizes[place] <= WASTE * size:
-                buffer = self._free.pop(place)
-                del self._sizes[place]
-            else:
-                buffer = _aligned(size)
-                self.allocated += size
-        leased = np.asarray(_Lease(buffer, self))
-        return leased[:size].view(dtype).reshape(shape)
+    @property
+    def allocated(self) -> int:
+        """Bytes that it holds, in use or not."""
+        return self._beside + (0 if self._slab is None else len(self._slab.memory))
 
-    def give_back(self, buffer: Array) -> None:
-        """Called when the last array on a buffer has gone."""
+    def take(self, shape: tuple[int, ...], dtype: Any) -> Array:
+        """An array (shape) of undefined content."""
+        dtype = np.dtype(dtype)
+        bytes_ = dtype.itemsize * math.prod(shape)
+        size = -(-bytes_ // ALIGNMENT) * ALIGNMENT
         with self._lock:
-            place = bisect_left(self._sizes, buffer.nbytes)
-            self._free.insert(place, buffer)
-            self._sizes.insert(place, buffer.nbytes)
+            slab, place = self._slab, None if self._slab is None else self._slab.take(size)
+            if slab is None or place is None:
+                slab, place = _Slab(size), 0
+                self._beside += size
+                self._most_beside = max(self._most_beside, self._beside)
+            self._in_use += size
+            self._most = max(self._most, self._in_use)
+        leased = np.asarray(_Lease(self, slab, place, size))
+        return leased[:bytes_].view(dtype).reshape(shape)
+
+    def give_back(self, lease: _Lease) -> None:
+        """Called when the last array on a piece has gone."""
+        with self._lock:
+            self._in_use -= lease.size
+            if lease.slab is self._slab:
+                lease.slab.give_back(lease.place, lease.size)
+            else:
+                self._beside -= lease.size
 
     def clear(self) -> None:
-        """Let the system have what is not in use, as when shapes have changed."""
+        """Let go of the slab, as when shapes have changed; arrays in use keep their memory."""
         with self._lock:
-            self.allocated -= sum(self._sizes)
-            self._free, self._sizes = [], []
+            self._replace(None)
+            self._most = self._in_use
 
     def __enter__(self) -> Workspace:
         self._tokens.append(_active.set(self))
@@ -86,6 +143,19 @@ class Workspace:
 
     def __exit__(self, *error: object) -> None:
         _active.reset(self._tokens.pop())
+        with self._lock:
+            if self._most_beside:  # something did not fit
+                held = 0 if self._slab is None else len(self._slab.memory)
+                size = max(self._most, held + self._most_beside if held else 0)
+                self._replace(None)  # before its successor is made, so that both never exist
+                self._replace(_Slab(size))
+
+    def _replace(self, slab: _Slab | None) -> None:
+        if self._slab is not None:
+            free = sum(self._slab.ends) - sum(self._slab.starts)
+            self._beside += len(self._slab.memory) - free  # its arrays in use live on beside
+        self._slab = slab
+        self._most_beside = 0
 
 
 def empty(shape: tuple[int, ...], dtype: Any) -> Array:
@@ -99,9 +169,3 @@ def empty(shape: tuple[int, ...], dtype: Any) -> Array:
 def empty_like(x: Array) -> Array:
     """``empty`` of x's shape and dtype, in C order."""
     return empty(x.shape, x.dtype)
-
-
-def _aligned(size: int) -> Array:
-    raw = np.empty(size + ALIGNMENT, np.uint8)
-    start = -raw.ctypes.data % ALIGNMENT
-    return raw[start : start + size]
