@@ -19,6 +19,8 @@ import tinynet
 from tests.layers import loops
 from tests.layers.support import assert_close, drawn_some, frozen, normal
 from tinynet.backend import library_of, register, swappable, to_device
+from tinynet.blocks import TAILS
+from tinynet.kernels.compiled import HAVE_NUMBA
 from tinynet.testing.strategies import (
     conv_geometries,
     labels,
@@ -153,6 +155,40 @@ def batchnorm(draw, moving=False):
     return arguments, functools.partial(function, *arguments)
 
 
+def tails(size):
+    """What may follow an array (N, height, width, C): a pool 2×2 must fit."""
+    return st.sampled_from(TAILS if min(size) >= 2 else TAILS[:2])
+
+
+@st.composite
+def conv2d_block(draw):
+    g = draw(conv_geometries(max_batch=2))
+    x, w, b = normal(draw(seeds()), g.input_shape, g.weight_shape, (g.filters,))
+    b, tail = b if g.bias else None, draw(tails(g.output_size))
+
+    def by_loops(dy):
+        z = loops.conv2d_forward(x, w, b, g)
+        y, dz = loops.tail(z, tail, dy)
+        dx, dw, db = loops.conv2d_backward(dz, x, w, g)
+        return y, dx, dw, None if b is None else db
+
+    return (x, w, b, g.stride, g.padding, g.dilation, g.groups, tail), by_loops
+
+
+@st.composite
+def batchnorm_block(draw):
+    shape = draw(st.tuples(*[st.integers(1, 4)] * 4))
+    x, gamma, beta = normal(draw(seeds()), shape, shape[-1:], shape[-1:])
+    arguments, tail = (x, gamma, beta, draw(st.sampled_from([1e-3, 0.1]))), draw(tails(shape[1:3]))
+
+    def by_loops(dy):
+        z, *_ = loops.batchnorm(*arguments, np.zeros_like(x))
+        y, dz = loops.tail(z, tail, dy)
+        return y, *loops.batchnorm(*arguments, dz)[1:]
+
+    return (*arguments, tail), by_loops
+
+
 @st.composite
 def loss(draw, function, inputs):
     n, k = draw(st.tuples(st.integers(1, 5), st.integers(2, 4)))
@@ -166,10 +202,12 @@ CASES = {
     "adaptive_avg_pool2d": adaptive_pool2d(),
     "avg_pool2d": pool2d(loops.avg_pool2d, with_padding_counted=True),
     "batchnorm": batchnorm(),
+    "batchnorm_block": batchnorm_block(),
     "batchnorm_frozen": batchnorm(moving=True),
     "channel_shuffle": channel_shuffle(),
     "channel_slice": channel_slice(),
     "conv2d": conv2d(),
+    "conv2d_block": conv2d_block(),
     "cross_entropy": loss(loops.cross_entropy, probabilities),
     "dense": dense(),
     "dropout": dropout(),
@@ -210,6 +248,8 @@ UPDATES = {
 def swappables():
     """Every function of tinynet that a kernel may replace."""
     names = [module.name for module in pkgutil.walk_packages(tinynet.__path__, "tinynet.")]
+    if not HAVE_NUMBA:
+        names = [name for name in names if not name.startswith("tinynet.kernels.compiled.")]
     values = [value for name in names for value in vars(importlib.import_module(name)).values()]
     found = {v.__name__: v for v in values if hasattr(v, "reference") and hasattr(v, "kernels")}
     return [found[name] for name in sorted(found)]
@@ -222,13 +262,15 @@ def uncovered(functions):
 
 
 SWAPPABLES = {f.__name__: f for f in swappables()}
-LIBRARIES = sorted({"numpy"}.union(*(f.kernels for f in SWAPPABLES.values())))
+LIBRARIES = sorted({"numpy"}.union(*(f.kernels for f in SWAPPABLES.values())) - {"fast"})
+SETS = {"numpy": ("numpy", "fast"), "cupy": ("cupy",)}  # of a library's kernels
 
 
 def ways(name, library):
-    """The reference, and the kernel if there is one."""
+    """The reference, and the kernels that there are."""
     function = SWAPPABLES[name]
-    return [function.reference, *(k for lib, k in function.kernels.items() if lib == library)]
+    kernels = [function.kernels[s] for s in SETS[library] if s in function.kernels]
+    return [function.reference, *kernels]
 
 
 def moved(values, library):
@@ -301,13 +343,13 @@ def test_a_kernel_without_a_comparison_is_noticed():
     assert uncovered([SWAPPABLES["relu_forward"], mish_forward]) == ["mish_forward"]
 
 
-WITH_KERNELS = [name for name, f in SWAPPABLES.items() if "numpy" in f.kernels]
+WITH_KERNELS = [(name, s) for name, f in SWAPPABLES.items() for s in f.kernels if s != "cupy"]
 
 
-@pytest.mark.parametrize("name", [name for name in WITH_KERNELS if name not in UPDATES])
-def test_a_wrong_kernel_is_caught(name, monkeypatch):
+@pytest.mark.parametrize(("name", "kernels"), [k for k in WITH_KERNELS if k[0] not in UPDATES])
+def test_a_wrong_kernel_is_caught(name, kernels, monkeypatch):
     """One element off by a millionth, in one kernel after the other."""
-    kernel = SWAPPABLES[name].kernels["numpy"]
+    kernel = SWAPPABLES[name].kernels[kernels]
 
     def wrong(*arguments):
         result = kernel(*arguments)
@@ -319,15 +361,15 @@ def test_a_wrong_kernel_is_caught(name, monkeypatch):
     any_example = settings(phases=[Phase.generate])
     example = find(CASES[operation], lambda _: True, settings=any_example)
     compare(operation, "numpy", *example, seed=1)
-    monkeypatch.setitem(SWAPPABLES[name].kernels, "numpy", wrong)
+    monkeypatch.setitem(SWAPPABLES[name].kernels, kernels, wrong)
     with pytest.raises(AssertionError, match="Not equal to tolerance"):
         compare(operation, "numpy", *example, seed=1)
 
 
-@pytest.mark.parametrize("name", [name for name in WITH_KERNELS if name in UPDATES])
-def test_a_wrong_kernel_of_an_update_is_caught(name, monkeypatch):
+@pytest.mark.parametrize(("name", "kernels"), [k for k in WITH_KERNELS if k[0] in UPDATES])
+def test_a_wrong_kernel_of_an_update_is_caught(name, kernels, monkeypatch):
     """The same; an update changes its arrays and returns nothing."""
-    kernel = SWAPPABLES[name].kernels["numpy"]
+    kernel = SWAPPABLES[name].kernels[kernels]
 
     def wrong(*arguments):
         kernel(*arguments)
@@ -335,6 +377,6 @@ def test_a_wrong_kernel_of_an_update_is_caught(name, monkeypatch):
 
     example = find(UPDATES[name], lambda _: True, settings=settings(phases=[Phase.generate]))
     compare_update(name, "numpy", *example)
-    monkeypatch.setitem(SWAPPABLES[name].kernels, "numpy", wrong)
+    monkeypatch.setitem(SWAPPABLES[name].kernels, kernels, wrong)
     with pytest.raises(AssertionError, match="Not equal to tolerance"):
         compare_update(name, "numpy", *example)

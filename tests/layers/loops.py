@@ -81,6 +81,22 @@ def max_pool2d(x, dy, geometry):
     return y, dx
 
 
+def tail(z, kind, dy):
+    """y, dz: nothing, ReLU, or ReLU and a max-pool 2×2, by ``kind``.  §2.2.2, §2.5.4."""
+    if kind == "none":
+        return z, dy
+    if kind == "relu":
+        return relu(z, 0, dy)
+    r, _ = relu(z, 0, np.zeros_like(z))
+    y, dr = np.zeros_like(dy), np.zeros_like(z)
+    for n, a, b, c in np.ndindex(dy.shape):
+        cells = [(n, 2 * a + i, 2 * b + j, c) for i in (0, 1) for j in (0, 1)]
+        winner = max(cells, key=r.__getitem__)  # the first of the largest
+        y[n, a, b, c] = r[winner]
+        dr[winner] += dy[n, a, b, c]
+    return y, relu(z, 0, dr)[1]
+
+
 def sum_pool2d(x, dy, geometry):
     """y, dx: the sum, and the gradient to every cell.  §2.5.4."""
     y, dx = np.zeros(geometry.output_shape), np.zeros_like(x)

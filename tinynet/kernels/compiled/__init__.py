@@ -18,13 +18,59 @@ from importlib.util import find_spec
 from typing import Any
 
 from tinynet.backend import Swappable, register
-from tinynet.blocks import conv2d_block_backward, conv2d_block_forward
+from tinynet.blocks import (
+    batchnorm_block_backward,
+    batchnorm_block_forward,
+    conv2d_block_backward,
+    conv2d_block_forward,
+)
+from tinynet.layers.activations import relu6_backward, relu6_forward, relu_backward, relu_forward
+from tinynet.layers.batchnorm import (
+    batchnorm_backward,
+    batchnorm_forward,
+    batchnorm_frozen_backward,
+    batchnorm_frozen_forward,
+)
 from tinynet.layers.conv import conv2d_backward, conv2d_forward
+from tinynet.layers.pooling import (
+    avg_pool2d_backward,
+    avg_pool2d_forward,
+    global_avg_pool2d_backward,
+    global_avg_pool2d_forward,
+    max_pool2d_backward,
+    max_pool2d_forward,
+    sum_pool2d_backward,
+    sum_pool2d_forward,
+)
+from tinynet.optimizers import (
+    adam_update,
+    gradient_descent_update,
+    momentum_update,
+    rmsprop_update,
+)
 
 HAVE_NUMBA = find_spec("numba") is not None
 
 MODULES: dict[str, tuple[Swappable[..., Any], ...]] = {
+    "activations": (relu_forward, relu_backward, relu6_forward, relu6_backward),
+    "average_pooling": (
+        sum_pool2d_forward,
+        sum_pool2d_backward,
+        avg_pool2d_forward,
+        avg_pool2d_backward,
+        global_avg_pool2d_forward,
+        global_avg_pool2d_backward,
+    ),
+    "batchnorm": (
+        batchnorm_forward,
+        batchnorm_backward,
+        batchnorm_frozen_forward,
+        batchnorm_frozen_backward,
+    ),
+    "batchnorm_block": (batchnorm_block_forward, batchnorm_block_backward),
     "conv_block": (conv2d_forward, conv2d_backward, conv2d_block_forward, conv2d_block_backward),
+    "optimizers": (adam_update, gradient_descent_update, momentum_update, rmsprop_update),
+    "pooling": (max_pool2d_forward, max_pool2d_backward),
 }
 
 

@@ -1,0 +1,186 @@
+"""Sum, average and global average pooling: one pass over the input, none over a padded copy."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tinynet.backend import Array, array_module, register, without_fast
+from tinynet.kernels.compiled.arrays import covered, seen
+from tinynet.kernels.compiled.channel_sums import FEW, fold
+from tinynet.kernels.compiled.compile import compiled
+from tinynet.kernels.cpu.threads import images_per_block, over_blocks
+from tinynet.layer import Shape
+from tinynet.layers.pooling import (
+    AvgPoolCache,
+    SumPoolCache,
+    _sum_under,
+    avg_pool2d_backward,
+    avg_pool2d_forward,
+    global_avg_pool2d_backward,
+    global_avg_pool2d_forward,
+    pool_window,
+    sum_pool2d_backward,
+    sum_pool2d_forward,
+)
+from tinynet.layers.window import Padding, Pair, Window
+from tinynet.workspace import empty
+
+
+@compiled
+def _sums(x: Array, kernel: Pair, stride: Pair, before: Pair, shares: Array, y: Array) -> None:
+    """y[a, b] = share[a, b] · Σ of the cells under the window, shares (H', W')."""
+    _, height, width, channels = x.shape
+    for n in range(y.shape[0]):
+        for a in range(y.shape[1]):
+            for b in range(y.shape[2]):
+                total, share = y[n, a, b], shares[a, b]
+                total[:] = 0
+                for i in range(kernel[0]):
+                    for j in range(kernel[1]):
+                        row = a * stride[0] + i - before[0]
+                        column = b * stride[1] + j - before[1]
+                        if 0 <= row < height and 0 <= column < width:
+                            for c in range(channels):
+                                total[c] += x[n, row, column, c]
+                for c in range(channels):
+                    total[c] *= share
+
+
+@compiled
+def _spread(dy: Array, kernel: Pair, stride: Pair, before: Pair, shares: Array, dx: Array) -> None:
+    """dx = Σ over the windows above a cell of share · dy."""
+    _, height, width, channels = dx.shape
+    dx[:] = 0
+    for n in range(dy.shape[0]):
+        for a in range(dy.shape[1]):
+            for b in range(dy.shape[2]):
+                share = shares[a, b]
+                for i in range(kernel[0]):
+                    for j in range(kernel[1]):
+                        row = a * stride[0] + i - before[0]
+                        column = b * stride[1] + j - before[1]
+                        if 0 <= row < height and 0 <= column < width:
+                            for c in range(channels):
+                                dx[n, row, column, c] += share * dy[n, a, b, c]
+
+
+def _pooled(x: Array, window: Window, shares: Array) -> Array:
+    y = empty((len(x), *window.output_size, x.shape[3]), x.dtype)
+    x, before = seen(x), (window.padding[0][0], window.padding[1][0])
+
+    def work(images: slice) -> None:
+        _sums(x[images], window.kernel, window.stride, before, shares, y[images])
+
+    over_blocks(len(x), images_per_block(x[:1].nbytes), work)
+    return y
+
+
+def _spread_out(dy: Array, window: Window, shares: Array) -> Array:
+    dx = empty((len(dy), *window.size, dy.shape[3]), dy.dtype)
+    dy, before = seen(dy), (window.padding[0][0], window.padding[1][0])
+
+    def work(images: slice) -> None:
+        _spread(dy[images], window.kernel, window.stride, before, shares, dx[images])
+
+    over_blocks(len(dy), images_per_block(dx[:1].nbytes), work)
+    return dx
+
+
+@register(sum_pool2d_forward, "fast")
+def sum_pool2d_forward_compiled(
+    x: Array, pool_size: int | Pair, stride: int | Pair | None = None, padding: Padding = "valid"
+) -> tuple[Array, SumPoolCache]:
+    """sum_pool2d_forward: x (N, H, W, C) -> y (N, H', W', C)."""
+    window = pool_window(x, pool_size, stride, padding)
+    if not covered(x):
+        return without_fast(sum_pool2d_forward)(x, pool_size, stride, padding)
+    return _pooled(x, window, np.ones(window.output_size, x.dtype)), SumPoolCache(window)
+
+
+@register(sum_pool2d_backward, "fast")
+def sum_pool2d_backward_compiled(dy: Array, cache: SumPoolCache) -> Array:
+    """sum_pool2d_backward: dy (N, H', W', C) -> dx (N, H, W, C)."""
+    if not covered(dy):
+        return without_fast(sum_pool2d_backward)(dy, cache)
+    return _spread_out(dy, cache.window, np.ones(cache.window.output_size, dy.dtype))
+
+
+@register(avg_pool2d_forward, "fast")
+def avg_pool2d_forward_compiled(
+    x: Array,
+    pool_size: int | Pair,
+    stride: int | Pair | None = None,
+    padding: Padding = "valid",
+    count_padding: bool = False,
+) -> tuple[Array, AvgPoolCache]:
+    """avg_pool2d_forward: x (N, H, W, C) -> y (N, H', W', C)."""
+    window = pool_window(x, pool_size, stride, padding)
+    if not covered(x):
+        return without_fast(avg_pool2d_forward)(x, pool_size, stride, padding, count_padding)
+    inside = window.inside(like=x).astype(x.dtype)
+    n = _sum_under(window, array_module(x).ones_like(inside) if count_padding else inside)
+    return _pooled(x, window, 1 / n[0, :, :, 0]), AvgPoolCache(n, window)
+
+
+@register(avg_pool2d_backward, "fast")
+def avg_pool2d_backward_compiled(dy: Array, cache: AvgPoolCache) -> Array:
+    """avg_pool2d_backward: dy (N, H', W', C) -> dx (N, H, W, C)."""
+    if not covered(dy) or cache.n.dtype != dy.dtype:
+        return without_fast(avg_pool2d_backward)(dy, cache)
+    return _spread_out(dy, cache.window, 1 / cache.n[0, :, :, 0])
+
+
+@compiled
+def _means(x: Array, y: Array) -> None:
+    """y (n, C): the mean over the cells of x (n, cells, C)."""
+    _, cells, channels = x.shape
+    sums, total = np.zeros(channels, x.dtype), np.zeros(channels)
+    for n in range(x.shape[0]):
+        total[:] = 0
+        for first in range(0, cells, FEW):
+            for i in range(first, min(first + FEW, cells)):
+                for c in range(channels):
+                    sums[c] += x[n, i, c]
+            fold(sums, total)
+        for c in range(channels):
+            y[n, c] = total[c] / cells
+
+
+@register(global_avg_pool2d_forward, "fast")
+def global_avg_pool2d_forward_compiled(x: Array) -> tuple[Array, Shape]:
+    """global_avg_pool2d_forward: x (N, H, W, C) -> y (N, C)."""
+    if x.ndim != 4 or not covered(x):
+        return without_fast(global_avg_pool2d_forward)(x)
+    y = empty((len(x), x.shape[3]), x.dtype)
+    cells = seen(x).reshape(len(x), -1, x.shape[3])
+
+    over_blocks(
+        len(x), images_per_block(x[:1].nbytes), lambda images: _means(cells[images], y[images])
+    )
+    return y, x.shape
+
+
+@compiled
+def _to_every_cell(share: Array, dx: Array) -> None:
+    """dx (n, cells, C) = share (n, C)."""
+    _, cells, channels = dx.shape
+    for n in range(dx.shape[0]):
+        for i in range(cells):
+            for c in range(channels):
+                dx[n, i, c] = share[n, c]
+
+
+@register(global_avg_pool2d_backward, "fast")
+def global_avg_pool2d_backward_compiled(dy: Array, cache: Shape) -> Array:
+    """global_avg_pool2d_backward: dy (N, C) -> dx (N, H, W, C)."""
+    if not covered(dy):
+        return without_fast(global_avg_pool2d_backward)(dy, cache)
+    n, height, width, channels = cache
+    dx = empty(cache, dy.dtype)
+    share, cells = dy / (height * width), dx.reshape(n, -1, channels)
+
+    def work(images: slice) -> None:
+        _to_every_cell(share[images], cells[images])
+
+    over_blocks(n, images_per_block(dx[:1].nbytes), work)
+    return dx
