@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from tests.layers.support import assert_close, drawn, drawn_some, normal
 from tinynet import use_reference
-from tinynet.kernels.cpu import conv, depthwise, grouped, im2col, threads
+from tinynet.kernels.cpu import conv_ways, depthwise, grouped, im2col, threads
 from tinynet.layers import (
     batchnorm_backward,
     batchnorm_forward,
@@ -104,7 +104,7 @@ def test_each_kind_of_convolution_has_its_way():
         ((3, 3, 1, 8), 8, depthwise),
         ((3, 3, 1, 16), 8, depthwise),
     ):
-        assert conv.way_for(np.zeros(shape), groups) is way
+        assert conv_ways.way_for(np.zeros(shape), groups) is way
 
 
 def test_bundles_hold_whole_groups_and_every_channel_once(monkeypatch):

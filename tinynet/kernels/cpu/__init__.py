@@ -3,11 +3,23 @@
 from tinynet.kernels.cpu import (
     activations,
     batchnorm,
+    batchnorm_block,
     conv,
     conv_block,
     optimizers,
     pooling,
+    sum_pooling,
     threads,
 )
 
-__all__ = ["activations", "batchnorm", "conv", "conv_block", "optimizers", "pooling", "threads"]
+__all__ = [
+    "activations",
+    "batchnorm",
+    "batchnorm_block",
+    "conv",
+    "conv_block",
+    "optimizers",
+    "pooling",
+    "sum_pooling",
+    "threads",
+]

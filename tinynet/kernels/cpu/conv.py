@@ -1,26 +1,22 @@
-"""Convolution: im2col for dense filters, bundles of groups for grouped ones, sums for depthwise.
+"""Convolution, in the way that ``conv_ways`` chooses.
 
-Each way has the same three functions: ``product``, ``weight_gradient`` and ``input_gradient``.
+Apart from the strips, each way has the same three functions: ``product``, ``weight_gradient`` and
+``input_gradient``.
 """
 
 from __future__ import annotations
 
-from types import ModuleType
-
 import numpy as np
 
 from tinynet.backend import Array, register
-from tinynet.kernels.cpu import depthwise, grouped, im2col
+from tinynet.blocks import Tail
+from tinynet.kernels.cpu import conv_strips
+from tinynet.kernels.cpu.conv_ways import strip_way, way_for
+from tinynet.kernels.cpu.frame import fill
 from tinynet.kernels.cpu.threads import column_sums, images_per_block, over_blocks
 from tinynet.layers.conv import Conv2DCache, _check_shapes, conv2d_backward, conv2d_forward
-from tinynet.layers.window import Padding, Pair, pair, window_over
-
-
-def way_for(w: Array, groups: int) -> ModuleType:
-    """What convolves with filters w (kernel height, kernel width, C / groups, K)."""
-    if groups == 1:
-        return im2col
-    return depthwise if w.shape[2] == 1 else grouped
+from tinynet.layers.window import Padding, Pair, Window, pair, window_over
+from tinynet.workspace import empty
 
 
 @register(conv2d_forward, "numpy")
@@ -40,8 +36,11 @@ def conv2d_forward_blocks(
     window = window_over(
         x.shape[1:3], w.shape[:2], pair(stride, "stride"), padding, pair(dilation, "dilation")
     )
-    p = np.ascontiguousarray(window.pad(x))
-    z = way_for(w, groups).product(p, w, b, window)
+    p, chosen = _padded(x, window), strip_way(x, w, groups, window)
+    if chosen is not None:
+        z, _ = conv_strips.forward(*chosen, x, w, b, "none")
+    else:
+        z = way_for(w, groups).product(p, w, b, window)
     return z, Conv2DCache(p, w, window, groups, b is not None)
 
 
@@ -51,10 +50,27 @@ def conv2d_backward_blocks(dz: Array, cache: Conv2DCache) -> tuple[Array, Array,
     p, w, window, groups, has_bias = cache
     if not p.dtype == w.dtype == dz.dtype or not len(p):
         return conv2d_backward.reference(dz, cache)
+    x = window.crop(p)
+    chosen = strip_way(x, w, groups, window, need_dx=True)
+    if chosen is not None:
+        none = Tail("none", None, None, window.output_size)
+        dx, dw, db = conv_strips.backward(*chosen, dz, x, w, none, need_dx=True)
+        return dx, dw, db if has_bias else None  # type: ignore[return-value]
     way, dz = way_for(w, groups), np.ascontiguousarray(dz)
     dw = way.weight_gradient(dz, np.ascontiguousarray(p), w, window)
     dx = way.input_gradient(dz, w, window, p.shape[3])
     return dx, dw, _bias_gradient(dz) if has_bias else None
+
+
+def _padded(x: Array, window: Window) -> Array:
+    """x (N, H, W, C) with zeros around it, in one piece of memory."""
+    (top, bottom), (left, right) = window.padding
+    if not top + bottom + left + right:
+        return np.ascontiguousarray(x)
+    n, height, width, channels = x.shape
+    p = empty((n, height + top + bottom, width + left + right, channels), x.dtype)
+    fill(p, x, -top, left)
+    return p
 
 
 def _bias_gradient(dz: Array) -> Array:

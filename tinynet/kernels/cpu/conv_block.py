@@ -1,15 +1,6 @@
-"""Convolution, ReLU and pool as one operation: by strips for 3 × 3 filters, else by im2col.
-
-Which way convolves is a small model of what was measured (float32, one core with AVX2, ns for each
-number of z, C = K, forward): a plain sum costs 9C multiplications, ``Rows`` half of them and
-``Tiles`` a quarter, and their transforms 2 ns and 5 ns. So at 64 channels and more ``Tiles`` wins,
-if a strip has enough positions to share the reading of 36 C × K filters; below, ``Rows``; and
-with fewer than 8 channels on a side there is next to nothing to save.
-"""
+"""Convolution, ReLU and pool as one operation, strip by strip or block of images by block."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import numpy as np
 
@@ -20,37 +11,12 @@ from tinynet.blocks import (
     conv2d_block_backward,
     conv2d_block_forward,
 )
-from tinynet.kernels import winograd_switch
 from tinynet.kernels.cpu import conv_strips, tails
-from tinynet.kernels.cpu.conv import way_for
-from tinynet.kernels.cpu.frame import Frame, frame_of
-from tinynet.kernels.cpu.planes import MOST_CHANNELS, Planes
+from tinynet.kernels.cpu.conv_ways import strip_way, way_for
 from tinynet.kernels.cpu.threads import column_sums, images_per_block, over_blocks
-from tinynet.kernels.cpu.winograd_rows import Rows
-from tinynet.kernels.cpu.winograd_tiles import Tiles
 from tinynet.layers.conv import _check_shapes
 from tinynet.layers.window import Padding, Pair, Window, pair, window_over
 from tinynet.workspace import empty, empty_like
-
-FEWEST_CHANNELS = 8  # of C and of K, for Winograd's convolution
-TILES_CHANNELS = 64  # from here on both ways, if there are so many
-TILES_POSITIONS = 128
-
-
-def strip_way(
-    x: Array, w: Array, groups: int, window: Window, need_dx: bool = False
-) -> tuple[Any, Frame] | None:
-    """(way, frame) for x (N, H, W, C) and w (3, 3, C, K); None if im2col does it."""
-    frame = frame_of(window)
-    if frame is None or groups != 1:
-        return None
-    fewer = min(w.shape[2:])
-    if w.shape[2] <= MOST_CHANNELS:
-        return None if need_dx else (Planes, frame)
-    if not winograd_switch.WINOGRAD or x.dtype != np.float32 or fewer < FEWEST_CHANNELS:
-        return None
-    enough = len(x) * frame.tiles * frame.across >= TILES_POSITIONS
-    return (Tiles if fewer >= TILES_CHANNELS and enough else Rows), frame
 
 
 @register(conv2d_block_forward, "numpy")

@@ -89,7 +89,7 @@ class Rows:
     @cached_property
     def _scratch(self) -> Array:  # of one size for most layers, so that it is found again
         if self.of is not None:
-            return self.of._scratch  # type: ignore[no-any-return]
+            return self.of._scratch
         size = POINTS * self.positions * (self.channels + self.filters)
         return empty((max(size, STRIP_BYTES // 4),), self.dtype)
 

@@ -77,13 +77,13 @@ class Tiles:
     @cached_property
     def _half(self) -> Array:  # what is transformed one way
         if self.of is not None:
-            return self.of._half  # type: ignore[no-any-return]
+            return self.of._half
         return scratch(self.runs * self.width * max(self.channels, self.filters), self.dtype)
 
     @cached_property
     def _scratch(self) -> Array:  # of one size for most layers, so that it is found again
         if self.of is not None:
-            return self.of._scratch  # type: ignore[no-any-return]
+            return self.of._scratch
         size = POINTS * self.runs * self.frame.across * (self.channels + self.filters)
         return empty((max(size, STRIP_BYTES // 4),), self.dtype)
 
