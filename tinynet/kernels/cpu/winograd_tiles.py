@@ -7,7 +7,8 @@ F(4, 3) of ``winograd_matrices`` nested in itself, for tiles of six by six cells
 a quarter of the multiplications of a plain sum, for transforms that cost more than twice those of
 ``winograd_rows``: it pays where there are many channels. The images of a strip lie innermost but
 for the channels, (row, column, image, channel): a cell is then a long run of numbers, and both
-transforms are matrix products over whole runs.
+transforms are matrix products over whole runs. It rounds up to four times as coarsely as
+``winograd_rows``, which has the figures.
 """
 
 from __future__ import annotations
