@@ -14,7 +14,7 @@ Rows lie in memory ``pitch`` cells apart, so close that the padding right of one
 left of the next; the few windows across that seam give results that are dropped.
 
 Rounding in float32 against float64, x, w and dz standard normal, relative to the largest number of
-the result (z, dx or dw; 4 images of 16 × 16, 32 filters), typical (root of the mean square) and worst:
+the result (z, dx or dw; 4 images of 16 × 16, 32 filters): the root of the mean square, and the worst
 
     C                 1        8        64       256      512
     here       typical  1.6e-7   1.9e-7   2.3e-7   2.2e-7   2.2e-7
