@@ -194,6 +194,18 @@ def test_errors_name_the_layer():
         step(np.zeros((1, 4, 4, 2), np.float32), np.array([0]))
 
 
+def test_paths_that_end_in_other_shapes_are_an_error_and_not_stretched():
+    rng = np.random.default_rng(0)
+    model = Sequential(Residual(conv(1, 4, rng)), Flatten())
+    with pytest.raises(ValueError, match=r"Residual: the main path ends in \(4, 4, 4\)"):
+        training_plans(model)[1].forward(np.zeros((1, 4, 4, 1)), Mode(train=True))
+    with pytest.raises(ValueError, match="Residual: the main path"):
+        inference_plan(model).run(np.zeros((1, 4, 4, 1)))
+    model = Concat(conv(1, 4, rng), MaxPool2D(2))
+    with pytest.raises(ValueError, match="Concat: the branches end in"):
+        inference_plan(model).run(np.zeros((1, 4, 4, 1)))
+
+
 def test_dropout_and_dense_layers_stay_as_they_are():
     rng = np.random.default_rng(0)
     layers = [Dense(4, 3, rng=rng), ReLU(), Dropout(0.5), Dense(3, 2, rng=rng)]

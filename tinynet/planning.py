@@ -17,9 +17,11 @@ early as can be. That is why a plan is no replacement for the network itself.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
-from tinynet.backend import Array, array_module
+import numpy as np
+
+from tinynet.backend import Array, array_module, library_of
 from tinynet.blocks import (
     batchnorm_block_backward,
     batchnorm_block_forward,
@@ -28,6 +30,7 @@ from tinynet.blocks import (
 )
 from tinynet.layer import EVAL, Layer, Mode, Shape, check_input
 from tinynet.layers import BatchNorm, Concat, Conv2D, MaxPool2D, ReLU, Residual, Sequential
+from tinynet.workspace import empty
 
 
 class Plan(Layer):
@@ -65,37 +68,42 @@ class Plan(Layer):
 class Sum(Layer):
     """A residual block of plans.  Report §3.3."""
 
-    def __init__(self, main: Plan, skip: Plan | None) -> None:
-        self.main, self.skip = main, skip
+    def __init__(self, of: Residual, main: Plan, skip: Plan | None) -> None:
+        self.of, self.main, self.skip = of, main, skip
 
     def forward(self, x: Array, mode: Mode = EVAL) -> tuple[Array, tuple[Any, Any]]:
         """The sum of both paths."""
         y, main_cache = self.main.forward(x, mode)
         s, skip_cache = (x, None) if self.skip is None else self.skip.forward(x, mode)
-        return y + s, (main_cache, skip_cache)
+        self.of.check_same(y.shape[1:], s.shape[1:])
+        return add(y, s), (main_cache, skip_cache)
 
     def backward(self, dy: Array, cache: tuple[Any, Any]) -> Array:
         """The sum of the gradients that come back by each path."""
         main_cache, skip_cache = cache
         dx = self.main.backward(dy, main_cache)
-        return dx + (dy if self.skip is None else self.skip.backward(dy, skip_cache))
+        return add(dx, dy if self.skip is None else self.skip.backward(dy, skip_cache))
 
     def run(self, x: Array, mode: Mode = EVAL) -> Array:
         """The sum alone."""
-        return self.main.run(x, mode) + (x if self.skip is None else self.skip.run(x, mode))
+        y = self.main.run(x, mode)
+        s = x if self.skip is None else self.skip.run(x, mode)
+        self.of.check_same(y.shape[1:], s.shape[1:])
+        return add(y, s)
 
 
 class Stack(Layer):
     """Branches of plans, their channels stacked.  Report §3.2."""
 
-    def __init__(self, branches: Sequence[Plan]) -> None:
-        self.branches = list(branches)
+    def __init__(self, of: Concat, branches: Sequence[Plan]) -> None:
+        self.of, self.branches = of, list(branches)
 
     def forward(self, x: Array, mode: Mode = EVAL) -> tuple[Array, tuple[list[Any], list[int]]]:
         """The branches' outputs, stacked along the last axis."""
         passes = [branch.forward(x, mode) for branch in self.branches]
         outputs = [y for y, _ in passes]
-        y = array_module(x).concatenate(outputs, axis=-1)
+        self.of.check_same([y.shape[1:] for y in outputs])
+        y = stack(outputs)
         return y, ([cache for _, cache in passes], [part.shape[-1] for part in outputs])
 
     def backward(self, dy: Array, cache: tuple[list[Any], list[int]]) -> Array:
@@ -106,13 +114,15 @@ class Stack(Layer):
         for branch, width in zip(reversed(self.branches), reversed(widths), strict=True):
             start -= width
             part = branch.backward(dy[..., start : start + width], caches.pop())
-            dx = part if dx is None else dx + part
+            dx = part if dx is None else add(dx, part)
         assert dx is not None  # a Concat has at least one branch
         return dx
 
     def run(self, x: Array, mode: Mode = EVAL) -> Array:
         """The outputs alone."""
-        return array_module(x).concatenate([b.run(x, mode) for b in self.branches], axis=-1)
+        outputs = [branch.run(x, mode) for branch in self.branches]
+        self.of.check_same([y.shape[1:] for y in outputs])
+        return stack(outputs)
 
 
 class Tail(NamedTuple):
@@ -228,6 +238,21 @@ def folded(conv: Conv2D, norm: BatchNorm | None) -> tuple[Array, Array | None]:
     return w * s, s * ((0 if b is None else b) - norm.running_mean) + beta
 
 
+def add(a: Array, b: Array) -> Array:
+    """a + b, in the step's workspace."""
+    if library_of(a) != "numpy":
+        return a + b
+    return np.add(a, b, out=empty(a.shape, np.result_type(a, b)))
+
+
+def stack(parts: list[Array]) -> Array:
+    """Arrays side by side along the last axis, in the step's workspace."""
+    if library_of(parts[0]) != "numpy":
+        return cast(Array, array_module(*parts).concatenate(parts, axis=-1))
+    shape = (*parts[0].shape[:-1], sum(part.shape[-1] for part in parts))
+    return np.concatenate(parts, axis=-1, out=empty(shape, np.result_type(*parts)))
+
+
 def _blocks(layers: list[Layer], training: bool) -> list[Layer]:
     """Layers in sequence, the longest runs that make a block first."""
     planned: list[Layer] = []
@@ -276,9 +301,9 @@ def _inside(layer: Layer, training: bool) -> Layer:
     """A container of plans, or the layer itself."""
     if type(layer) is Residual:
         skip = None if layer.skip is None else _plan(layer.skip, training)
-        return Sum(_plan(layer.main, training), skip)
+        return Sum(layer, _plan(layer.main, training), skip)
     if type(layer) is Concat:
-        return Stack([_plan(branch, training) for branch in layer.branches])
+        return Stack(layer, [_plan(branch, training) for branch in layer.branches])
     return layer
 
 

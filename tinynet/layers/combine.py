@@ -79,7 +79,7 @@ class Residual(Layer):
         """The sum of both paths."""
         y, main_cache = self.main.forward(x, mode)
         s, skip_cache = (x, None) if self.skip is None else self.skip.forward(x, mode)
-        self._check_same(y.shape[1:], s.shape[1:])
+        self.check_same(y.shape[1:], s.shape[1:])
         return y + s, (main_cache, skip_cache)
 
     def backward(self, dy: Array, cache: tuple[Any, Any]) -> Array:
@@ -91,7 +91,7 @@ class Residual(Layer):
     def output_shape(self, input_shape: Shape) -> Shape:
         """The shape that both paths end in."""
         y = self.main.output_shape(input_shape)
-        self._check_same(
+        self.check_same(
             y, input_shape if self.skip is None else self.skip.output_shape(input_shape)
         )
         return y
@@ -105,7 +105,8 @@ class Residual(Layer):
         for name, path in self.children().items():
             yield from path.walk(input_shape, join(prefix, name))
 
-    def _check_same(self, main: Shape, skip: Shape) -> None:
+    def check_same(self, main: Shape, skip: Shape) -> None:
+        """Raise ValueError, naming both shapes, unless the paths end in the same."""
         if main != skip:
             raise ValueError(
                 f"Residual: the main path ends in {main}, the shortcut in {skip}; want the same: "
@@ -140,7 +141,7 @@ class Concat(Layer):
         """The branches' outputs, stacked along the last axis."""
         passes = [branch.forward(x, mode) for branch in self.branches]
         outputs = [y for y, _ in passes]
-        self._check_same([y.shape[1:] for y in outputs])
+        self.check_same([y.shape[1:] for y in outputs])
         y = array_module(x).concatenate(outputs, axis=-1)
         return y, ([cache for _, cache in passes], [part.shape[-1] for part in outputs])
 
@@ -159,7 +160,7 @@ class Concat(Layer):
     def output_shape(self, input_shape: Shape) -> Shape:
         """The common sizes, and the sum of the branches' channels."""
         shapes = [branch.output_shape(input_shape) for branch in self.branches]
-        self._check_same(shapes)
+        self.check_same(shapes)
         return (*shapes[0][:-1], sum(shape[-1] for shape in shapes))
 
     def multiply_adds(self, input_shape: Shape) -> int:
@@ -171,7 +172,8 @@ class Concat(Layer):
         for name, branch in self.children().items():
             yield from branch.walk(input_shape, join(prefix, name))
 
-    def _check_same(self, shapes: list[Shape]) -> None:
+    def check_same(self, shapes: list[Shape]) -> None:
+        """Raise ValueError, naming the shapes, unless they differ in the channels alone."""
         if len({shape[:-1] for shape in shapes}) > 1:
             raise ValueError(
                 f"Concat: the branches end in {', '.join(map(str, shapes))}; "
