@@ -97,7 +97,8 @@ def _way(conv: Conv2D, shape: Shape, batch: int, layer: Layer) -> tuple[str, flo
         if conv_by_winograd.fits(w, window, layer.tail.kind):
             return "Winograd F(4×4, 3×3), compiled", 36 / 144
         return "im2col in registers, compiled", 1.0
-    if compiled and conv.groups > 1 and w.shape[2] == 1 and w.dtype == np.float32:
+    one_filter_a_channel = conv.groups == conv.in_channels == conv.out_channels
+    if compiled and one_filter_a_channel and w.dtype == np.float32:
         return "sums over the taps, compiled", 1.0
     x = np.broadcast_to(np.zeros((), w.dtype), (batch, *shape))
     chosen_way = strip_way(x, w, conv.groups, window, layer.need_dx)

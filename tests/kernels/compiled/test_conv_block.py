@@ -65,6 +65,16 @@ def test_every_geometry(g, tail, seed):
     compare(x, w, b if g.bias else None, more, seed, EXACT)
 
 
+@drawn_some
+@given(g=conv_geometries(max_groups=1), tail=st.sampled_from(TAILS), seed=seeds())
+def test_depthwise(g, tail, seed):
+    assume(tail != "relu_pool" or min(g.output_size) > 1)
+    channels = 2 * g.channels
+    x, w, b = arrays(seed, (*g.input_shape[:3], channels), (*g.kernel, 1, channels), (channels,))
+    more = (g.stride, g.padding, g.dilation, channels, tail)
+    compare(x, w, b if g.bias else None, more, seed, EXACT)
+
+
 CHANNELS = (1, 3, LANES, LANES + 3, 2 * LANES, 3 * LANES, 4 * LANES + 5)
 
 

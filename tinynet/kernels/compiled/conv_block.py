@@ -1,4 +1,4 @@
-"""Convolutions, compiled: by Winograd where that fits, else by im2col."""
+"""Convolutions, compiled: by Winograd where that fits, else by im2col; depthwise ones by sums."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from tinynet.blocks import (
     tail_backward,
     tail_forward,
 )
-from tinynet.kernels.compiled import conv_by_im2col, conv_by_winograd
+from tinynet.kernels.compiled import conv_by_im2col, conv_by_winograd, depthwise
 from tinynet.kernels.compiled.shares import FLOAT
+from tinynet.kernels.cpu.threads import column_sums
 from tinynet.layers.conv import Conv2DCache, _check_shapes, conv2d_backward, conv2d_forward
 from tinynet.layers.window import Padding, Pair, Window, pair, window_over
 
@@ -23,7 +24,13 @@ NO_PADDING = ((0, 0), (0, 0))
 
 def covers(x: Array, w: Array, groups: int) -> bool:
     """Whether the functions here convolve x with w."""
-    return bool(x.dtype == w.dtype == FLOAT and groups == 1 and len(x))
+    one_filter_a_channel = groups == x.shape[3] == w.shape[3]
+    return bool(x.dtype == w.dtype == FLOAT and len(x) and (groups == 1 or one_filter_a_channel))
+
+
+def is_depthwise(x: Array, w: Array) -> bool:
+    """Whether each filter sees one channel of several."""
+    return w.shape[2] == 1 and x.shape[3] > 1
 
 
 @register(conv2d_block_forward, "fast")
@@ -97,6 +104,8 @@ def conv2d_backward_compiled(dz: Array, cache: Conv2DCache) -> tuple[Array, Arra
 
 def convolve(x: Array, w: Array, b: Array | None, window: Window, tail: str) -> tuple[Array, Tail]:
     """Y and what the tail keeps, by whichever way fits."""
+    if is_depthwise(x, w):
+        return tail_forward(depthwise.product(_plain(window.pad(x)), w, b, window), tail)
     if conv_by_winograd.fits(w, window, tail):
         y, winner = conv_by_winograd.forward(x, w, b, window, tail)
         return y, Tail(tail, y if tail == "relu" else None, winner, window.output_size)
@@ -110,6 +119,11 @@ def gradients(
     dy: Array, x: Array, w: Array, window: Window, tail: Tail, need_dx: bool
 ) -> tuple[Array | None, Array, Array]:
     """Dx or None, dw, db."""
+    if is_depthwise(x, w):
+        dz = _plain(tail_backward(dy, tail))
+        dw = depthwise.weight_gradient(dz, _plain(window.pad(x)), w, window)
+        dx = depthwise.input_gradient(dz, w, window, x.shape[3]) if need_dx else None
+        return dx, dw, column_sums(dz)
     if conv_by_winograd.fits(w, window, tail.kind):
         return conv_by_winograd.backward(dy, x, w, window, tail, need_dx)
     if tail.kind == "relu_pool":
