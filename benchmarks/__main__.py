@@ -1,123 +1,167 @@
-"""Time training steps beside PyTorch's: ``python -m benchmarks``.
+"""Speed and memory of tinynet beside PyTorch's on a CPU: ``python -m benchmarks``.
 
-Each library runs in a process of its own. They take turns, so that a machine that slows down slows
-all of them, and one step is one turn. First each makes five steps from the same weights on the
-same images, and their losses are compared: what computes something else is not timed.
+Results are compared first: what computes something else is not timed. Each library runs in a
+process of its own, with the same number of threads, and they take turns. Without a command: steps,
+then ops. Nothing is installed; what is missing is named and left out.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import platform
-import subprocess
 import sys
-from dataclasses import asdict
-from datetime import date
-from importlib.util import find_spec
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from statistics import median
 from typing import Any
 
-from benchmarks.peers import PEERS
-from benchmarks.workloads import WORKLOADS
+from benchmarks import page, tables
+from benchmarks.loader import measure_loader
+from benchmarks.machine import machine
+from benchmarks.ops import MODULES
+from benchmarks.ops.measure import measure_ops
+from benchmarks.plots import PLOTS
+from benchmarks.processes import WorkerError, usable_cores
+from benchmarks.results import FEWEST_ROUNDS, KEPT, TRIALS, write
+from benchmarks.scaling import measure_scaling
+from benchmarks.steps import complete, measure_steps
+from benchmarks.variants import STEP_VARIANTS, installed
+from benchmarks.workloads import KINDS, WORKLOADS
 
-RESULTS = Path(__file__).parent / "results"
-TOLERANCE = 1e-3  # of the losses of the first steps, relative; float32 sums in another order
-
-
-class Worker:
-    """One library in a process of its own."""
-
-    def __init__(self, peer: str, workload: str) -> None:
-        self.peer = peer
-        # a machine's setting for BLAS is part of neither library
-        hidden = {"OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE"}
-        environment = {k: v for k, v in os.environ.items() if k not in hidden}
-        command = [sys.executable, "-m", "benchmarks.worker", peer, workload]
-        self.process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
-        )
-
-    def steps(self, count: int) -> dict[str, Any]:
-        """Make so many steps."""
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
-        self.process.stdin.write(f"{count}\n")
-        self.process.stdin.flush()
-        line = self.process.stdout.readline()
-        if not line:
-            raise SystemExit(f"error: {self.peer} ended early, see above")
-        answer: dict[str, Any] = json.loads(line)
-        return answer
-
-    def close(self) -> None:
-        """End the process."""
-        if self.process.stdin is not None:
-            self.process.stdin.close()
-        self.process.wait()
+# of a whole run with the default rounds on 2 cores, measured
+MINUTES = {"steps": 25, "ops": 15, "scaling": 8, "loader": 5}
+ROUNDS = {"steps": 9, "ops": 7, "scaling": 7, "loader": 7}
 
 
-def compare(name: str, rounds: int) -> dict[str, Any]:
-    """Check, then time, every library on one workload."""
-    peers = [p for p in PEERS if not p.startswith("torch") or find_spec("torch")]
-    workers = [Worker(peer, name) for peer in peers]
-    first = {w.peer: w.steps(5)["losses"] for w in workers}
-    for peer, losses in first.items():
-        worst = max(abs(a / b - 1) for a, b in zip(losses, first["tinynet"], strict=True))
-        if worst > TOLERANCE:
-            raise SystemExit(
-                f"error: {name}: the losses of {peer} are {losses}, tinynet's {first['tinynet']}"
+def steps(a: argparse.Namespace) -> tuple[dict[str, Any], bool]:
+    """Training steps and inference; whether nothing was left out."""
+    names, kinds = a.names or list(WORKLOADS), [a.only] if a.only else list(KINDS)
+    variants, _ = installed(STEP_VARIANTS)
+    variants = [v for v in variants if not (v.compiled and a.without_compile)]
+    found = measure_steps(names, kinds, variants, a.rounds, a.threads)
+    for kind in kinds:
+        print(f"\n{kind}\n{tables.steps_table(found, kind)}")
+    print(f"\n{tables.targets_table(found)}")
+    return {"steps": found}, complete(names, kinds)
+
+
+def ops(a: argparse.Namespace) -> tuple[dict[str, Any], bool]:
+    """Single operations."""
+    found = measure_ops(a.names or MODULES, a.rounds, a.threads)
+    print(f"\n{tables.ops_table(found)}\n\n{tables.rates_line(found)}")
+    return {"ops": found}, set(a.names or MODULES) == set(MODULES)
+
+
+def scaling(a: argparse.Namespace) -> tuple[dict[str, Any], bool]:
+    """How a step's cost grows."""
+    found = measure_scaling(a.rounds, a.threads)
+    print(f"\n{tables.scaling_table(found)}")
+    return {"panels": found}, True
+
+
+def loader(a: argparse.Namespace) -> tuple[dict[str, Any], bool]:
+    """Images delivered and consumed."""
+    found = measure_loader(a.rounds, a.threads)
+    print(f"\n{tables.loader_table(found)}")
+    return {"networks": found}, True
+
+
+Command = Callable[[argparse.Namespace], tuple[dict[str, Any], bool]]
+COMMANDS: dict[str, tuple[Command, str, Sequence[str]]] = {
+    "steps": (steps, "training steps and inference, with their memory", list(WORKLOADS)),
+    "ops": (ops, "single operations beside torch's and beside their floors", MODULES),
+    "scaling": (scaling, "how a step's cost grows with batch, side, filters, threads", ()),
+    "loader": (loader, "the radiograph example's data path beside its training", ()),
+}
+
+
+def measure(kind: str, a: argparse.Namespace) -> None:
+    """Run a command, write its JSON and its plot; renew the page if nothing was left out."""
+    print(f"{kind}: a whole run takes about {MINUTES[kind]} minutes on 2 cores", file=sys.stderr)
+    on = machine(a.threads)
+    found, whole = COMMANDS[kind][0](a)
+    kept = whole and a.rounds >= FEWEST_ROUNDS and a.threads == usable_cores()
+    results = {"machine": on, "rounds": a.rounds, **found}
+    file = write(kind, results, a.out or (KEPT if kept else TRIALS))
+    plot = file.with_suffix(".png")
+    PLOTS[kind](results, plot)
+    print(f"written to {file} and {plot}")
+    if not kept:
+        print("not a whole run: it is not shown in docs/performance.md")
+    elif a.out is None:
+        print("renewed:", *page.renew())
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    text, _, more = (__doc__ or "").partition("\n")
+    top = argparse.ArgumentParser(prog="python -m benchmarks", description=text, epilog=more)
+    commands = top.add_subparsers(dest="command", metavar="COMMAND")
+    for name, (_, help, choices) in COMMANDS.items():
+        sub = commands.add_parser(name, help=f"{help} ({MINUTES[name]} min)", description=help)
+        sub.set_defaults(names=[], only=None, without_compile=False)
+        if choices:
+            metavar = "WORKLOAD" if name == "steps" else "NAME"
+            sub.add_argument(
+                "names", nargs="*", metavar=metavar, help=f"all, or of: {', '.join(choices)}"
             )
-    times: dict[str, list[float]] = {w.peer: [] for w in workers}
-    peaks: dict[str, float] = {}
-    for _ in range(rounds):
-        for worker in workers:
-            answer = worker.steps(1)
-            times[worker.peer] += answer["ms"]
-            peaks[worker.peer] = answer["peak_mb"]
-    for worker in workers:
-        worker.close()
-    return {"workload": asdict(WORKLOADS[name]), "ms": times, "peak_mb": peaks}
-
-
-def table(results: dict[str, dict[str, Any]]) -> str:
-    """Median, spread and ratio of every library on every workload."""
-    head = ("workload", "library", "median ms", "min to max", "others / tinynet", "peak MB")
-    lines = [head]
-    for name, result in results.items():
-        ours = result["ms"]["tinynet"]
-        for peer, times in result["ms"].items():
-            ratio = median(t / o for t, o in zip(times, ours, strict=True))
-            spread = f"{min(times):.0f} to {max(times):.0f}"
-            peak = f"{result['peak_mb'][peer]:.0f}"
-            lines.append((name, peer, f"{median(times):.0f}", spread, f"{ratio:.2f}", peak))
-    widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
-        for line in lines
+        sub.add_argument(
+            "--rounds",
+            type=positive,
+            default=ROUNDS[name],
+            metavar="N",
+            help=f"turns of each library ({ROUNDS[name]})",
+        )
+        sub.add_argument(
+            "--threads",
+            type=positive,
+            default=usable_cores(),
+            metavar="N",
+            help=f"of every library ({usable_cores()}: every core)",
+        )
+        sub.add_argument(
+            "--out",
+            type=Path,
+            metavar="FOLDER",
+            help="for JSON and plot (a whole run: benchmarks/results, else runs/benchmarks)",
+        )
+        if name == "steps":
+            sub.add_argument("--only", choices=KINDS, help="one half")
+            sub.add_argument(
+                "--without-compile",
+                action="store_true",
+                help="leave torch.compile out, which takes minutes and a C++ compiler",
+            )
+    sub = commands.add_parser(
+        "page", help="write docs/performance.md and its pictures from results that are there"
     )
+    sub.add_argument("--results", type=Path, default=KEPT, metavar="FOLDER", help="of JSON files")
+    return top
 
 
-def main() -> None:
-    """Run the workloads that were asked for; print a table, write the figures to a file."""
-    parser = argparse.ArgumentParser(prog="benchmarks", description=__doc__.split("\n")[0])
-    parser.add_argument("workloads", nargs="*", metavar="WORKLOAD", help=", ".join(WORKLOADS))
-    parser.add_argument("--rounds", type=int, default=9, metavar="N", help="steps timed (9)")
-    arguments = parser.parse_args()
-    names = arguments.workloads or list(WORKLOADS)
-    if unknown := [name for name in names if name not in WORKLOADS]:
-        parser.error(f"{unknown[0]} is none of {', '.join(WORKLOADS)}")
-    if not find_spec("torch"):
-        print("torch is missing: python -m pip install torch==2.13.0", file=sys.stderr)
-    results = {name: compare(name, arguments.rounds) for name in names}
-    print(table(results))
-    RESULTS.mkdir(exist_ok=True)
-    file = RESULTS / f"cpu-{date.today()}.json"
-    machine = {"machine": platform.machine(), "system": platform.system(), "cores": os.cpu_count()}
-    file.write_text(json.dumps({**machine, "steps": results}, indent=1) + "\n")
-    print(f"written to {file}")
+def positive(text: str) -> int:
+    """A whole number from 1."""
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"got {text}, want 1 or more")
+    return number
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Do what was asked for."""
+    top = parser()
+    a = top.parse_args(arguments)
+    if a.command == "page":
+        print("written:", *page.renew(a.results))
+        return
+    for line in installed(STEP_VARIANTS)[1]:
+        print(line, file=sys.stderr)
+    for kind in [a.command] if a.command else ["steps", "ops"]:
+        chosen = a if a.command else top.parse_args([kind])
+        if unknown := [name for name in chosen.names if name not in COMMANDS[kind][2]]:
+            top.error(f"{unknown[0]} is none of {', '.join(COMMANDS[kind][2])}")
+        try:
+            measure(kind, chosen)
+        except WorkerError as error:
+            raise SystemExit(f"error: {error}") from None
 
 
 if __name__ == "__main__":

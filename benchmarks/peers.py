@@ -1,77 +1,113 @@
-"""The libraries that are timed: each makes a step function from a workload and weights.
+"""Training steps and predictions of a workload, in tinynet and in PyTorch.
 
-A step has no dropout while it is checked (``keep_prob`` 1), so that all libraries compute the same
-numbers; dropout costs next to nothing at these sizes.
+Dropout is left out (``keep_prob`` 1), so that all compute the same numbers; it costs next to
+nothing at these sizes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
+from benchmarks.subject import Subject
+from benchmarks.variants import Variant
 from benchmarks.workloads import Workload
 
 LEARNING_RATE = 1e-5  # small, so that rounding does not grow from step to step
 
-Step = Callable[[], float]  # one training step on the workload's data; returns its loss
+
+def subject(workload: Workload, kind: str, variant: Variant) -> Subject:
+    """What a variant is timed at; ``kind`` is "training" or "inference".
+
+    Training: the loss, the gradients, Adam; the result is the loss. Inference: a batch's
+    probabilities; the results are their logarithms, which are the logits but for a constant.
+    """
+    makers = {
+        ("tinynet", "training"): tinynet_training,
+        ("tinynet", "inference"): tinynet_inference,
+        ("torch", "training"): torch_training,
+        ("torch", "inference"): torch_inference,
+    }
+    return makers[variant.library, kind](workload, variant)
 
 
-def tinynet_step(workload: Workload) -> Step:
+def loss_value(value: float) -> list[np.ndarray]:
+    """A step's result."""
+    return [np.array(value)]
+
+
+def tinynet_training(workload: Workload, _: Variant) -> Subject:
     """A step of tinynet's ``TrainStep``."""
     from tinynet.losses import SoftmaxCrossEntropy
     from tinynet.optimizers import Adam
     from tinynet.train import TrainStep
 
     x, y = workload.data()
-    step = TrainStep(starting_model(workload), SoftmaxCrossEntropy(), Adam(LEARNING_RATE))
-    return lambda: step(x, y)
+    step = TrainStep(workload.starting_model(), SoftmaxCrossEntropy(), Adam(LEARNING_RATE))
+    return Subject(lambda: step(x, y), loss_value)
 
 
-def torch_step(workload: Workload, channels_last: bool) -> Step:
-    """The same step in PyTorch, eager."""
+def tinynet_inference(workload: Workload, _: Variant) -> Subject:
+    """tinynet's ``predict``."""
+    from tinynet.losses import SoftmaxCrossEntropy
+    from tinynet.train import predict
+
+    x, _labels = workload.data()
+    model, loss = workload.starting_model(), SoftmaxCrossEntropy()
+    return Subject(lambda: predict(model, loss, x), lambda p: [np.log(p)])
+
+
+def torch_training(workload: Workload, variant: Variant) -> Subject:
+    """The same step in PyTorch, with its fused Adam, which is the fastest of its three."""
     import torch
-    from torch import nn
 
-    model = starting_model(workload)
-    layers: list[nn.Module] = []
-    for _, layer, shape in model.walk(workload.input_shape):
-        layers.append(torch_layer(layer, shape))
-    order = torch.channels_last if channels_last else torch.contiguous_format
-    network = nn.Sequential(*layers).to(memory_format=order)
-    x, y = workload.data()
-    inputs = torch.from_numpy(x.transpose(0, 3, 1, 2).copy()).to(memory_format=order)
-    labels = torch.from_numpy(y)
-    optimizer = torch.optim.Adam(network.parameters(), LEARNING_RATE)
+    network, inputs = torch_network(workload, variant)
+    labels = torch.from_numpy(workload.data()[1])
+    optimizer = torch.optim.Adam(network.parameters(), LEARNING_RATE, fused=True)
 
     def step() -> float:
         optimizer.zero_grad(set_to_none=True)
-        loss = nn.functional.cross_entropy(network(inputs), labels)
+        loss = torch.nn.functional.cross_entropy(network(inputs), labels)
         loss.backward()
         optimizer.step()
-        return loss.item()
+        return float(loss.item())
 
-    return step
-
-
-def starting_model(workload: Workload) -> Any:
-    """tinynet's network with the starting weights that every library gets."""
-    from tinynet.models import vgg_like
-
-    return vgg_like(
-        2,
-        workload.input_shape,
-        workload.filters,
-        workload.hidden,
-        batch_norm=workload.batch_norm,
-        keep_prob=1.0,
-        rng=np.random.default_rng(0),
-    )
+    return Subject(step, loss_value)
 
 
-def torch_layer(layer: Any, shape: tuple[int, ...]) -> Any:
-    """PyTorch's layer with the weights of one of tinynet's; ``shape`` is that of its input."""
+def torch_inference(workload: Workload, variant: Variant) -> Subject:
+    """The same probabilities in PyTorch."""
+    import torch
+
+    network, inputs = torch_network(workload, variant)
+    network.eval()
+
+    def predict() -> np.ndarray:
+        with torch.inference_mode():
+            probabilities: np.ndarray = network(inputs).softmax(dim=1).numpy()
+        return probabilities
+
+    return Subject(predict, lambda p: [np.log(p)])
+
+
+def torch_network(workload: Workload, variant: Variant) -> tuple[Any, Any]:
+    """PyTorch's network with the starting weights, and the images, both in the variant's order."""
+    import torch
+
+    layers = [
+        torch_layer(layer) for _, layer, _ in workload.starting_model().walk(workload.input_shape)
+    ]
+    order = torch.channels_last if variant.channels_last else torch.contiguous_format
+    network: Any = torch.nn.Sequential(*layers)
+    network = network.to(memory_format=order)
+    images = workload.data()[0].transpose(0, 3, 1, 2).copy()
+    inputs = torch.from_numpy(images).to(memory_format=order)
+    return torch.compile(network) if variant.compiled else network, inputs
+
+
+def torch_layer(layer: Any) -> Any:
+    """PyTorch's layer with the weights and statistics of one of tinynet's."""
     import torch
     from torch import nn
 
@@ -87,20 +123,23 @@ def torch_layer(layer: Any, shape: tuple[int, ...]) -> Any:
     bias = getattr(layer, "bias", None)
     b = None if bias is None else bias.value
     if isinstance(layer, ours.Conv2D):
-        module = nn.Conv2d(layer.in_channels, layer.out_channels, 3, padding=1, bias=b is not None)
+        module: Any = nn.Conv2d(
+            layer.in_channels, layer.out_channels, 3, padding=1, bias=b is not None
+        )
         return given(module, weight=layer.weight.value.transpose(3, 2, 0, 1), bias=b)
     if isinstance(layer, ours.Dense):
         module = nn.Linear(layer.in_features, layer.out_features, bias=b is not None)
         return given(module, weight=layer.weight.value.T, bias=b)
     if isinstance(layer, ours.BatchNorm):
-        return nn.BatchNorm2d(layer.channels, eps=layer.epsilon, momentum=1 - layer.momentum)
-    if isinstance(layer, ours.Flatten):  # tinynet's order: height, width, channel
-        return LastAxisFlatten()
+        module = nn.BatchNorm2d(layer.channels, eps=layer.epsilon, momentum=1 - layer.momentum)
+        return given(module, running_mean=layer.running_mean, running_var=layer.running_var)
+    if isinstance(layer, ours.Flatten):
+        return channels_last_flatten()
     plain = {ours.ReLU: nn.ReLU, ours.Dropout: nn.Identity}
     return nn.MaxPool2d(2) if isinstance(layer, ours.MaxPool2D) else plain[type(layer)]()
 
 
-def LastAxisFlatten() -> Any:  # noqa: N802 - a module's constructor
+def channels_last_flatten() -> Any:
     """nn.Flatten in tinynet's order of height, width and channel."""
     from torch import nn
 
@@ -109,10 +148,3 @@ def LastAxisFlatten() -> Any:  # noqa: N802 - a module's constructor
             return x.permute(0, 2, 3, 1).flatten(1)
 
     return Flatten()
-
-
-PEERS: dict[str, Callable[[Workload], Step]] = {
-    "tinynet": tinynet_step,
-    "torch contiguous": lambda workload: torch_step(workload, channels_last=False),
-    "torch channels_last": lambda workload: torch_step(workload, channels_last=True),
-}

@@ -1,0 +1,76 @@
+"""What a run was made on, for its JSON file and the page."""
+
+from __future__ import annotations
+
+import os
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from benchmarks.processes import workers
+from benchmarks.variants import FLOOR, OPS_TORCH, installed
+
+PACKAGES = ("numpy", "scipy", "numba", "torch")
+
+
+def machine(threads: int) -> dict[str, Any]:
+    """Processor, cores, versions, and the BLAS that each library loads in a worker."""
+    present, _ = installed((FLOOR, OPS_TORCH))
+    with workers(present, threads) as started:
+        for worker in started:  # one product each, so that every library is loaded
+            worker.ask(make="product", task={"kind": "product"})
+            worker.ask(time="product", seconds=0)
+        facts = {w.variant.library: without_peak(w.ask(facts=True)) for w in started}
+    return {
+        "processor": cpu_name(),
+        "machine": platform.machine(),
+        "system": platform.system(),
+        "cores": os.cpu_count(),
+        "threads": threads,
+        "versions": {"python": platform.python_version(), **versions()},
+        "blas": facts,
+    }
+
+
+def without_peak(answer: dict[str, Any]) -> dict[str, Any]:
+    """An answer's own entries."""
+    return {key: value for key, value in answer.items() if key != "peak_mb"}
+
+
+def versions() -> dict[str, str | None]:
+    """Of the libraries that are timed; None for one that is not installed."""
+    found: dict[str, str | None] = {}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = None
+    return found
+
+
+def cpu_name() -> str:
+    """What the processor calls itself."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    found = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(found, platform.processor())
+
+
+def describe(machine: dict[str, Any]) -> str:
+    """One line: processor, threads, versions, BLAS kernels."""
+    versions = [f"{k} {v}" for k, v in machine["versions"].items() if v]
+    kernels = [
+        f"{library}'s BLAS: {entry['internal_api']} {entry.get('architecture', '')}".rstrip()
+        for library, facts in machine["blas"].items()
+        for entry in facts["libraries"]
+        if entry["internal_api"] in ("openblas", "mkl", "blis")
+    ]
+    if capability := machine["blas"].get("torch", {}).get("torch_cpu_capability"):
+        kernels.append(f"torch's CPU capability: {capability}")
+    return (
+        f"{machine['processor']}, {machine['threads']} of {machine['cores']} cores; "
+        f"{', '.join(versions)}; {', '.join(kernels)}"
+    )

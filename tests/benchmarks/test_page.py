@@ -1,0 +1,80 @@
+"""docs/performance.md is what the newest results that are kept say."""
+
+import copy
+
+import pytest
+
+from benchmarks.page import PAGE, PARTS, PICTURES, renewed
+from benchmarks.plots import PLOTS
+from benchmarks.results import KINDS, ROOT, newest, write
+from tests.benchmarks import made_up
+
+TEXT = PAGE.read_text(encoding="utf-8")
+
+
+def test_the_page_is_made_from_the_newest_results():
+    assert renewed(TEXT, {kind: newest(kind) for kind in KINDS}) == TEXT
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_pictures_are_there_where_results_are(kind):
+    shown = f"figures/cpu_{kind}.png" in TEXT
+    assert shown == (newest(kind) is not None)
+    assert not shown or (ROOT / "docs" / "figures" / f"cpu_{kind}.png").is_file()
+
+
+def test_other_results_make_another_page():
+    results = made_up.all_kinds()
+    page = renewed(TEXT, results)
+    assert renewed(page, results) == page
+    for kind, (_, number) in {
+        "steps": ("ms", results["steps"]["steps"]["W48"]["training"]["tinynet NumPy"]["ms"]),
+        "ops": ("ms", results["ops"]["ops"][0]["ours"]["tinynet fast"]),
+        "scaling": (
+            "ms",
+            results["scaling"]["panels"]["side"][0]["variants"]["tinynet fast"]["ms"],
+        ),
+        "loader": ("per s", results["loader"]["networks"]["demo"]["decode"]),
+    }.items():
+        before = copy.copy(number)
+        number[:] = [7 * value for value in number]
+        assert renewed(page, results) != page, kind
+        number[:] = before
+
+
+def test_without_results_the_page_says_so():
+    page = renewed(TEXT, dict.fromkeys(KINDS))
+    for name, (kind, _) in PARTS.items():
+        text = page.split(f"<!-- {name} -->\n")[1].split(f"\n<!-- /{name} -->")[0]
+        assert text == f"Not measured yet: `python -m benchmarks {kind}`."
+
+
+def test_a_page_without_a_mark_is_refused():
+    with pytest.raises(ValueError, match="<!-- targets -->"):
+        renewed(TEXT.replace("<!-- targets -->", ""), dict.fromkeys(KINDS))
+
+
+def test_every_kind_has_a_picture_on_the_page():
+    assert sorted(PARTS[name][0] for name in PICTURES) == sorted(KINDS)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_pictures_are_drawn(kind, tmp_path):
+    file = tmp_path / "picture.png"
+    PLOTS[kind](made_up.all_kinds()[kind], file)
+    assert file.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+    assert file.stat().st_size > 10_000
+
+
+def test_the_newest_results_are_the_last_by_date(tmp_path):
+    assert newest("steps", tmp_path) is None
+    (tmp_path / "cpu-steps-2020-12-31.json").write_text('{"rounds": 1}')
+    (tmp_path / "cpu-steps-2021-01-01.json").write_text('{"rounds": 2}')
+    (tmp_path / "cpu-ops-2022-01-01.json").write_text('{"rounds": 3}')
+    assert newest("steps", tmp_path) == {"rounds": 2}
+    written = write("steps", {"ms": 1 / 3, "all": [1e6 / 7]}, tmp_path)
+    assert newest("steps", tmp_path) == {
+        "date": written.stem[-10:],
+        "ms": 0.33333,
+        "all": [142860.0],
+    }
