@@ -73,6 +73,9 @@ OPTIONAL = {
     ("tinynet.gradient_check.picture", "matplotlib"),
     ("tinynet.interop.h5_file", "h5py"),
     ("tinynet.interop.onnx_graph", "onnx"),
+    ("tinynet.kernels.compiled.compile", "numba"),
+    ("tinynet.kernels.compiled.vector", "numba"),
+    ("tinynet.kernels.compiled.vector", "llvmlite"),  # a part of numba
     ("tinynet.seeing.pictures", "matplotlib"),
 }
 PACKAGE_OF = {"PIL": "pillow"}

@@ -1,5 +1,6 @@
 import pytest
 
+from tinynet.backend import use_kernels
 from tinynet.kernels.cpu import grouped, threads
 
 
@@ -10,4 +11,11 @@ def one_image_a_block():
         patch.setattr(threads, "BLOCK_BYTES", 1)
         patch.setattr(grouped, "BUNDLE", 4)
         patch.setattr(threads, "thread_count", lambda: 2)
+        yield
+
+
+@pytest.fixture
+def numpy_kernels():
+    """The kernels written with NumPy run, where there are compiled ones too."""
+    with use_kernels("numpy"):
         yield

@@ -23,6 +23,8 @@ from tinynet.layers import (
 from tinynet.layers.window import window_over
 from tinynet.testing.strategies import conv_geometries, pool_geometries, seeds, tie_full_arrays
 
+pytestmark = pytest.mark.usefixtures("numpy_kernels")
+
 
 def both(forward, backward, arguments, dy=None):
     """(y, gradients...) by the kernels, and by the references, on the same arguments."""

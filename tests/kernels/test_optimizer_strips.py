@@ -11,6 +11,8 @@ from tinynet.optimizers import (
     rmsprop_update,
 )
 
+pytestmark = pytest.mark.usefixtures("numpy_kernels")
+
 # function, arrays that it changes, the numbers after the gradient
 UPDATES = {
     "gradient descent": (gradient_descent_update, 1, (0.1,)),
