@@ -13,8 +13,8 @@ at every third cell, V_a as it lies is the matrix of im2col, and nothing is gath
 Rows lie in memory ``pitch`` cells apart, so close that the padding right of one row is the padding
 left of the next; the few windows across that seam give results that are dropped.
 
-Rounding in float32 against float64, x, w and dz standard normal, relative to the largest number of
-the result (z, dx or dw; 4 images of 16 × 16, 32 filters): the root of the mean square, and the worst
+Rounding in float32 against float64, standard normal x, w and dz, relative to the largest number of
+the result (z, dx or dw; 4 images of 16 × 16, 32 filters), root of the mean square and worst:
 
     C                 1        8        64       256      512
     here       typical  1.6e-7   1.9e-7   2.3e-7   2.2e-7   2.2e-7
