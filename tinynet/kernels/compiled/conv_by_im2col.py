@@ -12,6 +12,7 @@ from tinynet.kernels.compiled.shares import (
     AT_A_TIME,
     FLOAT,
     NO_FLOATS,
+    added,
     images_a_sum,
     positions_a_block,
 )
@@ -70,10 +71,7 @@ def backward(
         return dw, db
 
     parts = over_blocks(n, images_a_sum(n, 4 * int(np.prod(w_shape))), work)
-    dw, db = parts[0]
-    for more_dw, more_db in parts[1:]:
-        dw += more_dw
-        db += more_db
+    dw, db = added([part for part, _ in parts]), added([part for _, part in parts])
     flat = dw.transpose(1, 0, 2).reshape(w_shape[1], -1)[:run, :filters]
     return dx, flat.reshape(w.shape), db[:filters]
 

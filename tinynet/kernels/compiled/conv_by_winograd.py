@@ -12,6 +12,7 @@ from tinynet.kernels.compiled.shares import (
     FLOAT,
     NO_BYTES,
     NO_FLOATS,
+    added,
     images_a_sum,
     positions_a_block,
     tiles_at_a_time,
@@ -100,10 +101,7 @@ def backward(
         return du, db
 
     parts = over_blocks(n, images_a_sum(n, 4 * int(np.prod(u_shape))), work)
-    du, db = parts[0]
-    for more_du, more_db in parts[1:]:
-        du += more_du
-        db += more_db
+    du, db = added([part for part, _ in parts]), added([part for _, part in parts])
     dw = np.empty(w.shape, FLOAT)
     points_to_filters(
         du.reshape(-1), channels, filters, dw.reshape(-1), np.empty(POINTS * LANES, FLOAT)

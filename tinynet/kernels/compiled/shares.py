@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from tinynet.backend import Array
+from tinynet.kernels.cpu.threads import over_blocks
+
 FLOAT = np.dtype(np.float32)
 NO_BYTES, NO_FLOATS = np.zeros(0, np.uint8), np.zeros(0, FLOAT)
 
@@ -14,7 +17,7 @@ AT_A_TIME = 48
 FEW_TILES, MANY_TILES, MANY_CHANNELS = 24, 48, 256
 BLOCKS = 32  # a batch is cut into at most so many
 SUM_BYTES = 1 << 25  # for the partial sums of the filters' gradient, one for each block
-SUMS = 16  # at most
+FEWEST_SUMS, SUMS = 4, 16
 
 
 def tiles_at_a_time(channels: int, filters: int) -> int:
@@ -29,5 +32,17 @@ def positions_a_block(positions: int, rows: int) -> int:
 
 def images_a_sum(images: int, bytes_a_sum: int) -> int:
     """Images in one block, where each block has a sum of its own."""
-    sums = max(2, min(SUMS, SUM_BYTES // bytes_a_sum))
+    sums = max(FEWEST_SUMS, min(SUMS, SUM_BYTES // bytes_a_sum))
     return -(-images // sums)
+
+
+def added(sums: list[Array]) -> Array:
+    """The sum of arrays of one shape, in their order; the first is changed."""
+    first = sums[0]
+
+    def work(part: slice) -> None:
+        for other in sums[1:]:
+            first[part] += other[part]
+
+    over_blocks(len(first), -(-len(first) // BLOCKS), work)
+    return first
