@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 
 from tinynet.data import ArrayDataset
-from tinynet.evaluation import METRICS, evaluate, metric_functions, predict
+from tinynet.evaluation import METRICS, _workspaces, evaluate, metric_functions, predict
 from tinynet.layers import BatchNorm, Dense, Dropout, Sequential
 from tinynet.losses import CrossEntropy, SoftmaxCrossEntropy
+from tinynet.models import vgg_like
 
 
 def network(classes=2):
@@ -110,3 +111,17 @@ def test_a_metric_of_ones_own_is_named_after_its_function():
 def test_metrics_that_cannot_be_named(metrics, match):
     with pytest.raises(ValueError, match=match):
         metric_functions(metrics)
+
+
+def test_a_network_keeps_the_memory_of_its_predictions():
+    model = vgg_like(2, (48, 48, 1), (8, 8), 8, rng=np.random.default_rng(0))
+    x = np.zeros((8, 48, 48, 1), np.float32)
+    sizes = []
+    for _ in range(3):
+        predict(model, SoftmaxCrossEntropy(), x)
+        sizes.append(_workspaces[model].allocated)
+    assert sizes[0] > 0
+    assert sizes[1] == sizes[2]
+    before = len(_workspaces)
+    del model
+    assert len(_workspaces) == before - 1

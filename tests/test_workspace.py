@@ -155,6 +155,27 @@ def test_workspaces_nest_and_end_with_an_error():
     assert empty(LARGE, "float32").base is None
 
 
+def test_blocks_of_several_threads_end_each_by_itself():
+    workspace, wrong = Workspace(), []
+    both_inside = threading.Barrier(2)
+
+    def work():
+        with workspace:
+            both_inside.wait(10)
+            a = empty(LARGE, "float32")
+        both_inside.wait(10)
+        if a.base is None or empty(LARGE, "float32").base is not None:
+            wrong.append(a)
+
+    threads = [threading.Thread(target=work) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+    assert not both_inside.broken
+
+
 def test_threads_never_share_a_buffer():
     workspace, wrong = Workspace(), []
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from typing import TypeAlias
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -18,6 +19,9 @@ from tinynet.planning import inference_plan
 from tinynet.workspace import Workspace
 
 Metric: TypeAlias = Callable[[Array, Array], float]
+
+# A network keeps the memory of its predictions for the next ones, for as long as it lives.
+_workspaces: WeakKeyDictionary[Layer, Workspace] = WeakKeyDictionary()
 
 METRICS: dict[str, Metric] = {
     "accuracy": lambda y, p: accuracy(y, p.argmax(axis=1)),
@@ -94,7 +98,7 @@ def device_of(model: Layer) -> str:
 def _outputs(model: Layer, data: Dataset, batch_size: int | None) -> Iterator[tuple[Array, Array]]:
     """The model's outputs z, and the labels y, batch by batch, in order."""
     order, device = batches(len(data), batch_size, None), device_of(model)
-    plan, workspace = inference_plan(model), Workspace()
+    plan, workspace = inference_plan(model), _workspaces.setdefault(model, Workspace())
     with closing(prefetch(data.batch(indices, None) for indices in order)) as loaded:
         for x, y in loaded:
             with workspace:  # not around the yield: what is done with z is not ours

@@ -99,7 +99,7 @@ class Workspace:
         self._in_use = self._most = 0  # bytes, of the slab and beside it; now, and at most
         self._beside = self._most_beside = 0  # bytes beside the slab
         self._lock = threading.RLock()  # a garbage collection may give back in the middle of a take
-        self._tokens: list[Token[Workspace | None]] = []
+        self._tokens = threading.local()  # what was in force before, for each thread's blocks
 
     @property
     def allocated(self) -> int:
@@ -138,11 +138,12 @@ class Workspace:
             self._most = self._in_use
 
     def __enter__(self) -> Workspace:
-        self._tokens.append(_active.set(self))
+        before: list[Token[Workspace | None]] = self._tokens.__dict__.setdefault("before", [])
+        before.append(_active.set(self))
         return self
 
     def __exit__(self, *error: object) -> None:
-        _active.reset(self._tokens.pop())
+        _active.reset(self._tokens.before.pop())
         with self._lock:
             if self._most_beside:  # something did not fit
                 held = 0 if self._slab is None else len(self._slab.memory)
