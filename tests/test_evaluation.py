@@ -1,5 +1,7 @@
 """A network's loss, predictions and metrics over a whole set."""
 
+import gc
+
 import numpy as np
 import pytest
 
@@ -124,4 +126,5 @@ def test_a_network_keeps_the_memory_of_its_predictions():
     assert sizes[1] == sizes[2]
     before = len(_workspaces)
     del model
+    gc.collect()
     assert len(_workspaces) == before - 1
