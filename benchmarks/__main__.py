@@ -74,20 +74,20 @@ COMMANDS: dict[str, tuple[Command, str, Sequence[str]]] = {
 
 
 def measure(kind: str, a: argparse.Namespace) -> None:
-    """Run a command, write its JSON and its plot; renew the page if nothing was left out."""
+    """Run a command and write its JSON; renew the page if nothing was left out, else plot it."""
     print(f"{kind}: a whole run takes about {MINUTES[kind]} minutes on 2 cores", file=sys.stderr)
     on = machine(a.threads)
     found, whole = COMMANDS[kind][0](a)
     kept = whole and a.rounds >= FEWEST_ROUNDS and a.threads == usable_cores()
     results = {"machine": on, "rounds": a.rounds, **found}
     file = write(kind, results, a.out or (KEPT if kept else TRIALS))
+    print(f"written: {file}")
+    if kept and a.out is None:
+        print("renewed:", *page.renew())
+        return
     plot = file.with_suffix(".png")
     PLOTS[kind](results, plot)
-    print(f"written to {file} and {plot}")
-    if not kept:
-        print("not a whole run: it is not shown in docs/performance.md")
-    elif a.out is None:
-        print("renewed:", *page.renew())
+    print(f"written: {plot}; docs/performance.md, which is of whole runs alone, is as it was")
 
 
 def parser() -> argparse.ArgumentParser:

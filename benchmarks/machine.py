@@ -63,13 +63,13 @@ def describe(machine: dict[str, Any]) -> str:
     """One line: processor, threads, versions, BLAS kernels."""
     versions = [f"{k} {v}" for k, v in machine["versions"].items() if v]
     kernels = [
-        f"{library}'s BLAS: {entry['internal_api']} {entry.get('architecture', '')}".rstrip()
-        for library, facts in machine["blas"].items()
-        for entry in facts["libraries"]
+        f"NumPy's BLAS: {entry['internal_api']} {entry.get('architecture', '')}".rstrip()
+        for entry in machine["blas"]["numpy"]["libraries"]
         if entry["internal_api"] in ("openblas", "mkl", "blis")
     ]
-    if capability := machine["blas"].get("torch", {}).get("torch_cpu_capability"):
-        kernels.append(f"torch's CPU capability: {capability}")
+    if torch := machine["blas"].get("torch"):
+        has = [name for name in ("mkl", "onednn") if torch.get(f"torch_{name}")]
+        kernels.append(" ".join(["torch:", torch["torch_cpu_capability"], *has]))
     return (
         f"{machine['processor']}, {machine['threads']} of {machine['cores']} cores; "
         f"{', '.join(versions)}; {', '.join(kernels)}"

@@ -44,21 +44,23 @@ def colour(variant: Variant) -> str:
 def plot_steps(results: dict[str, Any], file: Path) -> None:
     """Milliseconds of every variant: a row for training and for inference, a column a workload."""
     steps = results["steps"]
+    ran = {v for r in steps.values() for m in r.values() if isinstance(m, dict) for v in m}
+    variants = [v for v in reversed(STEP_VARIANTS) if v.name in ran]
     kinds = [kind for kind in ("training", "inference") if any(kind in r for r in steps.values())]
     with figure(file, 1.6 + 2.7 * len(steps), 0.6 + 2.6 * len(kinds)) as drawn:
         grid = drawn.subplots(len(kinds), len(steps), squeeze=False)
         for kind, line in zip(kinds, grid, strict=True):
             for axes, (name, result) in zip(line, steps.items(), strict=True):
                 measured = result.get(kind, {})
-                for place, variant in enumerate(reversed(STEP_VARIANTS)):
+                for place, variant in enumerate(variants):
                     ms = measured.get(variant.name, {}).get("ms")
                     if ms:
                         axes.barh(place, median(ms), color=colour(variant), height=0.7)
                         axes.plot([min(ms), max(ms)], [place, place], color="black", lw=1)
-                labels = [v.name for v in reversed(STEP_VARIANTS)] if axes is line[0] else []
-                axes.set_yticks(range(len(STEP_VARIANTS)) if labels else [], labels)
+                labels = [v.name for v in variants] if axes is line[0] else []
+                axes.set_yticks(range(len(variants)) if labels else [], labels)
                 axes.set(title=f"{name}, {kind}", xlabel="ms", xlim=(0, None))
-                axes.set_ylim(-0.6, len(STEP_VARIANTS) - 0.4)
+                axes.set_ylim(-0.6, len(variants) - 0.4)
         drawn.suptitle("Time of a batch: bar, median; line, least to most. Shorter is better")
 
 

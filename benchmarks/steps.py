@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from statistics import median
 from typing import Any
@@ -58,6 +59,7 @@ def measure(
     """
     task = {"kind": kind, "workload": asdict(workload)}
     found: dict[str, Any] = {v.name: {} for v in variants}
+    compile_once(variants, task, threads)
     with workers(variants, threads) as started:
         ready, results = [], {}
         for worker in started:
@@ -80,6 +82,19 @@ def measure(
             name = worker.variant.name
             found[name] |= {"ms": times[name], "peak_mb": worker.peak_mb}
     return found
+
+
+def compile_once(variants: Sequence[Variant], task: dict[str, Any], threads: int) -> None:
+    """Let a process of its own compile what is then found on disk, by Numba and by torch.compile.
+
+    A compiler takes more memory than a step, and would be measured with it.
+    """
+    for variant in variants:
+        if (variant.compiled or variant.kernels == "fast") and not variant.allocator:
+            # if it fails, it will fail again where it is measured
+            with workers([variant], threads) as (worker,), suppress(WorkerError):
+                worker.ask(make="it", task=task)
+                worker.ask(time="it", seconds=0)
 
 
 def differences(results: dict[str, list[np.ndarray]], kind: str) -> dict[str, float]:

@@ -8,7 +8,10 @@
 from __future__ import annotations
 
 import os
+import sys
 from typing import Any
+
+from threadpoolctl import threadpool_info
 
 from benchmarks import floors, peers
 from benchmarks.ops import load
@@ -40,14 +43,12 @@ def set_threads(variant: Variant) -> None:
 
 
 def facts() -> dict[str, Any]:
-    """How BLAS, and torch where it is loaded, are set in this process."""
-    import sys
-
-    from threadpoolctl import threadpool_info
-
+    """How torch is set in this process, or without torch BLAS."""
+    if torch := sys.modules.get("torch"):  # its BLAS is linked in, out of threadpoolctl's sight
+        return {
+            "torch_cpu_capability": torch.backends.cpu.get_cpu_capability(),
+            "torch_mkl": torch.backends.mkl.is_available(),
+            "torch_onednn": torch.backends.mkldnn.is_available(),
+        }
     keys = ("internal_api", "version", "architecture", "num_threads")
-    found = [{k: library[k] for k in keys if k in library} for library in threadpool_info()]
-    answer: dict[str, Any] = {"libraries": found}
-    if torch := sys.modules.get("torch"):
-        answer["torch_cpu_capability"] = torch.backends.cpu.get_cpu_capability()
-    return answer
+    return {"libraries": [{k: b[k] for k in keys if k in b} for b in threadpool_info()]}

@@ -17,7 +17,7 @@ MACHINE = {
     "versions": {"python": "3.12.0", "numpy": "2.4.0", "numba": None},
     "blas": {
         "numpy": {"libraries": [{"internal_api": "openblas", "architecture": "Zen"}]},
-        "torch": {"libraries": [{"internal_api": "mkl"}], "torch_cpu_capability": "AVX2"},
+        "torch": {"torch_cpu_capability": "AVX2", "torch_mkl": True, "torch_onednn": False},
     },
 }
 COMMON = {"date": "2026-01-02", "rounds": 2, "machine": MACHINE}

@@ -4,6 +4,7 @@ import copy
 
 import pytest
 
+from benchmarks.machine import describe
 from benchmarks.page import PAGE, PARTS, PICTURES, renewed
 from benchmarks.plots import PLOTS
 from benchmarks.results import KINDS, ROOT, newest, write
@@ -78,3 +79,10 @@ def test_the_newest_results_are_the_last_by_date(tmp_path):
         "ms": 0.33333,
         "all": [142860.0],
     }
+
+
+def test_a_machine_in_one_line():
+    assert describe(made_up.MACHINE) == (
+        "A processor, 2 of 2 cores; python 3.12.0, numpy 2.4.0; "
+        "NumPy's BLAS: openblas Zen, torch: AVX2 mkl"
+    )
