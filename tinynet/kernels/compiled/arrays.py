@@ -9,13 +9,14 @@ import numpy as np
 
 from tinynet.backend import Array
 
+DTYPES = np.dtype(np.float32), np.dtype(np.float64)
 ROW = 1024  # numbers in a row; a handful of rows of sums then stay in a first-level cache
 
 
 def covered(*arrays: Array) -> bool:
     """Whether all are float32, or all float64, in C order, and none is empty."""
     dtype = arrays[0].dtype
-    if dtype != np.float32 and dtype != np.float64:
+    if dtype not in DTYPES:
         return False
     return all(a.dtype == dtype and a.flags.c_contiguous and a.size for a in arrays)
 
@@ -41,7 +42,8 @@ def seen(x: Array) -> Array:
 
 
 @lru_cache(maxsize=1024)
-def _cells_in_a_row(cells: int, channels: int) -> int:
+def cells_in_a_row(cells: int, channels: int) -> int:
+    """The largest divisor of ``cells`` that makes a row of at most ``ROW`` numbers, or 1."""
     return max((n for n in range(1, ROW // channels + 1) if cells % n == 0), default=1)
 
 
@@ -53,4 +55,4 @@ def as_rows(x: Array) -> Array:
     multiple of 32.
     """
     channels = x.shape[-1]
-    return seen(x).reshape(-1, channels * _cells_in_a_row(x.size // channels, channels))
+    return seen(x).reshape(-1, channels * cells_in_a_row(x.size // channels, channels))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from tinynet.backend import Array, array_module, register, without_fast
-from tinynet.kernels.compiled.arrays import covered, seen
+from tinynet.kernels.compiled.arrays import cells_in_a_row, covered, seen
 from tinynet.kernels.compiled.channel_sums import FEW, fold
 from tinynet.kernels.compiled.compile import compiled
 from tinynet.kernels.cpu.threads import images_per_block, over_blocks
@@ -132,18 +132,18 @@ def avg_pool2d_backward_compiled(dy: Array, cache: AvgPoolCache) -> Array:
 
 @compiled
 def _means(x: Array, y: Array) -> None:
-    """y (n, C): the mean over the cells of x (n, cells, C)."""
-    _, cells, channels = x.shape
-    sums, total = np.zeros(channels, x.dtype), np.zeros(channels)
+    """y (n, C): the mean over the cells of x (n, rows, cells · C)."""
+    _, rows, width = x.shape
+    sums, total = np.zeros(width, x.dtype), np.zeros(y.shape[1])
     for n in range(x.shape[0]):
         total[:] = 0
-        for first in range(0, cells, FEW):
-            for i in range(first, min(first + FEW, cells)):
-                for c in range(channels):
-                    sums[c] += x[n, i, c]
+        for first in range(0, rows, FEW):
+            for i in range(first, min(first + FEW, rows)):
+                for q in range(width):
+                    sums[q] += x[n, i, q]
             fold(sums, total)
-        for c in range(channels):
-            y[n, c] = total[c] / cells
+        for c in range(y.shape[1]):
+            y[n, c] = total[c] * y.shape[1] / (rows * width)
 
 
 @register(global_avg_pool2d_forward, "fast")
@@ -151,12 +151,11 @@ def global_avg_pool2d_forward_compiled(x: Array) -> tuple[Array, Shape]:
     """global_avg_pool2d_forward: x (N, H, W, C) -> y (N, C)."""
     if x.ndim != 4 or not covered(x):
         return without_fast(global_avg_pool2d_forward)(x)
-    y = empty((len(x), x.shape[3]), x.dtype)
-    cells = seen(x).reshape(len(x), -1, x.shape[3])
+    n, height, width, channels = x.shape
+    y = empty((n, channels), x.dtype)
+    rows = seen(x).reshape(n, -1, channels * cells_in_a_row(height * width, channels))
 
-    over_blocks(
-        len(x), images_per_block(x[:1].nbytes), lambda images: _means(cells[images], y[images])
-    )
+    over_blocks(n, images_per_block(x[:1].nbytes), lambda some: _means(rows[some], y[some]))
     return y, x.shape
 
 

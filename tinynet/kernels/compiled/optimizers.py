@@ -80,7 +80,10 @@ def over_strips(
         return False
     flat = [a.reshape(-1) for a in (*changed, seen(g))]
     of_dtype = [g.dtype.type(number) for number in numbers]
-    over_blocks(g.size, STRIP, lambda strip: work(*(a[strip] for a in flat), *of_dtype))
+    if g.size <= STRIP:  # biases, gammas and betas: hundreds of short arrays
+        work(*flat, *of_dtype)
+    else:
+        over_blocks(g.size, STRIP, lambda strip: work(*[a[strip] for a in flat], *of_dtype))
     return True
 
 

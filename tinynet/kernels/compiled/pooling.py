@@ -18,11 +18,13 @@ from tinynet.layers.pooling import (
 from tinynet.layers.window import Padding, Pair, Window
 from tinynet.workspace import empty
 
+VECTORS = 16  # channels from which a loop over them, once unrolled, has vectors to work on
+
 
 @inlined
 def beats(z: float, best: float) -> bool:
     """Whether z is larger; a NaN is larger than all."""
-    return z > best or z != z  # noqa: PLR0124 - only NaN differs from itself
+    return (z > best) | (z != z)  # noqa: PLR0124 - only NaN differs from itself
 
 
 @compiled
@@ -59,11 +61,15 @@ def _max(x: Array, kernel: Pair, stride: Pair, before: Pair, y: Array, winner: A
                     row = a * stride[0] + tap // kernel[1] - before[0]
                     column = b * stride[1] + tap % kernel[1] - before[1]
                     if 0 <= row < height and 0 <= column < width:
-                        for c in range(channels):
-                            if empty or beats(x[n, row, column, c], best[c]):
-                                best[c] = x[n, row, column, c]
-                                number[c] = tap
-                        empty = False
+                        if empty:
+                            best[:], number[:] = x[n, row, column], tap
+                            empty = False
+                            continue
+                        this = np.uint8(tap)
+                        for c in range(channels):  # read and stored in any case: no branches
+                            z, old, last = x[n, row, column, c], best[c], number[c]
+                            best[c] = z if beats(z, old) else old
+                            number[c] = this if beats(z, old) else last
 
 
 @register(max_pool2d_forward, "fast")
@@ -78,7 +84,7 @@ def max_pool2d_forward_compiled(
     y, winner, x = empty(shape, x.dtype), empty(shape, np.uint8), seen(x)
 
     def work(images: slice) -> None:
-        if _is_two_by_two(window):
+        if _is_two_by_two(window) and x.shape[3] >= VECTORS:
             _max_of_four(x[images], y[images], winner[images])
         else:
             before = window.padding[0][0], window.padding[1][0]
