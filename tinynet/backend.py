@@ -101,9 +101,8 @@ def kernel_set(name: str) -> str:
     return name
 
 
-_kernels: ContextVar[str] = ContextVar(
-    "kernels", default=kernel_set(os.environ.get("TINYNET_KERNELS") or KERNEL_SETS[-1])
-)
+DEFAULT_KERNELS = kernel_set(os.environ.get("TINYNET_KERNELS") or KERNEL_SETS[-1])
+_kernels: ContextVar[str] = ContextVar("kernels", default=DEFAULT_KERNELS)
 
 
 def swappable(function: Callable[P, R]) -> Swappable[P, R]:
