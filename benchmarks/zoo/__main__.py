@@ -3,7 +3,7 @@
 For each: the published numbers of parameters; the same probabilities and gradients as the peer's
 from the same random weights; the ONNX file's probabilities; time and peak memory of one training
 step. Everything runs in a process of its own. Writes ``results/models-DATE.json`` and, when all
-the networks were run, ``docs/models.md``.
+the networks were run, ``docs/models.md``. Their gradients: ``python -m benchmarks.zoo.gradients``.
 """
 
 from __future__ import annotations
@@ -20,10 +20,7 @@ from statistics import median
 from typing import Any
 
 from benchmarks.zoo.entries import ENTRIES
-from benchmarks.zoo.page import models_page, step_table, weights_table
-
-ROOT = Path(__file__).parents[2]
-RESULTS = ROOT / "benchmarks" / "results"
+from benchmarks.zoo.page import RESULTS, ROOT, newest, step_table, weights_table, write_page
 
 
 def child(module: str, *arguments: str) -> dict[str, Any]:
@@ -65,8 +62,7 @@ def main() -> None:
 
     RESULTS.mkdir(exist_ok=True)
     file = RESULTS / f"models-{date.today()}.json"
-    before = sorted(RESULTS.glob("models-*.json"))
-    models = json.loads(before[-1].read_text())["models"] if before else {}
+    models = newest("models").get("models", {})
     for name in names:
         result = models.setdefault(name, {})
         if arguments.only != "step":
@@ -79,14 +75,10 @@ def main() -> None:
             print(name, result["torch"], flush=True)
         machine = {"cores": os.cpu_count(), "machine": platform.machine(), "processor": cpu_name()}
         file.write_text(json.dumps(machine | {"models": models}, indent=1) + "\n")
-    complete = [n for n in ENTRIES if models.get(n, {}).keys() >= {"counts", "onnx", "step"}]
     print(weights_table(models))
     print(step_table(models))
     print(f"written to {file}")
-    if len(complete) == len(ENTRIES):
-        page = ROOT / "docs" / "models.md"
-        page.write_text(models_page(json.loads(file.read_text())), encoding="utf-8")
-        print(f"and to {page}")
+    print(write_page())
 
 
 def cpu_name() -> str:

@@ -1,16 +1,24 @@
-"""The figures as docs/models.md."""
+"""The figures as docs/models.md, from the newest results: ``python -m benchmarks.zoo.page``."""
 
 from __future__ import annotations
 
+import json
+from fractions import Fraction
+from pathlib import Path
 from statistics import median
 from typing import Any
 
 from benchmarks.zoo.entries import ENTRIES
 
+ROOT = Path(__file__).parents[2]
+RESULTS = ROOT / "benchmarks" / "results"
+PAGE = ROOT / "docs" / "models.md"
+
 INTRODUCTION = """\
 # The networks of chapter 3
 
-Written by `python -m benchmarks.zoo` from its own run; do not edit.
+Written by `python -m benchmarks.zoo` and `python -m benchmarks.zoo.gradients` from their own runs;
+do not edit.
 
 Each network is one file in `tinynet/models/`, a table of its stages as in its paper, with forward
 and backward passes of hand-written layers. What shows that they are right:
@@ -20,8 +28,9 @@ and backward passes of hand-written layers. What shows that they are right:
   (float32) are those of PyTorch's library (torchvision, or timm) and of Keras;
 - every gradient of a training pass (float64, batch norm with the batch's statistics, a random
   gradient from above) is torch's autograd's, which nothing here uses;
-- the gradient checker finds no error in any block, every element of which it checks, nor in a
-  sample of elements of the whole network at reduced width (`tests/models/`);
+- the gradient checker, which compares every element with a slope, finds no error in any block
+  (`tests/models/`), nor in any whole network at its full depth and reduced width (below; those that
+  take seconds are checked so in each run of the tests too, of the others a sample);
 - the exported ONNX file gives the same probabilities in onnxruntime.
 """
 
@@ -90,8 +99,62 @@ def spread(milliseconds: list[float]) -> str:
     return f"{middle / 1e3:.2f} ({low / 1e3:.2f} to {high / 1e3:.2f})"
 
 
-def models_page(results: dict[str, Any]) -> str:
-    """docs/models.md."""
+def gradients_table(networks: dict[str, Any]) -> str:
+    """What the gradient checker compared in each whole network, and found."""
+    rows = []
+    for name in ENTRIES:
+        found = networks.get(name)
+        if not found:
+            continue
+        compared = found["compared"]
+        rows.append(
+            [
+                f"`{name}`",
+                ", ".join(f"{key} {_short(value)}" for key, value in found["settings"].items()),
+                f"{found['batch']} × {found['side']} × {found['side']} × {found['colours']}",
+                f"{found['layers']}",
+                f"{compared['parameters']:,}",
+                f"{compared['images']:,}",
+                f"{compared['between']:,}",
+                f"{found['slope_0'] / sum(compared.values()):.0%}",
+                f"{found['undecidable']}",
+                f"{found['wrong']}",
+                f"{found['worst']:.2f}",
+                f"{found['seconds']:.0f}",
+            ]
+        )
+    head = [
+        *("network", "settings", "images", "layers", "parameters", "images", "between layers"),
+        *("slope 0", "undecidable", "wrong", "worst error", "s"),
+    ]
+    return markdown(head, rows)
+
+
+def _short(value: Any) -> str:
+    return str(Fraction(value).limit_denominator(1000)) if isinstance(value, float) else str(value)
+
+
+def newest(kind: str) -> dict[str, Any]:
+    """What the newest ``results/kind-DATE.json`` holds; nothing if there is none."""
+    files = sorted(RESULTS.glob(f"{kind}-*.json"))
+    found: dict[str, Any] = json.loads(files[-1].read_text(encoding="utf-8")) if files else {}
+    return found
+
+
+def write_page() -> str:
+    """Write docs/models.md if the newest files have every network; returns what was done."""
+    results, networks = newest("models"), newest("gradients").get("networks", {})
+    models = results.get("models", {})
+    missing = [n for n in ENTRIES if not models.get(n, {}).keys() >= {"counts", "onnx", "step"}]
+    missing += [n for n in ENTRIES if n not in networks]
+    if missing:
+        return f"{PAGE.name} is left as it is: there are no figures yet of {', '.join(missing)}"
+    PAGE.write_text(models_page(results, networks), encoding="utf-8")
+    return f"written to {PAGE}"
+
+
+def models_page(results: dict[str, Any], networks: dict[str, Any]) -> str:
+    """docs/models.md, from ``models-DATE.json`` and the networks of ``gradients-DATE.json``."""
     models = results["models"]
     every_side = {models[n]["torch"]["gradient_side"] for n in ENTRIES if "torch" in models[n]}
     sides = ", ".join(map(str, sorted(every_side)))
@@ -111,6 +174,21 @@ def models_page(results: dict[str, Any]) -> str:
             "Keras counts batch norm's moving statistics as parameters, torch does not. Both "
             "are of one architecture, built with the settings in `benchmarks/zoo/entries.py`.",
             "",
+            "## Every element of every gradient",
+            "",
+            "Each network as deep as it is, in training, with few channels: the gradient checker "
+            "(`tinynet/gradient_check/`) compared every element of each parameter's gradient, of "
+            "the images', and of the gradients that the layers hand to each other with a slope. "
+            "Float64; batch norm with the batch's statistics, dropout with fixed masks, GoogLeNet "
+            "with its auxiliary classifiers. `images` is N × height × width × colours.",
+            "",
+            gradients_table(networks),
+            "",
+            "Slope 0: elements of no influence, behind a closed ReLU, under another maximum, or a "
+            "filter's that lie on the padding: a wrong factor would not show there. Undecidable: "
+            "at a kink, where there is no slope. Worst error: the largest, as a part of what its "
+            "element is allowed. Seconds are those of one processor core.",
+            "",
             "## One training step",
             "",
             f"Batch 4, 1,000 classes, Adam, float32, {results['cores']} cores of "
@@ -121,3 +199,7 @@ def models_page(results: dict[str, Any]) -> str:
             "",
         ]
     )
+
+
+if __name__ == "__main__":
+    print(write_page())
