@@ -41,6 +41,11 @@ def seen(x: Array) -> Array:
     return x if x.flags.writeable else np.asarray(_Seen(x))
 
 
+def flat(x: Array) -> Array:
+    """x, in C order, as its numbers in a row; ``seen`` of a read-only one."""
+    return seen(x).reshape(-1)
+
+
 @lru_cache(maxsize=1024)
 def cells_in_a_row(cells: int, channels: int) -> int:
     """The largest divisor of ``cells`` that makes a row of at most ``ROW`` numbers, or 1."""

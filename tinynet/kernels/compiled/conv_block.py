@@ -51,7 +51,7 @@ def conv2d_block_forward_compiled(
     window = window_over(
         x.shape[1:3], w.shape[:2], pair(stride, "stride"), padding, pair(dilation, "dilation")
     )
-    x = _plain(x)
+    x = np.ascontiguousarray(x)
     y, kept = convolve(x, w, b, window, tail)
     return y, Conv2DBlockCache(x, w, window, groups, b is not None, kept)
 
@@ -64,7 +64,7 @@ def conv2d_block_backward_compiled(
     x, w, window, groups, has_bias, tail = cache
     if not covers(x, w, groups) or dy.dtype != FLOAT:
         return without_fast(conv2d_block_backward)(dy, cache, need_dx)
-    dx, dw, db = gradients(_plain(dy), _plain(x), w, window, tail, need_dx)
+    dx, dw, db = gradients(dy, x, w, window, tail, need_dx)
     return dx, dw, db if has_bias else None
 
 
@@ -85,7 +85,7 @@ def conv2d_forward_compiled(
     window = window_over(
         x.shape[1:3], w.shape[:2], pair(stride, "stride"), padding, pair(dilation, "dilation")
     )
-    p = _plain(window.pad(x))
+    p = np.ascontiguousarray(window.pad(x))
     z, _ = convolve(p, w, b, _over_padded(p, window), "none")
     return z, Conv2DCache(p, w, window, groups, b is not None)
 
@@ -97,7 +97,7 @@ def conv2d_backward_compiled(dz: Array, cache: Conv2DCache) -> tuple[Array, Arra
     if not covers(p, w, groups) or dz.dtype != FLOAT:
         return without_fast(conv2d_backward)(dz, cache)
     no_tail = Tail("none", None, None, window.output_size)
-    dp, dw, db = gradients(_plain(dz), _plain(p), w, _over_padded(p, window), no_tail, True)
+    dp, dw, db = gradients(dz, p, w, _over_padded(p, window), no_tail, True)
     assert dp is not None
     return window.crop(dp), dw, db if has_bias else None
 
@@ -105,7 +105,7 @@ def conv2d_backward_compiled(dz: Array, cache: Conv2DCache) -> tuple[Array, Arra
 def convolve(x: Array, w: Array, b: Array | None, window: Window, tail: str) -> tuple[Array, Tail]:
     """Y and what the tail keeps, by whichever way fits."""
     if is_depthwise(x, w):
-        return tail_forward(depthwise.product(_plain(window.pad(x)), w, b, window), tail)
+        return tail_forward(depthwise.product(window.pad(x), w, b, window), tail)
     if conv_by_winograd.fits(w, window, tail):
         y, winner = conv_by_winograd.forward(x, w, b, window, tail)
         return y, Tail(tail, y if tail == "relu" else None, winner, window.output_size)
@@ -119,15 +119,16 @@ def gradients(
     dy: Array, x: Array, w: Array, window: Window, tail: Tail, need_dx: bool
 ) -> tuple[Array | None, Array, Array]:
     """Dx or None, dw, db."""
+    dy, x = np.ascontiguousarray(dy), np.ascontiguousarray(x)
     if is_depthwise(x, w):
-        dz = _plain(tail_backward(dy, tail))
-        dw = depthwise.weight_gradient(dz, _plain(window.pad(x)), w, window)
+        dz = np.ascontiguousarray(tail_backward(dy, tail))
+        dw = depthwise.weight_gradient(dz, window.pad(x), w, window)
         dx = depthwise.input_gradient(dz, w, window, x.shape[3]) if need_dx else None
         return dx, dw, column_sums(dz)
     if conv_by_winograd.fits(w, window, tail.kind):
         return conv_by_winograd.backward(dy, x, w, window, tail, need_dx)
     if tail.kind == "relu_pool":
-        dy = _plain(tail_backward(dy, tail))
+        dy = np.ascontiguousarray(tail_backward(dy, tail))
         tail = Tail("none", None, None, tail.size)
     return conv_by_im2col.backward(dy, x, w, window, tail, need_dx)
 
@@ -137,8 +138,3 @@ def _over_padded(p: Array, window: Window) -> Window:
     return Window(
         (p.shape[1], p.shape[2]), window.kernel, window.stride, window.dilation, NO_PADDING
     )
-
-
-def _plain(x: Array) -> Array:
-    """x in C order and writeable, as the compiled functions take it."""
-    return x if x.flags.c_contiguous and x.flags.writeable else np.array(x, order="C")

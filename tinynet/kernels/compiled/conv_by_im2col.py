@@ -7,6 +7,7 @@ import numpy as np
 from tinynet.backend import Array
 from tinynet.blocks import TAILS, Tail
 from tinynet.kernels.compiled import im2col
+from tinynet.kernels.compiled.arrays import flat
 from tinynet.kernels.compiled.block import PANEL, panels, whole_rows
 from tinynet.kernels.compiled.shares import (
     AT_A_TIME,
@@ -31,8 +32,8 @@ def forward(x: Array, w: Array, b: Array | None, window: Window, tail: str) -> A
     positions = n * height * width
     rows = whole_rows(min(AT_A_TIME, positions))
     sizes, run = _sizes(window, channels, filters), w.size // filters
-    bias = np.zeros(filters, FLOAT) if b is None else np.ascontiguousarray(b)
-    flat_x, flat_y, flat_w = x.reshape(-1), y.reshape(-1), _in_panels(w.reshape(run, filters))
+    bias = np.zeros(filters, FLOAT) if b is None else flat(np.ascontiguousarray(b))
+    flat_x, flat_y, flat_w = flat(x), flat(y), _in_panels(w.reshape(run, filters))
 
     def work(part: slice) -> None:
         a, z = _scratch(rows, run, filters)
@@ -53,8 +54,8 @@ def backward(
     wt = _in_panels(w.reshape(run, filters).T) if need_dx else NO_FLOATS
     dx = empty_like(x) if need_dx else None
     flat_dx = NO_FLOATS if dx is None else dx.reshape(-1)
-    flat_dy, flat_x = dy.reshape(-1), x.reshape(-1)
-    y = NO_FLOATS if tail.y is None else tail.y.reshape(-1)
+    flat_dy, flat_x = flat(dy), flat(x)
+    y = NO_FLOATS if tail.y is None else flat(tail.y)
     w_shape = (panels(filters), panels(run) * PANEL, PANEL)
 
     def work(images: slice) -> tuple[Array, Array]:
@@ -72,8 +73,8 @@ def backward(
 
     parts = over_blocks(n, images_a_sum(n, 4 * int(np.prod(w_shape))), work)
     dw, db = added([part for part, _ in parts]), added([part for _, part in parts])
-    flat = dw.transpose(1, 0, 2).reshape(w_shape[1], -1)[:run, :filters]
-    return dx, flat.reshape(w.shape), db[:filters]
+    whole = dw.transpose(1, 0, 2).reshape(w_shape[1], -1)[:run, :filters]
+    return dx, whole.reshape(w.shape), db[:filters]
 
 
 def _sizes(window: Window, channels: int, filters: int) -> tuple[int, ...]:

@@ -7,6 +7,7 @@ import numpy as np
 from tinynet.backend import Array
 from tinynet.blocks import TAILS, Tail
 from tinynet.kernels.compiled import winograd
+from tinynet.kernels.compiled.arrays import flat
 from tinynet.kernels.compiled.block import PANEL, panels, whole_rows
 from tinynet.kernels.compiled.shares import (
     FLOAT,
@@ -51,8 +52,8 @@ def forward(
     tiles = n * sizes[-2] * sizes[-1]
     rows = whole_rows(min(tiles_at_a_time(channels, filters), tiles))
     u = _points(w)
-    bias = np.zeros(filters, FLOAT) if b is None else np.ascontiguousarray(b)
-    flat_x, flat_y = x.reshape(-1), y.reshape(-1)
+    bias = np.zeros(filters, FLOAT) if b is None else flat(np.ascontiguousarray(b))
+    flat_x, flat_y = flat(x), flat(y)
     who = NO_BYTES if winner is None else winner.reshape(-1)
 
     def work(tiles: slice) -> None:
@@ -79,9 +80,9 @@ def backward(
     ut = _points(w.transpose(0, 1, 3, 2)) if need_dx else NO_FLOATS
     dx = empty_like(x) if need_dx else None
     flat_dx = NO_FLOATS if dx is None else dx.reshape(-1)
-    flat_dy, flat_x = dy.reshape(-1), x.reshape(-1)
-    y = NO_FLOATS if tail.y is None else tail.y.reshape(-1)
-    who = NO_BYTES if tail.winner is None else tail.winner.reshape(-1)
+    flat_dy, flat_x = flat(dy), flat(x)
+    y = NO_FLOATS if tail.y is None else flat(tail.y)
+    who = NO_BYTES if tail.winner is None else flat(tail.winner)
 
     def work(images: slice) -> tuple[Array, Array]:
         v, m, scratch = _scratch(rows, channels, filters)
@@ -120,7 +121,7 @@ def _points(w: Array) -> Array:
     """U of w (3, 3, C, K), in panels, flat."""
     channels, filters = w.shape[2:]
     u = empty((POINTS * panels(filters) * panels(channels) * PANEL * PANEL,), FLOAT)
-    filters_to_points(np.ascontiguousarray(w).reshape(-1), channels, filters, u)
+    filters_to_points(flat(np.ascontiguousarray(w)), channels, filters, u)
     return u
 
 

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from tinynet.kernels.compiled.block import PANEL
 from tinynet.kernels.compiled.compile import compiled
-from tinynet.kernels.compiled.vector import LANES, broadcast, load, load_some, store, store_some
+from tinynet.kernels.compiled.strided import (
+    load_six,
+    load_some_of_three,
+    load_three,
+    store_six,
+    store_some_of_three,
+    store_three,
+)
+from tinynet.kernels.compiled.vector import LANES, broadcast, store
 from tinynet.kernels.compiled.winograd_transforms import (
     PATCH,
     POINTS,
@@ -32,30 +40,14 @@ def filters_to_points(w, channels, filters, u):  # type: ignore[no-untyped-def]
             for i in range(3):  # Gᵀ from the right: rows of three to rows of six, kept at once
                 a = at + 3 * i * tap
                 if lanes == LANES:
-                    g0, g1, g2 = load(w, a), load(w, a + tap), load(w, a + 2 * tap)
+                    row = transform_filter(*load_three(w, a, tap))
                 else:
-                    g0, g1 = load_some(w, a, lanes), load_some(w, a + tap, lanes)
-                    g2 = load_some(w, a + 2 * tap, lanes)
-                t0, t1, t2, t3, t4, t5 = transform_filter(g0, g1, g2)
-                row = u_at + i * PATCH * point
-                store(u, row, t0)
-                store(u, row + point, t1)
-                store(u, row + 2 * point, t2)
-                store(u, row + 3 * point, t3)
-                store(u, row + 4 * point, t4)
-                store(u, row + 5 * point, t5)
+                    row = transform_filter(*load_some_of_three(w, a, tap, lanes))
+                store_six(u, u_at + i * PATCH * point, point, row)
             down = PATCH * point
             for j in range(PATCH):  # G from the left: three such rows to six, in their place
                 a = u_at + j * point
-                t0, t1, t2, t3, t4, t5 = transform_filter(
-                    load(u, a), load(u, a + down), load(u, a + 2 * down)
-                )
-                store(u, a, t0)
-                store(u, a + down, t1)
-                store(u, a + 2 * down, t2)
-                store(u, a + 3 * down, t3)
-                store(u, a + 4 * down, t4)
-                store(u, a + 5 * down, t5)
+                store_six(u, a, down, transform_filter(*load_three(u, a, down)))
 
 
 @compiled
@@ -69,34 +61,12 @@ def points_to_filters(du, channels, filters, dw, scratch):  # type: ignore[no-un
         for c in range(channels):
             u_at = (k // PANEL * rows + c) * PANEL + k % PANEL
             for j in range(PATCH):
-                a = u_at + j * point
-                t0, t1, t2 = filter_gradient(
-                    load(du, a),
-                    load(du, a + down),
-                    load(du, a + 2 * down),
-                    load(du, a + 3 * down),
-                    load(du, a + 4 * down),
-                    load(du, a + 5 * down),
-                )
-                store(scratch, j * LANES, t0)
-                store(scratch, (PATCH + j) * LANES, t1)
-                store(scratch, (2 * PATCH + j) * LANES, t2)
+                column = filter_gradient(*load_six(du, u_at + j * point, down))
+                store_three(scratch, j * LANES, PATCH * LANES, column)
             for i in range(3):
-                s = i * PATCH * LANES
-                t0, t1, t2 = filter_gradient(
-                    load(scratch, s),
-                    load(scratch, s + LANES),
-                    load(scratch, s + 2 * LANES),
-                    load(scratch, s + 3 * LANES),
-                    load(scratch, s + 4 * LANES),
-                    load(scratch, s + 5 * LANES),
-                )
+                row = filter_gradient(*load_six(scratch, i * PATCH * LANES, LANES))
                 a = c * filters + k + 3 * i * tap
                 if lanes == LANES:
-                    store(dw, a, t0)
-                    store(dw, a + tap, t1)
-                    store(dw, a + 2 * tap, t2)
+                    store_three(dw, a, tap, row)
                 else:
-                    store_some(dw, a, t0, lanes)
-                    store_some(dw, a + tap, t1, lanes)
-                    store_some(dw, a + 2 * tap, t2, lanes)
+                    store_some_of_three(dw, a, tap, row, lanes)

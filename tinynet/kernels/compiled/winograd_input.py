@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from tinynet.kernels.compiled.block import PANEL
 from tinynet.kernels.compiled.compile import compiled
+from tinynet.kernels.compiled.strided import add_six, load_six, store_six
 from tinynet.kernels.compiled.vector import (
     LANES,
     broadcast,
@@ -32,38 +33,11 @@ GAP = 16  # numbers between the matrices of two points: 36 streams a power of tw
 def transform_patch(x, at, down, right, v, v_at, point, scratch):  # type: ignore[no-untyped-def]
     """Bᵀ d B of one patch, LANES channels: its columns first, then the rows of the result."""
     for j in range(PATCH):
-        i = at + j * right
-        t0, t1, t2, t3, t4, t5 = transform_input(
-            load(x, i),
-            load(x, i + down),
-            load(x, i + 2 * down),
-            load(x, i + 3 * down),
-            load(x, i + 4 * down),
-            load(x, i + 5 * down),
-        )
-        store(scratch, j * LANES, t0)
-        store(scratch, (PATCH + j) * LANES, t1)
-        store(scratch, (2 * PATCH + j) * LANES, t2)
-        store(scratch, (3 * PATCH + j) * LANES, t3)
-        store(scratch, (4 * PATCH + j) * LANES, t4)
-        store(scratch, (5 * PATCH + j) * LANES, t5)
+        column = transform_input(*load_six(x, at + j * right, down))
+        store_six(scratch, j * LANES, PATCH * LANES, column)
     for i in range(PATCH):
-        s = i * PATCH * LANES
-        t0, t1, t2, t3, t4, t5 = transform_input(
-            load(scratch, s),
-            load(scratch, s + LANES),
-            load(scratch, s + 2 * LANES),
-            load(scratch, s + 3 * LANES),
-            load(scratch, s + 4 * LANES),
-            load(scratch, s + 5 * LANES),
-        )
-        v_i = v_at + i * PATCH * point
-        store(v, v_i, t0)
-        store(v, v_i + point, t1)
-        store(v, v_i + 2 * point, t2)
-        store(v, v_i + 3 * point, t3)
-        store(v, v_i + 4 * point, t4)
-        store(v, v_i + 5 * point, t5)
+        row = transform_input(*load_six(scratch, i * PATCH * LANES, LANES))
+        store_six(v, v_at + i * PATCH * point, point, row)
 
 
 @compiled
@@ -115,53 +89,18 @@ def input_gradient_tiles(dv, dx, sizes, first, count, rows, scratch):  # type: i
         for c in range(0, channels, LANES):
             v_at = (c // PANEL * rows + t) * PANEL + c % PANEL
             for j in range(PATCH):
-                i = v_at + j * point
-                t0, t1, t2, t3, t4, t5 = input_gradient(
-                    load(dv, i),
-                    load(dv, i + PATCH * point),
-                    load(dv, i + 2 * PATCH * point),
-                    load(dv, i + 3 * PATCH * point),
-                    load(dv, i + 4 * PATCH * point),
-                    load(dv, i + 5 * PATCH * point),
-                )
-                store(scratch, j * LANES, t0)
-                store(scratch, (PATCH + j) * LANES, t1)
-                store(scratch, (2 * PATCH + j) * LANES, t2)
-                store(scratch, (3 * PATCH + j) * LANES, t3)
-                store(scratch, (4 * PATCH + j) * LANES, t4)
-                store(scratch, (5 * PATCH + j) * LANES, t5)
+                dv_column = load_six(dv, v_at + j * point, PATCH * point)
+                store_six(scratch, j * LANES, PATCH * LANES, input_gradient(*dv_column))
             lanes = min(LANES, channels - c)
             whole = lanes == LANES and j_0 == 0 and j_1 == PATCH
             for i in range(i_0, i_1):
                 s = i * PATCH * LANES
-                t0, t1, t2, t3, t4, t5 = input_gradient(
-                    load(scratch, s),
-                    load(scratch, s + LANES),
-                    load(scratch, s + 2 * LANES),
-                    load(scratch, s + 3 * LANES),
-                    load(scratch, s + 4 * LANES),
-                    load(scratch, s + 5 * LANES),
-                )
+                dd = input_gradient(*load_six(scratch, s, LANES))
                 cell = at + i * width * channels + c
                 if whole:
-                    store(dx, cell, load(dx, cell) + t0)
-                    cell += channels
-                    store(dx, cell, load(dx, cell) + t1)
-                    cell += channels
-                    store(dx, cell, load(dx, cell) + t2)
-                    cell += channels
-                    store(dx, cell, load(dx, cell) + t3)
-                    cell += channels
-                    store(dx, cell, load(dx, cell) + t4)
-                    cell += channels
-                    store(dx, cell, load(dx, cell) + t5)
+                    add_six(dx, cell, channels, dd)
                     continue
-                store(scratch, s, t0)
-                store(scratch, s + LANES, t1)
-                store(scratch, s + 2 * LANES, t2)
-                store(scratch, s + 3 * LANES, t3)
-                store(scratch, s + 4 * LANES, t4)
-                store(scratch, s + 5 * LANES, t5)
+                store_six(scratch, s, LANES, dd)
                 for j in range(j_0, j_1):
                     z, there = load(scratch, s + j * LANES), cell + j * channels
                     if lanes == LANES:

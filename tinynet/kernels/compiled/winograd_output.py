@@ -10,6 +10,7 @@ from __future__ import annotations
 from tinynet.blocks import NOBODY
 from tinynet.kernels.compiled.block import PANEL
 from tinynet.kernels.compiled.compile import compiled
+from tinynet.kernels.compiled.strided import load_four, load_six, store_four, store_six
 from tinynet.kernels.compiled.vector import (
     LANES,
     broadcast,
@@ -45,34 +46,12 @@ def relu(z):  # type: ignore[no-untyped-def]
 def transform_back(m, m_at, point, bias, out, scratch):  # type: ignore[no-untyped-def]
     """Aᵀ M A + b of one tile, LANES filters: 16 vectors in ``out``."""
     for j in range(PATCH):
-        i = m_at + j * point
-        t0, t1, t2, t3 = transform_output(
-            load(m, i),
-            load(m, i + PATCH * point),
-            load(m, i + 2 * PATCH * point),
-            load(m, i + 3 * PATCH * point),
-            load(m, i + 4 * PATCH * point),
-            load(m, i + 5 * PATCH * point),
-        )
-        store(scratch, j * LANES, t0)
-        store(scratch, (PATCH + j) * LANES, t1)
-        store(scratch, (2 * PATCH + j) * LANES, t2)
-        store(scratch, (3 * PATCH + j) * LANES, t3)
+        column = transform_output(*load_six(m, m_at + j * point, PATCH * point))
+        store_four(scratch, j * LANES, PATCH * LANES, column)
     for i in range(TILE):
-        s = i * PATCH * LANES
-        t0, t1, t2, t3 = transform_output(
-            load(scratch, s),
-            load(scratch, s + LANES),
-            load(scratch, s + 2 * LANES),
-            load(scratch, s + 3 * LANES),
-            load(scratch, s + 4 * LANES),
-            load(scratch, s + 5 * LANES),
-        )
-        o = i * TILE * LANES
-        store(out, o, t0 + bias)
-        store(out, o + LANES, t1 + bias)
-        store(out, o + 2 * LANES, t2 + bias)
-        store(out, o + 3 * LANES, t3 + bias)
+        z = transform_output(*load_six(scratch, i * PATCH * LANES, LANES))
+        z = (z[0] + bias, z[1] + bias, z[2] + bias, z[3] + bias)
+        store_four(out, i * TILE * LANES, LANES, z)
 
 
 @compiled
@@ -187,31 +166,9 @@ def gradient_tiles(dy, y, winner, tail, sizes, first, count, rows, dm, db, scrat
             else:
                 dz[: TILE * TILE * LANES] = 0
             for j in range(TILE):
-                t0, t1, t2, t3, t4, t5 = output_gradient(
-                    load(dz, j * LANES),
-                    load(dz, (TILE + j) * LANES),
-                    load(dz, (2 * TILE + j) * LANES),
-                    load(dz, (3 * TILE + j) * LANES),
-                )
-                store(scratch, j * LANES, t0)
-                store(scratch, (TILE + j) * LANES, t1)
-                store(scratch, (2 * TILE + j) * LANES, t2)
-                store(scratch, (3 * TILE + j) * LANES, t3)
-                store(scratch, (4 * TILE + j) * LANES, t4)
-                store(scratch, (5 * TILE + j) * LANES, t5)
+                column = output_gradient(*load_four(dz, j * LANES, TILE * LANES))
+                store_six(scratch, j * LANES, TILE * LANES, column)
             m_at = (k // PANEL * rows + t) * PANEL + k % PANEL
             for i in range(PATCH):
-                s = i * TILE * LANES
-                t0, t1, t2, t3, t4, t5 = output_gradient(
-                    load(scratch, s),
-                    load(scratch, s + LANES),
-                    load(scratch, s + 2 * LANES),
-                    load(scratch, s + 3 * LANES),
-                )
-                m_i = m_at + i * PATCH * point
-                store(dm, m_i, t0)
-                store(dm, m_i + point, t1)
-                store(dm, m_i + 2 * point, t2)
-                store(dm, m_i + 3 * point, t3)
-                store(dm, m_i + 4 * point, t4)
-                store(dm, m_i + 5 * point, t5)
+                along = output_gradient(*load_four(scratch, i * TILE * LANES, LANES))
+                store_six(dm, m_at + i * PATCH * point, point, along)

@@ -15,14 +15,14 @@ Source: Lavin & Gray 2015, "Fast algorithms for convolutional neural networks", 
 
 from __future__ import annotations
 
-from tinynet.kernels.compiled.compile import inlined
+from tinynet.kernels.compiled.compile import compiled
 
 TILE = 4  # outputs a side
 PATCH = 6  # inputs under them
 POINTS = PATCH * PATCH
 
 
-@inlined
+@compiled
 def transform_filter(g0, g1, g2):  # type: ignore[no-untyped-def]
     """G g: six numbers from three."""
     sixth, outer = (1 / 6) * (g0 + g2), (1 / 24) * g0 + (1 / 6) * g2
@@ -36,7 +36,7 @@ def transform_filter(g0, g1, g2):  # type: ignore[no-untyped-def]
     )
 
 
-@inlined
+@compiled
 def filter_gradient(u0, u1, u2, u3, u4, u5):  # type: ignore[no-untyped-def]
     """Gᵀ u, the transpose of ``transform_filter``: three numbers from six."""
     near, far = (1 / 6) * (u1 + u2), u3 + u4
@@ -47,7 +47,7 @@ def filter_gradient(u0, u1, u2, u3, u4, u5):  # type: ignore[no-untyped-def]
     )
 
 
-@inlined
+@compiled
 def transform_input(d0, d1, d2, d3, d4, d5):  # type: ignore[no-untyped-def]
     """Bᵀ d: six numbers from six."""
     even, odd = d4 - 4 * d2, d3 - 4 * d1
@@ -62,7 +62,7 @@ def transform_input(d0, d1, d2, d3, d4, d5):  # type: ignore[no-untyped-def]
     )
 
 
-@inlined
+@compiled
 def input_gradient(v0, v1, v2, v3, v4, v5):  # type: ignore[no-untyped-def]
     """B v, the transpose of ``transform_input``: six numbers from six."""
     near, far = v1 + v2, v3 + v4
@@ -77,7 +77,7 @@ def input_gradient(v0, v1, v2, v3, v4, v5):  # type: ignore[no-untyped-def]
     )
 
 
-@inlined
+@compiled
 def transform_output(m0, m1, m2, m3, m4, m5):  # type: ignore[no-untyped-def]
     """Aᵀ m: four numbers from six."""
     near, far = m1 + m2, m3 + m4
@@ -85,7 +85,7 @@ def transform_output(m0, m1, m2, m3, m4, m5):  # type: ignore[no-untyped-def]
     return m0 + near + far, near_odd + far_odd, near + 4 * far, near_odd + 4 * far_odd + m5
 
 
-@inlined
+@compiled
 def output_gradient(z0, z1, z2, z3):  # type: ignore[no-untyped-def]
     """A z, the transpose of ``transform_output``: six numbers from four."""
     even, odd = z0 + z2, z1 + z3
