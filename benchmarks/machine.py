@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import platform
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any
 
 from benchmarks.processes import workers
 from benchmarks.variants import FLOOR, OPS_TORCH, installed
+from tinynet.doctor.machine import processor_name
 
 PACKAGES = ("numpy", "scipy", "numba", "torch")
 
@@ -23,7 +23,7 @@ def machine(threads: int) -> dict[str, Any]:
             worker.ask(time="product", seconds=0)
         facts = {w.variant.library: without_peak(w.ask(facts=True)) for w in started}
     return {
-        "processor": cpu_name(),
+        "processor": processor_name(),
         "machine": platform.machine(),
         "system": platform.system(),
         "cores": os.cpu_count(),
@@ -47,16 +47,6 @@ def versions() -> dict[str, str | None]:
         except PackageNotFoundError:
             found[package] = None
     return found
-
-
-def cpu_name() -> str:
-    """What the processor calls itself."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    found = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(found, platform.processor())
 
 
 def describe(machine: dict[str, Any]) -> str:

@@ -15,12 +15,12 @@ import platform
 import subprocess
 import sys
 from datetime import date
-from pathlib import Path
 from statistics import median
 from typing import Any
 
 from benchmarks.zoo.entries import ENTRIES
 from benchmarks.zoo.page import RESULTS, ROOT, newest, step_table, weights_table, write_page
+from tinynet.doctor.machine import processor_name
 
 
 def child(module: str, *arguments: str) -> dict[str, Any]:
@@ -73,22 +73,16 @@ def main() -> None:
             print(name, ms, flush=True)
         else:
             print(name, result["torch"], flush=True)
-        machine = {"cores": os.cpu_count(), "machine": platform.machine(), "processor": cpu_name()}
+        machine = {
+            "cores": os.cpu_count(),
+            "machine": platform.machine(),
+            "processor": processor_name(),
+        }
         file.write_text(json.dumps(machine | {"models": models}, indent=1) + "\n")
     print(weights_table(models))
     print(step_table(models))
     print(f"written to {file}")
     print(write_page())
-
-
-def cpu_name() -> str:
-    """What the processor calls itself."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    found = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(found, platform.processor())
 
 
 if __name__ == "__main__":

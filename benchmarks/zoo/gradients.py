@@ -19,10 +19,10 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.zoo.__main__ import cpu_name
 from benchmarks.zoo.entries import ENTRIES
 from benchmarks.zoo.page import RESULTS, newest, write_page
 from benchmarks.zoo.reduced import COLOURS, REDUCED, Reduced, as_containers
+from tinynet.doctor.machine import processor_name
 from tinynet.gradient_check import ArrayCheck, GradientError, GradientReport, check_gradients
 from tinynet.layer import Layer, Mode
 from tinynet.models.googlenet import GoogLeNet
@@ -133,7 +133,7 @@ def main() -> int:
         if "fault" in found:
             print(found["fault"])
         ordered = {name: networks[name] for name in ENTRIES if name in networks}
-        text = json.dumps({"processor": cpu_name(), "networks": ordered}, indent=1)
+        text = json.dumps({"processor": processor_name(), "networks": ordered}, indent=1)
         file.write_text(text + "\n", encoding="utf-8")
     print(f"written to {file}")
     print(write_page())
