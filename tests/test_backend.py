@@ -7,11 +7,14 @@ import pytest
 
 from tinynet.backend import (
     array_module,
+    default_kernels,
+    kernels_in_use,
     library_of,
     load_library,
     register,
     swappable,
     to_device,
+    use_kernels,
     use_reference,
 )
 
@@ -165,3 +168,31 @@ def test_every_kernel_has_a_reference_of_the_same_signature():
             assert list(inspect.signature(kernel).parameters) == wanted, (name, library)
             replaced += 1
     assert replaced
+
+
+@pytest.fixture
+def no_choice_yet():
+    default_kernels.cache_clear()
+    yield
+    default_kernels.cache_clear()
+
+
+@pytest.mark.parametrize(("variable", "chosen"), [(None, "fast"), ("", "fast"), ("numpy", "numpy")])
+def test_the_environment_chooses_the_kernels(variable, chosen, monkeypatch, no_choice_yet):
+    if variable is None:
+        monkeypatch.delenv("TINYNET_KERNELS", raising=False)
+    else:
+        monkeypatch.setenv("TINYNET_KERNELS", variable)
+    assert kernels_in_use() == chosen
+    with use_kernels("reference"):
+        assert kernels_in_use() == "reference"
+
+
+def test_a_wrong_variable_is_named_with_the_choices(monkeypatch, no_choice_yet):
+    monkeypatch.setenv("TINYNET_KERNELS", "quick")
+    double, _, _ = doubling()
+    wanted = "TINYNET_KERNELS is 'quick': unset it, or export one of reference, numpy, fast"
+    with pytest.raises(ValueError, match=wanted):
+        double(np.ones(2))
+    with pytest.raises(ValueError, match="kernels are 'quick', want one of"), use_kernels("quick"):
+        pass

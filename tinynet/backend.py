@@ -19,7 +19,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from functools import wraps
+from functools import cache, wraps
 from types import ModuleType
 from typing import Any, ParamSpec, Protocol, TypeAlias, TypeVar, cast
 
@@ -101,8 +101,21 @@ def kernel_set(name: str) -> str:
     return name
 
 
-DEFAULT_KERNELS = kernel_set(os.environ.get("TINYNET_KERNELS") or KERNEL_SETS[-1])
-_kernels: ContextVar[str] = ContextVar("kernels", default=DEFAULT_KERNELS)
+_kernels: ContextVar[str | None] = ContextVar("kernels", default=None)
+
+
+@cache
+def default_kernels() -> str:
+    """The set that TINYNET_KERNELS names, or "fast".
+
+    Raises ValueError, which names the variable and the choices, if it is no set of kernels.
+    """
+    name = os.environ.get("TINYNET_KERNELS") or KERNEL_SETS[-1]
+    if name not in KERNEL_SETS:
+        raise ValueError(
+            f"TINYNET_KERNELS is {name!r}: unset it, or export one of {', '.join(KERNEL_SETS)}"
+        )
+    return name
 
 
 def swappable(function: Callable[P, R]) -> Swappable[P, R]:
@@ -114,7 +127,7 @@ def swappable(function: Callable[P, R]) -> Swappable[P, R]:
 
     @wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
-        if kernels and (use := _kernels.get()) != "reference":
+        if kernels and (use := kernels_in_use()) != "reference":
             first = args[0] if args else next(iter(kwargs.values()), None)
             library = library_of(first)
             kernel = kernels.get(library, function)
@@ -157,9 +170,10 @@ def without_fast(function: Swappable[..., Any]) -> Callable[..., Any]:
 def kernels_in_use() -> str:
     """The set of kernels that is chosen: "reference", "numpy" or "fast".
 
-    "fast" is what is chosen by default, whether or not Numba is there.
+    "fast" is what is chosen by default, whether or not Numba is there. Raises ValueError as
+    ``default_kernels``.
     """
-    return _kernels.get()
+    return _kernels.get() or default_kernels()
 
 
 @contextmanager

@@ -15,6 +15,7 @@ if __name__ == "__main__":  # first: a restart would import all that follows onc
 
 from examples.mura.errors import UserError
 from examples.mura.flags import build_parser
+from tinynet.backend import default_kernels
 from tinynet.checkpoint import CheckpointError
 from tinynet.interop import WeightsError
 from tinynet.train import TrainingError
@@ -27,6 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = build_parser().parse_args(argv)
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # end as on Ctrl-C
     try:
+        check_environment()
         from examples.mura import commands  # here, so that --help need not wait for matplotlib
 
         getattr(commands, arguments.command)(arguments)
@@ -41,6 +43,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     finally:
         signal.signal(signal.SIGTERM, before)
     return 0
+
+
+def check_environment() -> None:
+    """Raise UserError for a variable that no command could work with."""
+    try:
+        default_kernels()
+    except ValueError as error:
+        raise UserError(str(error)) from None
 
 
 def in_one_line(error: Exception) -> str:

@@ -63,6 +63,7 @@ def build_parser() -> argparse.ArgumentParser:
             help=text,
             description=f"{text} {NOTICE}",
             usage=None if name in SHORT else f"python -m examples.mura {name} [flags]",
+            allow_abbrev=False,  # "--sid 64" is a slip of the pen, not --side
         )
         sub[name].add_argument("--debug", action="store_true", help="show where an error arose")
 

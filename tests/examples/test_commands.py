@@ -16,6 +16,7 @@ from PIL import Image
 from examples.mura.__main__ import main
 from examples.mura.flags import COMMANDS
 from tests.examples.small_mura import make_mura
+from tinynet.backend import default_kernels
 from tinynet.checkpoint import load_arrays
 
 REPOSITORY = Path(__file__).parents[2]
@@ -245,6 +246,7 @@ def test_a_loss_that_is_not_finite(mura, tmp_path, capsys):
     ("arguments", "wanted"),
     [
         (["train", "--sides", "3"], "--sides"),
+        (["train", "--sid", "64"], "--sid"),
         (["train", "--side", "big"], "--side"),
         (["train", "--side", "3"], "--side is 3"),
         (["train", "--keep-prob", "0"], "--keep-prob is 0"),
@@ -260,6 +262,16 @@ def test_a_wrong_flag_is_one_line(arguments, wanted, tmp_path, monkeypatch, caps
     monkeypatch.chdir(tmp_path)
     assert wanted in the_error(capsys, arguments)
     assert list(tmp_path.iterdir()) == [], "nothing was written"
+
+
+def test_an_environment_that_names_no_kernels_is_one_line(monkeypatch, capsys):
+    default_kernels.cache_clear()
+    monkeypatch.setenv("TINYNET_KERNELS", "quick")
+    try:
+        message = the_error(capsys, ["breakdown", "--data", "nowhere"])
+    finally:
+        default_kernels.cache_clear()
+    assert "TINYNET_KERNELS is 'quick': unset it, or export one of reference" in message
 
 
 def test_settings_of_a_resumed_run_cannot_change(mura, capsys):
