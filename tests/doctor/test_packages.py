@@ -13,6 +13,7 @@ from tinynet.doctor.packages import (
     read_packages,
     versions,
 )
+from tinynet.kernels.compiled.digest import DIGEST
 
 DEVELOPERS = {"test", "oracle", "lint"}
 
@@ -62,6 +63,10 @@ def test_compiled_functions_are_counted_where_numba_keeps_them(tmp_path, monkeyp
     monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
     assert "no kernel compiled yet" in compiled_kernels()
     (tmp_path / "block_1").mkdir()
-    for name in ("a", "b"):
+    for name in (
+        f"a_{DIGEST}-1.py311",
+        f"b_{DIGEST}-20.py311",
+        "of_another_version_00000000-1.py311",
+    ):
         (tmp_path / "block_1" / f"{name}.nbi").touch()
     assert compiled_kernels() == f"2 compiled functions kept in {tmp_path}"

@@ -12,6 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from tinynet import __version__
+from tinynet.kernels.compiled.digest import DIGEST
 
 # The extras of setup.cfg that a user meets; a test holds the two together.
 EXTRAS = {
@@ -81,14 +82,15 @@ def debug_build() -> bool:
 def compiled_kernels() -> str | None:
     """How many compiled functions Numba has kept on disk; None where there are no kernels for it.
 
-    Numba keeps an index file (.nbi) for each function, in NUMBA_CACHE_DIR or beside the source.
+    Numba keeps an index file (.nbi) for each function, in NUMBA_CACHE_DIR or beside the source;
+    those of other versions of the sources, which have another digest in their name, do not count.
     """
     sources = Path(__file__).parents[1] / "kernels" / "compiled"
     if not sources.is_dir():
         return None
     chosen = os.environ.get("NUMBA_CACHE_DIR")
     place = Path(chosen or sources)
-    count = sum(1 for _ in place.rglob("*.nbi")) if place.is_dir() else 0
+    count = sum(1 for _ in place.rglob(f"*_{DIGEST}-*.nbi")) if place.is_dir() else 0
     if not count:
         return "no kernel compiled yet: the first steps of training do it, once"
     return f"{count} compiled functions kept " + (

@@ -166,8 +166,8 @@ def gradient_tiles(dy, y, winner, tail, sizes, first, count, rows, dm, db, scrat
             else:
                 dz[: TILE * TILE * LANES] = 0
             for j in range(TILE):
-                column = output_gradient(*load_four(dz, j * LANES, TILE * LANES))
-                store_six(scratch, j * LANES, TILE * LANES, column)
+                down = output_gradient(*load_four(dz, j * LANES, TILE * LANES))
+                store_six(scratch, j * LANES, TILE * LANES, down)
             m_at = (k // PANEL * rows + t) * PANEL + k % PANEL
             for i in range(PATCH):
                 along = output_gradient(*load_four(scratch, i * TILE * LANES, LANES))
