@@ -108,5 +108,7 @@ def targets() -> list[Target]:
             Target(name, "inference", NUMPY.name, "stock", 1.2),
             Target(name, "inference", FAST.name, "stock", 2),
             Target(name, "inference", FAST.name, "malloc", 1.5),
+            Target(name, "inference", NUMPY.name, "memory", MEMORY_LIMIT),
+            Target(name, "inference", FAST.name, "memory", MEMORY_LIMIT),
         ]
     return found

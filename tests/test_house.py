@@ -39,7 +39,9 @@ ORDER = """
     tinynet.gradient_tour
     tinynet.models
     tinynet.seeing
+    tinynet.planned
     tinynet.planning
+    tinynet.pieces
     tinynet.kernels
     tinynet
     tinynet.data

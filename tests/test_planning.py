@@ -1,4 +1,4 @@
-"""tinynet/planning.py: a plan computes what the network computes."""
+"""tinynet/planning.py and planned.py: a plan computes what the network computes."""
 
 import numpy as np
 import pytest
@@ -23,15 +23,8 @@ from tinynet.layers import (
 from tinynet.losses import SoftmaxCrossEntropy
 from tinynet.models import vgg_like
 from tinynet.optimizers import Adam
-from tinynet.planning import (
-    BatchNormBlock,
-    ConvBlock,
-    Stack,
-    Sum,
-    folded,
-    inference_plan,
-    training_plans,
-)
+from tinynet.planned import BatchNormBlock, ConvBlock, Stack, Sum, folded
+from tinynet.planning import inference_plan, training_plans
 from tinynet.step import TrainStep
 
 
@@ -206,7 +199,20 @@ def test_paths_that_end_in_other_shapes_are_an_error_and_not_stretched():
         inference_plan(model).run(np.zeros((1, 4, 4, 1)))
 
 
-def test_dropout_and_dense_layers_stay_as_they_are():
+def test_dense_layers_are_blocks_and_dropout_stays_as_it_is():
     rng = np.random.default_rng(0)
     layers = [Dense(4, 3, rng=rng), ReLU(), Dropout(0.5), Dense(3, 2, rng=rng)]
-    assert training_plans(Sequential(*layers))[1].layers == layers
+    first, relu, dropout, last = training_plans(Sequential(*layers))[1].layers
+    assert [first.dense, relu, dropout, last.dense] == layers
+    assert (first.need_dx, last.need_dx) == (False, True)
+    assert inference_plan(Sequential(*layers)).layers == layers
+
+
+def test_shapes_are_the_networks():
+    model = network(np.random.default_rng(0))
+    for plan in (training_plans(model)[1], inference_plan(model)):
+        assert plan.output_shape((16, 18, 2)) == model.output_shape((16, 18, 2)) == (3,)
+        shapes = [(16, 18, 2)]
+        for layer in plan.layers:
+            shapes.append(layer.output_shape(shapes[-1]))
+        assert shapes[2:4] == [(8, 9, 4), (8, 9, 4)]

@@ -2,6 +2,7 @@
 
     conv2d_block      convolution → [ReLU → [max-pool 2×2]]
     batchnorm_block   batch norm  → [ReLU → [max-pool 2×2]]
+    dense_block       a dense layer, whose gradients are added in place
 
 The functions here are the references: what the single layers do, one after the other. Kernels
 make the same of a piece of the image while it is in the processor's cache. What they keep for the
@@ -17,6 +18,7 @@ from tinynet.backend import Array, array_module, swappable
 from tinynet.layers.activations import relu_backward, relu_forward
 from tinynet.layers.batchnorm import BatchNormCache, batchnorm_backward, batchnorm_forward
 from tinynet.layers.conv import Conv2DCache, conv2d_backward, conv2d_forward
+from tinynet.layers.dense import DenseCache, dense_backward
 from tinynet.layers.pooling import MaxPoolCache, max_pool2d_backward, max_pool2d_forward
 from tinynet.layers.window import Padding, Pair, Window, pair, window_over
 
@@ -128,6 +130,27 @@ def batchnorm_block_backward(dy: Array, cache: BatchNormBlockCache) -> tuple[Arr
     x_hat = (x - mean) * inv_std
     dz = tail_backward(dy, tail)
     return batchnorm_backward(dz, BatchNormCache(x_hat, gamma, inv_std, mean, variance))
+
+
+@swappable
+def dense_block_backward(
+    dw: Array, db: Array | None, dz: Array, cache: DenseCache, need_dx: bool = True
+) -> Array | None:
+    """The chain rule through a dense layer, its gradients added to dw and db.  Report §2.3.2.
+
+        dw ← dw + xᵀ dz,   db ← db + Σ_n dz_n,   dx = dz wᵀ
+
+    dw       (n_in, n_out), the gradient so far; changed in place
+    db       (n_out,), the same; None without a bias
+    dz       (N, n_out), ∂L/∂z
+    need_dx  False for the first layer of a network, whose ∂L/∂x nobody uses
+    Returns dx (N, n_in) or None.
+    """
+    dx, more_dw, more_db = dense_backward(dz, cache)
+    dw += more_dw
+    if db is not None:
+        db += more_db
+    return dx if need_dx else None
 
 
 def tail_forward(z: Array, tail: str) -> tuple[Array, Tail]:

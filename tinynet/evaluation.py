@@ -12,9 +12,10 @@ import numpy as np
 from tinynet.backend import Array, array_module, library_of, to_device
 from tinynet.data import ArrayDataset, Dataset, as_dataset, batches, prefetch
 from tinynet.kernels.cpu.threads import one_blas_thread
-from tinynet.layer import EVAL, Layer
+from tinynet.layer import Layer
 from tinynet.loss import Loss
 from tinynet.metrics import accuracy, auc, cohen_kappa
+from tinynet.pieces import in_pieces
 from tinynet.planning import inference_plan
 from tinynet.workspace import Workspace
 
@@ -102,5 +103,6 @@ def _outputs(model: Layer, data: Dataset, batch_size: int | None) -> Iterator[tu
     with closing(prefetch(data.batch(indices, None) for indices in order)) as loaded:
         for x, y in loaded:
             with workspace:  # not around the yield: what is done with z is not ours
-                z = plan.run(to_device(x, device), EVAL)
+                x = to_device(x, device)
+                z = in_pieces(plan, x).run(x)
             yield z, to_device(y, device)

@@ -43,7 +43,9 @@ class Parameter:
 
     def __init__(self, value: Array, trainable: bool = True) -> None:
         self.value = value
-        self.grad = array_module(value).zeros_like(value)
+        # zeros takes no memory until it is written to, zeros_like does: a network that only
+        # predicts has no gradients
+        self.grad = array_module(value).zeros(value.shape, value.dtype)
         self.trainable = trainable
 
     @property

@@ -14,6 +14,7 @@ slab is larger the next time.
 from __future__ import annotations
 
 import math
+import mmap
 import threading
 from bisect import bisect_left
 from contextvars import ContextVar, Token
@@ -28,6 +29,7 @@ LONG_LIVED = (
     1 << 22
 )  # bytes; pieces from here on are cut from the slab's front, others from its end
 ALIGNMENT = 64  # bytes, a cache line
+HUGE = 1 << 22  # bytes; from here on in large pages, of which fewer need to be fetched
 
 _active: ContextVar[Workspace | None] = ContextVar("workspace", default=None)
 
@@ -36,9 +38,12 @@ class _Slab:
     """One stretch of memory; what is free of it, as sorted starts and ends."""
 
     def __init__(self, size: int) -> None:
-        raw = np.empty(size + ALIGNMENT, np.uint8)
-        first = -raw.ctypes.data % ALIGNMENT
-        self.memory = raw[first : first + size]
+        # From the system itself and, unlike what malloc has given, back to it when freed: malloc
+        # keeps what it gave as part of its heap while anything behind that is in use.
+        memory = mmap.mmap(-1, max(size, 1))
+        if size >= HUGE and hasattr(mmap, "MADV_HUGEPAGE"):  # as NumPy does
+            memory.madvise(mmap.MADV_HUGEPAGE)
+        self.memory = np.frombuffer(memory, np.uint8, size)
         self.starts, self.ends = [0], [size]
 
     def take(self, size: int) -> int | None:

@@ -120,10 +120,10 @@ def main() -> int:
     if unknown := [name for name in names if name not in REDUCED]:
         parser.error(f"{unknown[0]} is none of {', '.join(REDUCED)}")
 
-    networks = newest("gradients").get("networks", {})
     file = RESULTS / f"gradients-{date.today()}.json"
+    failed = False
     for name in names:
-        found = networks[name] = figures(name, REDUCED[name])
+        found = figures(name, REDUCED[name])
         compared = sum(found["compared"].values())
         print(
             f"{name}: {compared:,} elements compared, {found['wrong']} wrong, "
@@ -131,13 +131,16 @@ def main() -> int:
             flush=True,
         )
         if "fault" in found:
+            failed = True
             print(found["fault"])
+        # read anew: another process may have written of other networks meanwhile
+        networks = newest("gradients").get("networks", {}) | {name: found}
         ordered = {name: networks[name] for name in ENTRIES if name in networks}
         text = json.dumps({"processor": processor_name(), "networks": ordered}, indent=1)
         file.write_text(text + "\n", encoding="utf-8")
     print(f"written to {file}")
     print(write_page())
-    return int(any(networks[name].get("fault") for name in names))
+    return int(failed)
 
 
 if __name__ == "__main__":

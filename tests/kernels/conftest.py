@@ -1,7 +1,7 @@
 import pytest
 
 from tinynet.backend import use_kernels
-from tinynet.kernels.cpu import grouped, threads
+from tinynet.kernels.cpu import dense, grouped, threads
 
 
 @pytest.fixture(autouse=True, scope="package")
@@ -10,6 +10,7 @@ def one_image_a_block():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(threads, "BLOCK_BYTES", 1)
         patch.setattr(grouped, "BUNDLE", 4)
+        patch.setattr(dense, "ROWS_BYTES", 1)
         patch.setattr(threads, "thread_count", lambda: 2)
         yield
 

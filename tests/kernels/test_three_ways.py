@@ -21,6 +21,7 @@ from tests.layers.support import assert_close, drawn_some, frozen, normal
 from tinynet.backend import library_of, register, swappable, to_device
 from tinynet.blocks import TAILS
 from tinynet.kernels.compiled import HAVE_NUMBA
+from tinynet.layers.dense import DenseCache
 from tinynet.testing.strategies import (
     conv_geometries,
     labels,
@@ -236,9 +237,22 @@ def update(draw, changed, *choices):
     return (w, *[a**2 for a in memory]), (g, *(draw(st.sampled_from(c)) for c in choices))
 
 
+@st.composite
+def dense_gradients(draw):
+    """(dw, db), which are changed, and (dz, cache)."""
+    n, inputs, outputs = draw(st.tuples(*[st.integers(1, 5)] * 3))
+    x, dz, *arrays = normal(
+        *(draw(seeds()), (n, inputs), (n, outputs)),
+        *((inputs, outputs), (inputs, outputs), (outputs,)),
+    )
+    w, dw, db = arrays
+    return (dw, db), (dz, DenseCache(x, w, True))
+
+
 RATES, SHARES, EPSILONS = (0.1, 1e-3), (0.1, 0.9), (1e-7, 1e-3)
 UPDATES = {
     "adam_update": update(3, RATES, SHARES, SHARES, EPSILONS, [(1.0, 1.0), (0.19, 0.02)]),
+    "dense_block_backward": dense_gradients(),
     "gradient_descent_update": update(1, RATES),
     "momentum_update": update(2, RATES, SHARES, [True, False]),
     "rmsprop_update": update(2, RATES, SHARES, EPSILONS),
@@ -368,7 +382,7 @@ def test_a_wrong_kernel_is_caught(name, kernels, monkeypatch):
 
 @pytest.mark.parametrize(("name", "kernels"), [k for k in WITH_KERNELS if k[0] in UPDATES])
 def test_a_wrong_kernel_of_an_update_is_caught(name, kernels, monkeypatch):
-    """The same; an update changes its arrays and returns nothing."""
+    """The same; an update changes its arrays, and what it may return is tested elsewhere."""
     kernel = SWAPPABLES[name].kernels[kernels]
 
     def wrong(*arguments):

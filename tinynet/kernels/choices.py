@@ -16,7 +16,8 @@ from tinynet.kernels.cpu.conv_ways import strip_way, way_for
 from tinynet.layer import Layer, Shape
 from tinynet.layers import Conv2D
 from tinynet.layers.window import window_over
-from tinynet.planning import BatchNormBlock, ConvBlock, Plan, Stack, Sum, training_plans
+from tinynet.planned import BatchNormBlock, ConvBlock, DenseBlock, Plan, Stack, Sum
+from tinynet.planning import training_plans
 
 HEAD = ("layers", "input", "one operation", "kernels", "multiplications")
 
@@ -71,6 +72,8 @@ def _rows(layer: Layer, shapes: dict[int, Any], batch: int) -> list[tuple[str, .
         if isinstance(layer, ConvBlock)
         else layer.norm
         if isinstance(layer, BatchNormBlock)
+        else layer.dense
+        if isinstance(layer, DenseBlock)
         else layer
     )
     tail = layer.tail.layers if isinstance(layer, ConvBlock | BatchNormBlock) else []
