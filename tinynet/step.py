@@ -17,7 +17,6 @@ from tinynet.kernels.cpu.threads import one_blas_thread
 from tinynet.layer import Layer, Mode, Parameter
 from tinynet.loss import Loss
 from tinynet.optimizer import Optimizer
-from tinynet.pieces import in_pieces
 from tinynet.planning import training_plans
 from tinynet.regularizers import Regularizer
 from tinynet.workspace import Workspace
@@ -81,9 +80,7 @@ class TrainStep:
 
     def _step(self, x: Array, y: Array, parameters: dict[str, Parameter], mode: Mode) -> float:
         before, rest = training_plans(self.model)
-        r = in_pieces(before, x, mode).run(x, mode)
-        rest = in_pieces(rest, r, mode)
-        z, cache = rest.forward(r, mode)
+        z, cache = rest.forward(before.run(x, mode), mode)
         value, loss_cache = self.loss.forward(z, y)
         loss_value = float(value)
         if self.regularizer is not None:

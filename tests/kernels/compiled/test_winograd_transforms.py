@@ -5,7 +5,7 @@ import pytest
 
 pytest.importorskip("numba", reason='Numba is not installed: pip install ".[fast]"')
 
-from tinynet.kernels.compiled.block import PANEL  # noqa: E402
+from tinynet.kernels.compiled.block import GAP, PANEL  # noqa: E402
 from tinynet.kernels.compiled.vector import LANES  # noqa: E402
 from tinynet.kernels.compiled.winograd_filters import (  # noqa: E402
     filters_to_points,
@@ -51,16 +51,23 @@ def test_filters_to_the_points_and_back(channels, filters):
     rng = np.random.default_rng(0)
     w = rng.standard_normal((3, 3, channels, filters)).astype(np.float32)
     rows, k_panels = -(-channels // PANEL) * PANEL, -(-filters // PANEL)
-    u = np.full(POINTS * k_panels * rows * PANEL, np.nan, np.float32)
-    filters_to_points(w.reshape(-1), channels, filters, u)
-    wide = u.reshape(POINTS, k_panels, rows, PANEL).transpose(0, 2, 1, 3).reshape(POINTS, rows, -1)
+    point = k_panels * rows * PANEL
+    u = np.full(POINTS * (point + GAP), np.nan, np.float32)
+    scratch = np.empty(POINTS * LANES, np.float32)
+    for panel in range(k_panels):
+        filters_to_points(w.reshape(-1), channels, filters, panel, panel + 1, u, scratch)
+    assert np.isnan(u.reshape(POINTS, -1)[:, point:]).all()
+    wide = u.reshape(POINTS, -1)[:, :point]
+    wide = (
+        wide.reshape(POINTS, k_panels, rows, PANEL).transpose(0, 2, 1, 3).reshape(POINTS, rows, -1)
+    )
     want = np.einsum("ai,bj,ijck->abck", G, G, w).reshape(POINTS, channels, filters)
     np.testing.assert_allclose(wide[:, :channels, :filters], want, atol=1e-6)
     assert (wide[:, channels:] == 0).all()
     assert (wide[:, :, filters:] == 0).all()
 
-    dw = np.empty_like(w)
-    scratch = np.empty(POINTS * LANES, np.float32)
-    points_to_filters(u, channels, filters, dw.reshape(-1), scratch)
+    dw = np.full_like(w, np.nan)
+    for panel in range(k_panels):
+        points_to_filters(u, channels, filters, panel, panel + 1, dw.reshape(-1), scratch)
     du = want.reshape(PATCH, PATCH, channels, filters)
     np.testing.assert_allclose(dw, np.einsum("ai,bj,abck->ijck", G, G, du), atol=1e-5)

@@ -10,7 +10,7 @@ from tinynet.backend import Array, register, without_fast
 from tinynet.kernels.compiled.arrays import covered, seen
 from tinynet.kernels.compiled.channel_sums import passed
 from tinynet.kernels.compiled.compile import compiled
-from tinynet.kernels.cpu.threads import images_per_block, over_blocks
+from tinynet.kernels.cpu.threads import over_shares
 from tinynet.layers.activations import relu6_backward, relu6_forward, relu_backward, relu_forward
 from tinynet.workspace import empty, empty_like
 
@@ -35,14 +35,14 @@ def _where(dy: Array, through: Array, dx: Array) -> None:
         dx[i] = passed(dy[i], through[i] != 0)
 
 
-def _piece_by_piece(work: Callable[..., None], *arrays: Array) -> None:
-    """``work(*pieces)`` for pieces of all arrays, which are of one size."""
+def _by_shares(work: Callable[..., None], *arrays: Array) -> None:
+    """``work(*pieces)`` for each thread's pieces of all arrays, which are of one size."""
     flat = [a.reshape(-1) for a in arrays]
 
     def piece(some: slice) -> None:
         work(*(a[some] for a in flat))
 
-    over_blocks(flat[0].size, images_per_block(arrays[0].itemsize), piece)
+    over_shares(flat[0].size, piece)
 
 
 @register(relu_forward, "fast")
@@ -52,7 +52,7 @@ def relu_forward_compiled(x: Array, threshold: float = 0.0) -> tuple[Array, Arra
         return without_fast(relu_forward)(x, threshold)
     y, above = empty_like(x), empty(x.shape, bool)
     least = x.dtype.type(threshold)
-    _piece_by_piece(lambda x, *out: _relu(x, least, *out), seen(x), y, above.view(np.uint8))
+    _by_shares(lambda x, *out: _relu(x, least, *out), seen(x), y, above.view(np.uint8))
     return y, above
 
 
@@ -62,7 +62,7 @@ def relu6_forward_compiled(x: Array) -> tuple[Array, Array]:
     if not covered(x):
         return without_fast(relu6_forward)(x)
     y, between = empty_like(x), empty(x.shape, bool)
-    _piece_by_piece(_relu6, seen(x), y, between.view(np.uint8))
+    _by_shares(_relu6, seen(x), y, between.view(np.uint8))
     return y, between
 
 
@@ -71,7 +71,7 @@ def _backward(dy: Array, cache: Array) -> Array | None:
     if not covered(dy) or cache.dtype != bool or not cache.flags.c_contiguous:
         return None
     dx = empty_like(dy)
-    _piece_by_piece(_where, seen(dy), seen(cache.view(np.uint8)), dx)
+    _by_shares(_where, seen(dy), seen(cache.view(np.uint8)), dx)
     return dx
 
 

@@ -8,7 +8,7 @@ from tinynet.backend import Array, array_module, register, without_fast
 from tinynet.kernels.compiled.arrays import cells_in_a_row, covered, seen
 from tinynet.kernels.compiled.channel_sums import FEW, fold
 from tinynet.kernels.compiled.compile import compiled
-from tinynet.kernels.cpu.threads import images_per_block, over_blocks
+from tinynet.kernels.cpu.threads import over_shares
 from tinynet.layer import Shape
 from tinynet.layers.pooling import (
     AvgPoolCache,
@@ -71,7 +71,7 @@ def _pooled(x: Array, window: Window, shares: Array) -> Array:
     def work(images: slice) -> None:
         _sums(x[images], window.kernel, window.stride, before, shares, y[images])
 
-    over_blocks(len(x), images_per_block(x[:1].nbytes), work)
+    over_shares(len(x), work)
     return y
 
 
@@ -82,7 +82,7 @@ def _spread_out(dy: Array, window: Window, shares: Array) -> Array:
     def work(images: slice) -> None:
         _spread(dy[images], window.kernel, window.stride, before, shares, dx[images])
 
-    over_blocks(len(dy), images_per_block(dx[:1].nbytes), work)
+    over_shares(len(dy), work)
     return dx
 
 
@@ -155,7 +155,7 @@ def global_avg_pool2d_forward_compiled(x: Array) -> tuple[Array, Shape]:
     y = empty((n, channels), x.dtype)
     rows = seen(x).reshape(n, -1, channels * cells_in_a_row(height * width, channels))
 
-    over_blocks(n, images_per_block(x[:1].nbytes), lambda some: _means(rows[some], y[some]))
+    over_shares(n, lambda some: _means(rows[some], y[some]))
     return y, x.shape
 
 
@@ -181,5 +181,5 @@ def global_avg_pool2d_backward_compiled(dy: Array, cache: Shape) -> Array:
     def work(images: slice) -> None:
         _to_every_cell(share[images], cells[images])
 
-    over_blocks(n, images_per_block(dx[:1].nbytes), work)
+    over_shares(n, work)
     return dx

@@ -8,7 +8,7 @@ from tinynet.backend import Array, register, without_fast
 from tinynet.kernels.compiled.arrays import as_rows, covered
 from tinynet.kernels.compiled.channel_sums import FEW, fold, joined_moments, moments, passed
 from tinynet.kernels.compiled.compile import compiled
-from tinynet.kernels.cpu.threads import images_per_block, over_blocks
+from tinynet.kernels.cpu.threads import images_per_block, over_blocks, over_shares
 from tinynet.layers.batchnorm import (
     BatchNormCache,
     FrozenBatchNormCache,
@@ -65,7 +65,7 @@ def _normalised(
     def work(some: slice) -> None:
         _normalise(rows[some], *vectors, x_hat_rows[some], y_rows[some])
 
-    over_blocks(len(rows), images_per_block(rows[:1].nbytes), work)
+    over_shares(len(rows), work)
     return x_hat, y
 
 
@@ -169,7 +169,7 @@ def gradients(
         of_y = None if y_rows is None else y_rows[some]
         _gradient(dy_rows[some], of_y, x_rows[some], mean_row, *rows, dx_rows[some])
 
-    over_blocks(len(x_rows), per_block, work)
+    over_shares(len(x_rows), work)
     return dx, dgamma, dbeta
 
 

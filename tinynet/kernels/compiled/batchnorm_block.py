@@ -22,7 +22,7 @@ from tinynet.kernels.compiled.batchnorm import factors, gradients, statistics, t
 from tinynet.kernels.compiled.channel_sums import FEW, fold, passed
 from tinynet.kernels.compiled.compile import compiled
 from tinynet.kernels.compiled.pooling import beats
-from tinynet.kernels.cpu.threads import images_per_block, over_blocks
+from tinynet.kernels.cpu.threads import images_per_block, over_blocks, over_shares
 from tinynet.layers.batchnorm import _check_scale
 from tinynet.workspace import empty, empty_like
 
@@ -96,7 +96,7 @@ def _cut(x: Array, mean: Array, scale: Array, beta: Array, floor: float) -> Arra
     def work(some: slice) -> None:
         _scale_and_cut(rows[some], *vectors, x.dtype.type(floor), y_rows[some])
 
-    over_blocks(len(rows), images_per_block(rows[:1].nbytes), work)
+    over_shares(len(rows), work)
     return y
 
 
@@ -109,7 +109,7 @@ def _pooled(x: Array, mean: Array, scale: Array, beta: Array) -> tuple[Array, Ar
     def work(images: slice) -> None:
         _scale_and_pool(x[images], mean, scale, beta, y[images], winner[images])
 
-    over_blocks(n, images_per_block(x[:1].nbytes), work)
+    over_shares(n, work)
     return y, winner
 
 
@@ -202,5 +202,5 @@ def _through_pool(
     def work(images: slice) -> None:
         _gradient(dy[images], winner[images], x[images], mean, *three, dx[images])
 
-    over_blocks(len(x), per_block, work)
+    over_shares(len(x), work)
     return dx, dgamma, dbeta

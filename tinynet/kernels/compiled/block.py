@@ -27,6 +27,9 @@ from tinynet.kernels.compiled.vector import (
 
 PANEL = 2 * LANES
 ROWS = 6  # of C that ``multiply`` makes at a time
+# Numbers between matrices that are written together: streams a power of two apart would all fall on
+# the same few lines of the cache.
+GAP = 16
 
 
 def panels(columns: int) -> int:

@@ -14,10 +14,8 @@ from tinynet.kernels.compiled.shares import (
     FLOAT,
     NO_FLOATS,
     added,
-    images_a_sum,
-    positions_a_block,
 )
-from tinynet.kernels.cpu.threads import over_blocks
+from tinynet.kernels.cpu.threads import over_shares
 from tinynet.layers.window import Window
 from tinynet.workspace import empty, empty_like
 
@@ -40,7 +38,7 @@ def forward(x: Array, w: Array, b: Array | None, window: Window, tail: str) -> A
         first, last, kind = part.start, part.stop, TAILS.index(tail)
         im2col.forward(flat_x, flat_w, bias, flat_y, kind, sizes, first, last, rows, a, z)
 
-    over_blocks(positions, positions_a_block(positions, rows), work)
+    over_shares(positions, work, multiple=rows)
     return y
 
 
@@ -71,7 +69,7 @@ def backward(
         )
         return dw, db
 
-    parts = over_blocks(n, images_a_sum(n, 4 * int(np.prod(w_shape))), work)
+    parts = over_shares(n, work)
     dw, db = added([part for part, _ in parts]), added([part for _, part in parts])
     whole = dw.transpose(1, 0, 2).reshape(w_shape[1], -1)[:run, :filters]
     return dx, whole.reshape(w.shape), db[:filters]

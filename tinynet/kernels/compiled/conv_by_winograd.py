@@ -8,21 +8,19 @@ from tinynet.backend import Array
 from tinynet.blocks import TAILS, Tail
 from tinynet.kernels.compiled import winograd
 from tinynet.kernels.compiled.arrays import flat
-from tinynet.kernels.compiled.block import PANEL, panels, whole_rows
+from tinynet.kernels.compiled.block import GAP, PANEL, panels, whole_rows
 from tinynet.kernels.compiled.shares import (
     FLOAT,
     NO_BYTES,
     NO_FLOATS,
     added,
-    images_a_sum,
-    positions_a_block,
+    panels_a_block,
     tiles_at_a_time,
 )
 from tinynet.kernels.compiled.vector import LANES
 from tinynet.kernels.compiled.winograd_filters import filters_to_points, points_to_filters
-from tinynet.kernels.compiled.winograd_input import GAP
 from tinynet.kernels.compiled.winograd_transforms import POINTS, TILE
-from tinynet.kernels.cpu.threads import over_blocks
+from tinynet.kernels.cpu.threads import over_blocks, over_shares
 from tinynet.kernels.winograd_switch import WINOGRAD
 from tinynet.layers.window import Window
 from tinynet.workspace import empty, empty_like
@@ -64,7 +62,7 @@ def forward(
             flat_x, u, bias, flat_y, who, kind, sizes, first, last, rows, v, m, scratch
         )
 
-    over_blocks(tiles, positions_a_block(tiles, rows), work)
+    over_shares(tiles, work, multiple=rows)
     return y, winner
 
 
@@ -76,7 +74,6 @@ def backward(
     sizes = _sizes(window, channels, filters)
     per_image = sizes[-2] * sizes[-1]
     rows = whole_rows(min(tiles_at_a_time(channels, filters), n * per_image))
-    u_shape = (POINTS, panels(filters), panels(channels) * PANEL, PANEL)
     ut = _points(w.transpose(0, 1, 3, 2)) if need_dx else NO_FLOATS
     dx = empty_like(x) if need_dx else None
     flat_dx = NO_FLOATS if dx is None else dx.reshape(-1)
@@ -86,7 +83,10 @@ def backward(
 
     def work(images: slice) -> tuple[Array, Array]:
         v, m, scratch = _scratch(rows, channels, filters)
-        du, db = empty(u_shape, FLOAT), np.zeros(panels(filters) * PANEL, FLOAT)
+        du, db = (
+            empty((_u_size(channels, filters),), FLOAT),
+            np.zeros(panels(filters) * PANEL, FLOAT),
+        )
         du[...] = 0
         if dx is not None:
             dx[images] = 0
@@ -97,16 +97,20 @@ def backward(
         )
         winograd.backward(
             *(flat_dy, flat_x, ut, y, who, kind, sizes, first, last, rows, flat_dx),
-            *(du.reshape(-1), db, v, m, scratch),
+            *(du, db, v, m, scratch),
         )
         return du, db
 
-    parts = over_blocks(n, images_a_sum(n, 4 * int(np.prod(u_shape))), work)
+    parts = over_shares(n, work)
     du, db = added([part for part, _ in parts]), added([part for _, part in parts])
     dw = np.empty(w.shape, FLOAT)
-    points_to_filters(
-        du.reshape(-1), channels, filters, dw.reshape(-1), np.empty(POINTS * LANES, FLOAT)
-    )
+    flat_dw = dw.reshape(-1)
+
+    def back(part: slice) -> None:
+        scratch = np.empty(POINTS * LANES, FLOAT)
+        points_to_filters(du, channels, filters, part.start, part.stop, flat_dw, scratch)
+
+    over_blocks(panels(filters), panels_a_block(channels), back)
     return dx, dw, db[:filters]
 
 
@@ -117,11 +121,20 @@ def _sizes(window: Window, channels: int, filters: int) -> tuple[int, ...]:
     return (*window.size, channels, filters, top, left, height, width, *tiles)
 
 
+def _u_size(channels: int, filters: int) -> int:
+    return POINTS * (panels(filters) * panels(channels) * PANEL * PANEL + GAP)
+
+
 def _points(w: Array) -> Array:
-    """U of w (3, 3, C, K), in panels, flat."""
+    """U of w (3, 3, C, K), flat."""
     channels, filters = w.shape[2:]
-    u = empty((POINTS * panels(filters) * panels(channels) * PANEL * PANEL,), FLOAT)
-    filters_to_points(flat(np.ascontiguousarray(w)), channels, filters, u)
+    u, flat_w = empty((_u_size(channels, filters),), FLOAT), flat(np.ascontiguousarray(w))
+
+    def work(part: slice) -> None:
+        scratch = np.empty(POINTS * LANES, FLOAT)
+        filters_to_points(flat_w, channels, filters, part.start, part.stop, u, scratch)
+
+    over_blocks(panels(filters), panels_a_block(channels), work)
     return u
 
 

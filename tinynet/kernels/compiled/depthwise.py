@@ -16,7 +16,7 @@ from tinynet.kernels.compiled.arrays import covered, seen
 from tinynet.kernels.compiled.channel_sums import FEW, fold
 from tinynet.kernels.compiled.compile import compiled
 from tinynet.kernels.cpu import depthwise
-from tinynet.kernels.cpu.threads import images_per_block, over_blocks
+from tinynet.kernels.cpu.threads import images_per_block, over_blocks, over_shares
 from tinynet.layers.window import Pair, Window
 from tinynet.workspace import empty
 
@@ -62,7 +62,7 @@ def product(p: Array, w: Array, b: Array | None, window: Window) -> Array:
     def work(images: slice) -> None:
         _product(p[images], w, b, window.stride, window.dilation, z[images])
 
-    over_blocks(len(p), images_per_block(p[:1].nbytes), work)
+    over_shares(len(p), work)
     return z
 
 
@@ -152,5 +152,5 @@ def input_gradient(dz: Array, w: Array, window: Window, channels: int) -> Array:
     def work(images: slice) -> None:
         _input_gradient(dz[images], w, window.stride, window.dilation, before, dx[images])
 
-    over_blocks(len(dz), images_per_block(dx[:1].nbytes), work)
+    over_shares(len(dz), work)
     return dx

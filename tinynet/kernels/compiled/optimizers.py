@@ -14,7 +14,7 @@ from tinynet.backend import Array, register, without_fast
 from tinynet.kernels.compiled.arrays import covered, seen
 from tinynet.kernels.compiled.compile import compiled
 from tinynet.kernels.cpu.optimizers import STRIP
-from tinynet.kernels.cpu.threads import over_blocks
+from tinynet.kernels.cpu.threads import over_shares
 from tinynet.optimizers import (
     adam_update,
     gradient_descent_update,
@@ -83,7 +83,7 @@ def over_strips(
     if g.size <= STRIP:  # biases, gammas and betas: hundreds of short arrays
         work(*flat, *of_dtype)
     else:
-        over_blocks(g.size, STRIP, lambda strip: work(*[a[strip] for a in flat], *of_dtype))
+        over_shares(g.size, lambda share: work(*[a[share] for a in flat], *of_dtype))
     return True
 
 

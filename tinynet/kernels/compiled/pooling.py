@@ -8,7 +8,7 @@ from tinynet.backend import Array, register, without_fast
 from tinynet.kernels.compiled.arrays import covered, seen
 from tinynet.kernels.compiled.channel_sums import passed
 from tinynet.kernels.compiled.compile import compiled, inlined
-from tinynet.kernels.cpu.threads import images_per_block, over_blocks
+from tinynet.kernels.cpu.threads import over_shares
 from tinynet.layers.pooling import (
     MaxPoolCache,
     max_pool2d_backward,
@@ -90,7 +90,7 @@ def max_pool2d_forward_compiled(
             before = window.padding[0][0], window.padding[1][0]
             _max(x[images], window.kernel, window.stride, before, y[images], winner[images])
 
-    over_blocks(len(x), images_per_block(x[:1].nbytes), work)
+    over_shares(len(x), work)
     return y, MaxPoolCache(winner, window)
 
 
@@ -145,7 +145,7 @@ def max_pool2d_backward_compiled(dy: Array, cache: MaxPoolCache) -> Array:
             before = window.padding[0][0], window.padding[1][0]
             _to_winner(dy[images], winner[images], window.kernel, window.stride, before, dx[images])
 
-    over_blocks(len(dy), images_per_block(dx[:1].nbytes), work)
+    over_shares(len(dy), work)
     return dx
 
 

@@ -18,9 +18,9 @@ Flat arrays and plain numbers come in: see ``conv_block.py`` for shapes and for 
 
 from __future__ import annotations
 
-from tinynet.kernels.compiled.block import PANEL, add_outer, multiply
+from tinynet.kernels.compiled.block import GAP, PANEL, add_outer, multiply
 from tinynet.kernels.compiled.compile import compiled
-from tinynet.kernels.compiled.winograd_input import GAP, input_gradient_tiles, input_tiles
+from tinynet.kernels.compiled.winograd_input import input_gradient_tiles, input_tiles
 from tinynet.kernels.compiled.winograd_output import gradient_tiles, output_tiles
 from tinynet.kernels.compiled.winograd_transforms import POINTS
 
@@ -31,7 +31,7 @@ def forward(x, u, b, y, winner, tail, sizes, first, last, rows, v, m, scratch): 
     _, _, channels, filters, _, _, _, _, _, _ = sizes
     c_panels, k_panels = (channels + PANEL - 1) // PANEL, (filters + PANEL - 1) // PANEL
     v_point, m_point = c_panels * rows * PANEL + GAP, k_panels * rows * PANEL + GAP
-    u_point = k_panels * c_panels * PANEL * PANEL
+    u_point = k_panels * c_panels * PANEL * PANEL + GAP
     for start in range(first, last, rows):
         count = min(rows, last - start)
         input_tiles(x, sizes, start, count, rows, v, scratch)
@@ -48,7 +48,7 @@ def backward(dy, x, ut, y, winner, tail, sizes, first, last, rows, dx, du, db, v
     _, _, channels, filters, _, _, _, _, _, _ = sizes
     c_panels, k_panels = (channels + PANEL - 1) // PANEL, (filters + PANEL - 1) // PANEL
     v_point, m_point = c_panels * rows * PANEL + GAP, k_panels * rows * PANEL + GAP
-    u_point = k_panels * c_panels * PANEL * PANEL
+    u_point = k_panels * c_panels * PANEL * PANEL + GAP
     for start in range(first, last, rows):
         count = min(rows, last - start)
         input_tiles(x, sizes, start, count, rows, v, scratch)

@@ -6,7 +6,7 @@ is first copied, with zeros, to ``scratch``, which has room for two patches of v
 
 from __future__ import annotations
 
-from tinynet.kernels.compiled.block import PANEL
+from tinynet.kernels.compiled.block import GAP, PANEL
 from tinynet.kernels.compiled.compile import compiled
 from tinynet.kernels.compiled.strided import add_six, load_six, store_six
 from tinynet.kernels.compiled.vector import (
@@ -24,9 +24,6 @@ from tinynet.kernels.compiled.winograd_transforms import (
     input_gradient,
     transform_input,
 )
-
-GAP = 16  # numbers between the matrices of two points: 36 streams a power of two apart would
-# all fall on the same lines of the cache
 
 
 @compiled

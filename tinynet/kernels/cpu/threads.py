@@ -1,9 +1,12 @@
 """Share the images of a batch among threads.
 
-A batch is cut into blocks small enough to stay in a core's cache; NumPy lets go of the
-interpreter's lock inside its loops and matrix products, so blocks run side by side. The cut
-depends on the shapes alone, never on the number of threads, and sums over blocks are taken in
-block order: results do not change with the number of threads.
+NumPy lets go of the interpreter's lock inside its loops and matrix products, and so does compiled
+code: pieces of a batch run side by side.
+
+    over_blocks    pieces small enough to stay in a core's cache, cut by the shapes alone: sums over
+                   them, taken in their order, do not change with the number of threads
+    over_shares    one piece for each thread: for work that keeps to the cache by itself, and whose
+                   results do not depend on the cut, or may do so in their last bits
 """
 
 from __future__ import annotations
@@ -11,22 +14,22 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
-from contextvars import copy_context
+from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
 from threadpoolctl import ThreadpoolController
 
 from tinynet.backend import Array
+from tinynet.kernels.cpu.team import Team
 
 T = TypeVar("T")
 
 BLOCK_BYTES = 1 << 20  # half of a typical second-level cache
 
 _lock = threading.Lock()
-_pool: tuple[int, int, ThreadPoolExecutor] | None = None  # process, threads, pool
+_team: Team | None = None
 _blas = ThreadpoolController().select(user_api="blas")
 _holders_lock, _holders = threading.Lock(), 0  # of one_blas_thread
 _limit: Any = None
@@ -102,44 +105,40 @@ def over_blocks(n: int, per_block: int, work: Callable[[slice], T]) -> list[T]:
     ``work`` runs on several threads at once and must write to its own images only.
     """
     blocks = [slice(start, min(start + per_block, n)) for start in range(0, n, per_block)]
+
+    def run(share: slice) -> list[T]:
+        return [work(block) for block in blocks[share]]
+
+    return [result for results in over_shares(len(blocks), run) for result in results]
+
+
+def over_shares(n: int, work: Callable[[slice], T], multiple: int = 1) -> list[T]:
+    """``work(images)`` for one run of images a thread, the first on this thread; in order.
+
+    multiple   of which every run but the last is one
+    """
     threads = thread_count()
-    if len(blocks) < 2 or threads < 2:
-        return [work(block) for block in blocks]
+    size = max(1, -(-n // (threads * multiple))) * multiple
+    shares = [slice(start, min(start + size, n)) for start in range(0, n, size)]
+    if len(shares) < 2:
+        return [work(share) for share in shares]
     if not _lock.acquire(
         blocking=False
-    ):  # another thread's batch has the pool: stay out of its way
-        return [work(block) for block in blocks]
+    ):  # another thread's batch has the team: stay out of its way
+        return [work(slice(0, n))]
     try:
         with one_blas_thread():
-            return _in_shares(blocks, min(threads, len(blocks)), work)
+            return _team_of(threads).run([partial(work, share) for share in shares])
     finally:
         _lock.release()
 
 
-def _in_shares(blocks: list[slice], threads: int, work: Callable[[slice], T]) -> list[T]:
-    """One run of neighbouring blocks a thread, the first run on this thread.
-
-    A task of its own for every block costs more than a small block's work: handing over a task and
-    the interpreter's lock takes some 20 µs, as long as a thread needs for 100,000 multiplications.
-    """
-
-    def run(share: list[slice]) -> list[T]:
-        return [work(block) for block in share]
-
-    size = -(-len(blocks) // threads)
-    shares = [blocks[start : start + size] for start in range(0, len(blocks), size)]
-    # in a copy of this thread's context: the same workspace, the same choice of kernels
-    others = [_executor(threads).submit(copy_context().run, run, share) for share in shares[1:]]
-    try:
-        results = run(shares[0])
-    finally:
-        wait(others)  # none may still write when the caller goes on, whatever happened
-    return results + [result for other in others for result in other.result()]
-
-
-def _executor(threads: int) -> ThreadPoolExecutor:
-    """The pool, made at first use and anew in a forked process, which inherits no threads."""
-    global _pool
-    if _pool is None or _pool[:2] != (os.getpid(), threads):
-        _pool = os.getpid(), threads, ThreadPoolExecutor(threads, "tinynet")
-    return _pool[2]
+def _team_of(threads: int) -> Team:
+    """Made at first use, and anew in a forked process, which inherits no threads."""
+    global _team
+    here = _team is not None and _team.process == os.getpid()
+    if _team is None or not here or _team.size != threads:
+        if _team is not None and here:
+            _team.end()
+        _team = Team(threads)
+    return _team
