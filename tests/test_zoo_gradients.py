@@ -140,14 +140,46 @@ def test_the_command_keeps_the_other_networks_figures(monkeypatch, tmp_path, cap
     assert "resnet is none of alexnet, " in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("name", page.newest("gradients").get("networks", {}))
-def test_every_element_that_was_compared_is_right(name):
-    """Of the networks that the committed figures are of."""
+@pytest.mark.parametrize("name", ENTRIES)
+def test_every_element_of_every_architecture_was_compared_and_is_right(name):
     found, reduced = page.newest("gradients")["networks"][name], REDUCED[name]
     assert (found["side"], found["batch"]) == (reduced.side, reduced.batch)
     assert found["settings"] == reduced.settings
     assert found["wrong"] == found["left_out"] == found["undecidable"] == 0
     assert found["worst"] < 1
+    assert found["slope_0"] < 0.7 * sum(found["compared"].values())
     model = reduced.build(name)
     assert found["compared"]["parameters"] == sum(p.value.size for p in model.parameters().values())
     assert found["compared"]["images"] == reduced.images().size
+
+
+def test_the_page_is_made_of_the_newest_figures():
+    networks = page.newest("gradients")["networks"]
+    written = page.PAGE.read_text(encoding="utf-8")
+    assert written == page.models_page(page.newest("models"), networks)
+    table = page.gradients_table(networks).splitlines()
+    assert len(table) == 2 + len(ENTRIES)
+    for name, line in zip(ENTRIES, table[2:], strict=True):
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        assert cells[0] == f"`{name}`"
+        numbers = [int(cell.replace(",", "")) for cell in cells[4:7]]
+        assert numbers == list(networks[name]["compared"].values())
+        assert cells[8:10] == ["0", "0"]
+
+
+def test_two_processes_keep_each_others_figures(monkeypatch, tmp_path, capsys):
+    """What another process wrote while this one checked is not lost."""
+    monkeypatch.setattr(page, "RESULTS", tmp_path)
+    monkeypatch.setattr(gradients, "RESULTS", tmp_path)
+    monkeypatch.setattr(page, "PAGE", tmp_path / "models.md")
+    monkeypatch.setattr("sys.argv", ["gradients", "resnet50"])
+    found = {"compared": {"all": 5}, "wrong": 0, "undecidable": 0, "seconds": 1}
+
+    def meanwhile(name, reduced):
+        other = {"networks": {"vgg16": {"wrong": 0}}}
+        (tmp_path / f"gradients-{gradients.date.today()}.json").write_text(json.dumps(other))
+        return found
+
+    monkeypatch.setattr(gradients, "figures", meanwhile)
+    assert gradients.main() == 0
+    assert page.newest("gradients")["networks"] == {"vgg16": {"wrong": 0}, "resnet50": found}
