@@ -44,6 +44,8 @@ def test_another_result_is_refused():
     with pytest.raises(WorkerError, match=r"the losses of b and of a differ by 4\.0e-03"):
         differences(losses, "training")
     losses["b"][1] = np.array(np.nan)
+    learned = {"a": [np.array(0.7), np.array(0.0)], "b": [np.array(0.7), np.array(1e-6)]}
+    assert differences(learned, "training")["b"] == pytest.approx(1e-6 / 0.007)
     with pytest.raises(WorkerError, match="differ by nan"):
         differences(losses, "training")
 

@@ -15,7 +15,7 @@ from tinynet.doctor.packages import (
 )
 from tinynet.kernels.compiled.digest import DIGEST
 
-DEVELOPERS = {"test", "oracle", "lint"}
+DEVELOPERS = {"test", "oracle", "gpu-check", "lint"}
 
 
 def declared():

@@ -20,6 +20,7 @@ from tests.layers import loops
 from tests.layers.support import assert_close, drawn_some, frozen, normal
 from tinynet.backend import library_of, register, swappable, to_device
 from tinynet.blocks import TAILS
+from tinynet.doctor.gpu import read_gpu
 from tinynet.kernels.compiled import HAVE_NUMBA
 from tinynet.layers.dense import DenseCache
 from tinynet.testing.strategies import (
@@ -276,7 +277,14 @@ def uncovered(functions):
 
 
 SWAPPABLES = {f.__name__: f for f in swappables()}
-LIBRARIES = sorted({"numpy"}.union(*(f.kernels for f in SWAPPABLES.values())) - {"fast"})
+ON_GPU = pytest.param(
+    "cupy",
+    marks=[
+        pytest.mark.gpu,
+        pytest.mark.skipif(not read_gpu().devices, reason="there is no NVIDIA GPU with CuPy"),
+    ],
+)
+LIBRARIES = ["numpy", ON_GPU]
 SETS = {"numpy": ("numpy", "fast"), "cupy": ("cupy",)}  # of a library's kernels
 
 

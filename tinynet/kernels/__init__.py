@@ -4,7 +4,7 @@ Importing this package registers them. Each has its reference's signature, resul
 and cache, and hands the cases it does not cover to the reference.
 """
 
-from tinynet.kernels import compiled, cpu
+from tinynet.kernels import compiled, cpu, cuda
 from tinynet.kernels.choices import explain
 
-__all__ = ["compiled", "cpu", "explain"]
+__all__ = ["compiled", "cpu", "cuda", "explain"]

@@ -1,0 +1,117 @@
+"""``cupy.RawModule`` without a GPU: kernels compiled by g++ with ``shim.h``, run by threads."""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import re
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests import fake_cupy as stand_in
+
+COMPILER = shutil.which("g++")
+SHIM = Path(__file__).parent / "shim.h"
+KERNEL = re.compile(r'extern "C" __global__ void (?:__launch_bounds__\([^)]*\) )?(\w+)\(([^)]*)\)')
+NUMBERS = {
+    "int": ctypes.c_int,
+    "Index": ctypes.c_longlong,
+    "float": ctypes.c_float,
+    "double": ctypes.c_double,
+}
+_folder = tempfile.TemporaryDirectory(prefix="tinynet-kernels-")
+
+
+class Module:
+    """The kernels of one source under one set of options."""
+
+    def __init__(
+        self, code: str, options: tuple[str, ...] = (), flags: tuple[str, ...] = ()
+    ) -> None:
+        self.kernels = {name: parameters(given) for name, given in KERNEL.findall(code)}
+        self.real = next((o.split("=")[1] for o in options if o.startswith("-DREAL=")), "float")
+        starts = [start(name, given) for name, given in self.kernels.items()]
+        whole = "\n".join([f'#include "{SHIM}"', code, *starts])
+        key = hashlib.sha256("\n".join([whole, *options, *flags]).encode()).hexdigest()[:16]
+        source, self.file = (Path(_folder.name) / f"{key}.{kind}" for kind in ("cpp", "so"))
+        if not self.file.exists():
+            source.write_text(whole, encoding="utf-8")
+            macros = [option for option in options if option.startswith("-D")]
+            given = ["-std=c++20", "-O1", "-Wall", "-Wno-unknown-pragmas", "-shared", "-fPIC"]
+            command = [str(COMPILER), *given, "-pthread", *flags, *macros]
+            done = subprocess.run(
+                [*command, str(source), "-o", str(self.file)], capture_output=True, text=True
+            )
+            assert done.returncode == 0, done.stderr
+            assert "warning" not in done.stderr, done.stderr
+        self.library = ctypes.CDLL(str(self.file))
+
+    def get_function(self, name: str) -> Any:
+        """As CuPy's: a function of grid, block and arguments."""
+        kernel, given = getattr(self.library, f"start_{name}"), self.kernels[name]
+
+        def call(grid: tuple[int, ...], block: tuple[int, ...], args: tuple[Any, ...]) -> None:
+            assert len(args) == len(given), f"{name} takes {len(given)} arguments, got {len(args)}"
+            values = [
+                self._value(name, kind, arg) for (kind, _), arg in zip(given, args, strict=True)
+            ]
+            kernel(dimensions(grid), dimensions(block), *values)
+
+        return call
+
+    def _value(self, name: str, kind: str, arg: Any) -> Any:
+        """The argument as C takes it; AssertionError where CUDA would read something else."""
+        kind = kind.replace("const ", "").replace("REAL", self.real).strip()
+        if kind.endswith("*"):
+            assert isinstance(arg, stand_in.ndarray), f"{name}: {kind} gets {type(arg)}"
+            assert arg.host.flags.c_contiguous, f"{name}: an array with gaps"
+            wanted = {"float": "float32", "double": "float64", "unsigned char": "uint8"}
+            kind = kind[:-1].strip()
+            assert arg.host.dtype == wanted.get(kind, kind), (
+                f"{name}: {kind}* gets {arg.host.dtype}"
+            )
+            return ctypes.c_void_p(arg.host.ctypes.data)
+        number = NUMBERS[kind]
+        assert np.dtype(number) == getattr(arg, "dtype", None), f"{name}: {kind} gets {arg!r}"
+        return number(arg.item())
+
+
+def parameters(text: str) -> list[tuple[str, str]]:
+    """(type, name) of each parameter."""
+    each = [" ".join(one.split()) for one in text.split(",")]
+    return [
+        (one[: re.search(r"\w+$", one).start()].strip(), re.search(r"\w+$", one)[0]) for one in each
+    ]
+
+
+def start(name: str, given: list[tuple[str, str]]) -> str:
+    """A C function that runs the kernel on a grid of blocks."""
+    declared = ", ".join(f"{kind} {parameter}" for kind, parameter in given)
+    passed = ", ".join(parameter for _, parameter in given)
+    return (
+        f'extern "C" void start_{name}(const unsigned* grid, const unsigned* block, {declared}) '
+        f"{{ run(grid, block, [=] {{ {name}({passed}); }}); }}"
+    )
+
+
+def dimensions(sizes: tuple[int, ...]) -> Any:
+    """Three unsigned numbers; AssertionError for what a GPU does not launch."""
+    whole = (*sizes, 1, 1)[:3]
+    assert min(whole) > 0, f"a grid or block of {whole}"
+    return (ctypes.c_uint * 3)(*map(int, whole))
+
+
+@pytest.fixture
+def cupy_on_cpu(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The stand-in for CuPy, whose kernels run on the processor."""
+    if COMPILER is None:
+        pytest.skip("g++ is not installed: CUDA kernels are not run on the processor")
+    made = stand_in.install(monkeypatch)
+    made.RawModule = Module
+    return made

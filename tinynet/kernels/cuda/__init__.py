@@ -1,0 +1,9 @@
+"""Replacements for CuPy's arrays: CUDA sources (``.cu``) that can be read, and what starts them.
+
+Importing this package registers them and needs neither CuPy nor a GPU; a source is compiled for a
+geometry when that is first met.
+"""
+
+from tinynet.kernels.cuda import conv, optimizers, pooling, source
+
+__all__ = ["conv", "optimizers", "pooling", "source"]
