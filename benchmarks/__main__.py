@@ -20,8 +20,8 @@ from benchmarks.ops import MODULES
 from benchmarks.ops.measure import measure_ops
 from benchmarks.plots import PLOTS
 from benchmarks.processes import WorkerError, usable_cores
-from benchmarks.results import FEWEST_ROUNDS, KEPT, TRIALS, write
-from benchmarks.scaling import measure_scaling
+from benchmarks.results import FEWEST_ROUNDS, KEPT, TRIALS, newest, write
+from benchmarks.scaling import PANELS, measure_scaling
 from benchmarks.steps import complete, measure_steps
 from benchmarks.variants import STEP_VARIANTS, installed
 from benchmarks.workloads import KINDS, WORKLOADS
@@ -51,10 +51,11 @@ def ops(a: argparse.Namespace) -> tuple[dict[str, Any], bool]:
 
 
 def scaling(a: argparse.Namespace) -> tuple[dict[str, Any], bool]:
-    """How a step's cost grows."""
-    found = measure_scaling(a.rounds, a.threads)
+    """How a step's cost grows; panels that were not asked for are those of the last run."""
+    names, last = a.names or PANELS, newest("scaling", a.out or KEPT) or {}
+    found = measure_scaling(a.rounds, a.threads, names, last.get("panels"))
     print(f"\n{tables.scaling_table(found)}")
-    return {"panels": found}, True
+    return {"panels": found}, set(found) == set(PANELS)
 
 
 def loader(a: argparse.Namespace) -> tuple[dict[str, Any], bool]:
@@ -68,7 +69,7 @@ Command = Callable[[argparse.Namespace], tuple[dict[str, Any], bool]]
 COMMANDS: dict[str, tuple[Command, str, Sequence[str]]] = {
     "steps": (steps, "training steps and inference, with their memory", list(WORKLOADS)),
     "ops": (ops, "single operations beside torch's and beside their floors", MODULES),
-    "scaling": (scaling, "how a step's cost grows with batch, side, filters, threads", ()),
+    "scaling": (scaling, "how a step's cost grows with batch, side, filters, threads", PANELS),
     "loader": (loader, "the radiograph example's data path beside its training", ()),
 }
 

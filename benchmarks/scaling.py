@@ -39,12 +39,24 @@ def points(threads: int) -> dict[str, list[tuple[float, Workload, int]]]:
     }
 
 
-def measure_scaling(rounds: int, threads: int) -> dict[str, Any]:
-    """Panel -> a list of {"value", "workload", "threads", "variants"}; BASE is measured once."""
+PANELS = tuple(points(1))
+
+
+def measure_scaling(
+    rounds: int, threads: int, chosen: Sequence[str] = PANELS, before: dict[str, Any] | None = None
+) -> dict[str, Any]:
+    """Panel -> a list of {"value", "workload", "threads", "variants"}; BASE is measured once.
+
+    chosen   panels that are measured
+    before   earlier panels, which the others are taken from: but what was measured of BASE now
+             takes the place of what was measured then
+    """
     present, _ = installed(VARIANTS)
     known: dict[tuple[Workload, int], dict[str, Any]] = {}
     panels: dict[str, list[dict[str, Any]]] = {}
     for panel, line in points(threads).items():
+        if panel not in chosen:
+            continue
         panels[panel] = []
         for value, workload, count in line:
             if (workload, count) not in known:
@@ -59,7 +71,16 @@ def measure_scaling(rounds: int, threads: int) -> dict[str, Any]:
                     "variants": variants,
                 }
             )
-    return panels
+    for panel in set(before or {}) - set(panels):
+        panels[panel] = [
+            {**point, "variants": known.get(_where(point), point["variants"])}
+            for point in (before or {})[panel]
+        ]
+    return {panel: panels[panel] for panel in PANELS if panel in panels}
+
+
+def _where(point: dict[str, Any]) -> tuple[Workload, int]:
+    return Workload.from_json(point["workload"]), point["threads"]
 
 
 def say(panel: str, value: float, variants: dict[str, Any]) -> None:
