@@ -44,7 +44,7 @@ def conv2d_block_forward_cuda(
     _check_shapes(x, w, groups)
     if not covers(x, w):
         more = stride, padding, dilation, groups, tail
-        return conv2d_block_forward.reference(x, w, b, *more)  # type: ignore[no-any-return]
+        return conv2d_block_forward.reference(x, w, b, *more)
     window = window_over(
         x.shape[1:3], w.shape[:2], pair(stride, "stride"), padding, pair(dilation, "dilation")
     )
@@ -63,7 +63,7 @@ def conv2d_block_backward_cuda(
     """conv2d_block_backward: dy (the shape of y) -> dx, dw, db."""
     x, w, window, groups, has_bias, tail = cache
     if not covers(x, w) or dy.dtype != w.dtype:
-        return conv2d_block_backward.reference(dy, cache, need_dx)  # type: ignore[no-any-return]
+        return conv2d_block_backward.reference(dy, cache, need_dx)
     dz = tail_backward(dy, tail)
     dw = weight_gradient(dz, x, w, window, groups)
     dx = input_gradient(dz, x, w, window, groups) if need_dx else None
@@ -83,7 +83,7 @@ def conv2d_forward_cuda(
     """conv2d_forward: x (N, H, W, C), w (kh, kw, C / groups, K) -> z (N, H', W', K)."""
     _check_shapes(x, w, groups)
     if not covers(x, w):
-        return conv2d_forward.reference(x, w, b, stride, padding, dilation, groups)  # type: ignore[no-any-return]
+        return conv2d_forward.reference(x, w, b, stride, padding, dilation, groups)
     window = window_over(
         x.shape[1:3], w.shape[:2], pair(stride, "stride"), padding, pair(dilation, "dilation")
     )
@@ -97,7 +97,7 @@ def conv2d_backward_cuda(dz: Array, cache: Conv2DCache) -> tuple[Array, Array, A
     """conv2d_backward: dz (N, H', W', K) -> dx, dw, db."""
     p, w, window, groups, has_bias = cache
     if not covers(p, w) or dz.dtype != w.dtype:
-        return conv2d_backward.reference(dz, cache)  # type: ignore[no-any-return]
+        return conv2d_backward.reference(dz, cache)
     padded = over_padded(p, window)
     dw = weight_gradient(dz, p, w, padded, groups)
     dx = window.crop(input_gradient(dz, p, w, padded, groups))
@@ -109,34 +109,34 @@ def convolve(
 ) -> Array:
     """z (N, H', W', K) = x * w + b, or max{z, 0}."""
     xp, n, filters = load_library("cupy"), len(x), w.shape[3]
-    z = xp.empty((n, *window.output_size, filters), x.dtype)  # type: ignore[attr-defined]
+    z = xp.empty((n, *window.output_size, filters), x.dtype)
     given = definitions(x, w, window, groups, has_bias=b is not None, relu=relu)
     kernel = function("conv", "conv2d_forward", given)
     grid = tiles(z[..., 0].size), tiles(filters // groups), groups
     x, w = plain(x), plain(w)
     kernel(grid, (SIDE, SIDE), (x, w, w if b is None else plain(b), z, np.int32(n)))
-    return z  # type: ignore[no-any-return]
+    return z
 
 
 def input_gradient(dz: Array, x: Array, w: Array, window: Window, groups: int) -> Array:
     """dx (the shape of x)."""
     xp, n, channels = load_library("cupy"), len(x), x.shape[3]
-    dx = xp.empty(x.shape, x.dtype)  # type: ignore[attr-defined]
+    dx = xp.empty(x.shape, x.dtype)
     kernel = function("conv", "conv2d_input_gradient", definitions(x, w, window, groups))
     grid = tiles(x[..., 0].size), tiles(channels // groups), groups
     kernel(grid, (SIDE, SIDE), (plain(dz), plain(w), dx, np.int32(n)))
-    return dx  # type: ignore[no-any-return]
+    return dx
 
 
 def weight_gradient(dz: Array, x: Array, w: Array, window: Window, groups: int) -> Array:
     """dw (the shape of w); partial sums are added in their order: its bits are always the same."""
     xp, n, filters = load_library("cupy"), len(x), w.shape[3]
     parts = min(MOST_PARTS, -(-dz[..., 0].size // PART))
-    dw = xp.empty((parts, *w.shape), w.dtype)  # type: ignore[attr-defined]
+    dw = xp.empty((parts, *w.shape), w.dtype)
     kernel = function("conv", "conv2d_weight_gradient", definitions(x, w, window, groups))
     grid = tiles(w[..., 0].size), tiles(filters // groups), groups * parts
     kernel(grid, (SIDE, SIDE), (plain(x), plain(dz), dw, np.int32(n), np.int32(parts)))
-    return dw[0] if parts == 1 else dw.sum(axis=0)  # type: ignore[no-any-return]
+    return dw[0] if parts == 1 else dw.sum(axis=0)
 
 
 def definitions(

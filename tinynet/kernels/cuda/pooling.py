@@ -25,9 +25,9 @@ def max_pool2d_forward_cuda(
     """max_pool2d_forward: x (N, H, W, C) -> y (N, H', W', C)."""
     window = pool_window(x, pool_size, stride, padding)
     if x.dtype not in REALS or window.kernel[0] * window.kernel[1] > MOST_TAPS or not x.size:
-        return max_pool2d_forward.reference(x, pool_size, stride, padding)  # type: ignore[no-any-return]
+        return max_pool2d_forward.reference(x, pool_size, stride, padding)
     xp, shape = load_library("cupy"), (len(x), *window.output_size, x.shape[3])
-    y, winner = xp.empty(shape, x.dtype), xp.empty(shape, np.uint8)  # type: ignore[attr-defined]
+    y, winner = xp.empty(shape, x.dtype), xp.empty(shape, np.uint8)
     kernel = function("pooling", "max_pool2d_forward", definitions(window, x))
     kernel((blocks(y.size),), (THREADS,), (plain(x), y, winner, np.int32(len(x))))
     return y, MaxPoolCache(winner, window)
@@ -38,13 +38,13 @@ def max_pool2d_backward_cuda(dy: Array, cache: MaxPoolCache) -> Array:
     """max_pool2d_backward: dy (N, H', W', C) -> dx (N, H, W, C)."""
     winner, window = cache
     if dy.dtype not in REALS or winner.dtype != np.uint8 or not dy.size:
-        return max_pool2d_backward.reference(dy, cache)  # type: ignore[no-any-return]
+        return max_pool2d_backward.reference(dy, cache)
     shape = len(dy), *window.size, dy.shape[3]
-    dx = load_library("cupy").empty(shape, dy.dtype)  # type: ignore[attr-defined]
+    dx = load_library("cupy").empty(shape, dy.dtype)
     kernel = function("pooling", "max_pool2d_backward", definitions(window, dy))
     given = plain(dy), plain(winner), dx, np.int32(len(dy))
     kernel((blocks(dx.size),), (THREADS,), given)
-    return dx  # type: ignore[no-any-return]
+    return dx
 
 
 def definitions(window: Window, x: Array) -> Definitions:

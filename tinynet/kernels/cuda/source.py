@@ -43,4 +43,4 @@ def function(source: str, name: str, definitions: Definitions) -> Any:
 
 @cache
 def _module(source: str, definitions: Definitions) -> Any:
-    return load_library("cupy").RawModule(code=text(source), options=options(definitions))  # type: ignore[attr-defined]
+    return load_library("cupy").RawModule(code=text(source), options=options(definitions))
