@@ -39,7 +39,7 @@ def test_inference_counts_one_pass():
 def test_targets():
     steps = made_up.steps()["steps"]
     found = rows(targets_table(steps))
-    assert len(found) == 24
+    assert len(found) == 30
     verdicts = {tuple(row[:4]): row[5] for row in found}
     assert verdicts["W128", "training, tinynet fast", "torch / this", "≥ 3"] == "**missed**"
     assert verdicts["W128", "training, tinynet NumPy", "torch / this", "≥ 1.5"] == "met"
