@@ -49,7 +49,7 @@ def test_targets():
     del steps["W48"]["training"]["tinynet fast"]
     assert rows(targets_table(steps))[1][4:] == ["–", "not measured"]
     del steps["W48"]["training"]
-    assert len(rows(targets_table(steps))) == 19
+    assert len(rows(targets_table(steps))) == 25
 
 
 def test_ops():
