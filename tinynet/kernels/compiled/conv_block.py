@@ -19,8 +19,6 @@ from tinynet.kernels.cpu.threads import column_sums
 from tinynet.layers.conv import Conv2DCache, _check_shapes, conv2d_backward, conv2d_forward
 from tinynet.layers.window import Padding, Pair, Window, pair, window_over
 
-NO_PADDING = ((0, 0), (0, 0))
-
 
 def covers(x: Array, w: Array, groups: int) -> bool:
     """Whether the functions here convolve x with w."""
@@ -86,7 +84,7 @@ def conv2d_forward_compiled(
         x.shape[1:3], w.shape[:2], pair(stride, "stride"), padding, pair(dilation, "dilation")
     )
     p = np.ascontiguousarray(window.pad(x))
-    z, _ = convolve(p, w, b, _over_padded(p, window), "none")
+    z, _ = convolve(p, w, b, window.over_padded(), "none")
     return z, Conv2DCache(p, w, window, groups, b is not None)
 
 
@@ -97,7 +95,7 @@ def conv2d_backward_compiled(dz: Array, cache: Conv2DCache) -> tuple[Array, Arra
     if not covers(p, w, groups) or dz.dtype != FLOAT:
         return without_fast(conv2d_backward)(dz, cache)
     no_tail = Tail("none", None, None, window.output_size)
-    dp, dw, db = gradients(dz, p, w, _over_padded(p, window), no_tail, True)
+    dp, dw, db = gradients(dz, p, w, window.over_padded(), no_tail, True)
     assert dp is not None
     return window.crop(dp), dw, db if has_bias else None
 
@@ -131,10 +129,3 @@ def gradients(
         dy = np.ascontiguousarray(tail_backward(dy, tail))
         tail = Tail("none", None, None, tail.size)
     return conv_by_im2col.backward(dy, x, w, window, tail, need_dx)
-
-
-def _over_padded(p: Array, window: Window) -> Window:
-    """The same window over an input that has its padding."""
-    return Window(
-        (p.shape[1], p.shape[2]), window.kernel, window.stride, window.dilation, NO_PADDING
-    )

@@ -88,7 +88,7 @@ def conv2d_forward_cuda(
         x.shape[1:3], w.shape[:2], pair(stride, "stride"), padding, pair(dilation, "dilation")
     )
     p = window.pad(x)  # what the cache holds
-    z = convolve(p, w, b, over_padded(p, window), groups)
+    z = convolve(p, w, b, window.over_padded(), groups)
     return z, Conv2DCache(p, w, window, groups, b is not None)
 
 
@@ -98,7 +98,7 @@ def conv2d_backward_cuda(dz: Array, cache: Conv2DCache) -> tuple[Array, Array, A
     p, w, window, groups, has_bias = cache
     if not covers(p, w) or dz.dtype != w.dtype:
         return conv2d_backward.reference(dz, cache)
-    padded = over_padded(p, window)
+    padded = window.over_padded()
     dw = weight_gradient(dz, p, w, padded, groups)
     dx = window.crop(input_gradient(dz, p, w, padded, groups))
     return dx, dw, dz.sum(axis=(0, 1, 2)) if has_bias else None
@@ -162,9 +162,3 @@ def definitions(
 def tiles(length: int) -> int:
     """How many tiles cover so many rows or columns."""
     return -(-length // (EACH * SIDE))
-
-
-def over_padded(p: Array, window: Window) -> Window:
-    """The same window over an input that has its padding."""
-    size = p.shape[1], p.shape[2]
-    return Window(size, window.kernel, window.stride, window.dilation, ((0, 0), (0, 0)))
