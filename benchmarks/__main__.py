@@ -20,7 +20,7 @@ from benchmarks.ops import MODULES
 from benchmarks.ops.measure import measure_ops
 from benchmarks.plots import PLOTS
 from benchmarks.processes import WorkerError, usable_cores
-from benchmarks.results import FEWEST_ROUNDS, KEPT, TRIALS, newest, write
+from benchmarks.results import FEWEST_ROUNDS, KEPT, TRIALS, newest, rounded, write
 from benchmarks.scaling import PANELS, measure_scaling
 from benchmarks.steps import complete, measure_steps
 from benchmarks.variants import STEP_VARIANTS, installed
@@ -51,9 +51,10 @@ def ops(a: argparse.Namespace) -> tuple[dict[str, Any], bool]:
 
 
 def scaling(a: argparse.Namespace) -> tuple[dict[str, Any], bool]:
-    """How a step's cost grows; panels that were not asked for are those of the last run."""
+    """How a step's cost grows; other panels are the last run's, if it was on this machine."""
     names, last = a.names or PANELS, newest("scaling", a.out or KEPT) or {}
-    found = measure_scaling(a.rounds, a.threads, names, last.get("panels"))
+    before = last.get("panels") if last.get("machine") == rounded(a.machine) else None
+    found = measure_scaling(a.rounds, a.threads, names, before)
     print(f"\n{tables.scaling_table(found)}")
     return {"panels": found}, set(found) == set(PANELS)
 
@@ -77,7 +78,7 @@ COMMANDS: dict[str, tuple[Command, str, Sequence[str]]] = {
 def measure(kind: str, a: argparse.Namespace) -> None:
     """Run a command and write its JSON; renew the page if nothing was left out, else plot it."""
     print(f"{kind}: a whole run takes about {MINUTES[kind]} minutes on 2 cores", file=sys.stderr)
-    on = machine(a.threads)
+    a.machine = on = machine(a.threads)
     found, whole = COMMANDS[kind][0](a)
     kept = whole and a.rounds >= FEWEST_ROUNDS and a.threads == usable_cores()
     results = {"machine": on, "rounds": a.rounds, **found}

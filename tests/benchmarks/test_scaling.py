@@ -1,8 +1,12 @@
 """benchmarks/scaling.py: which points there are, and what a part of them renews."""
 
+from argparse import Namespace
+
 import pytest
 
+from benchmarks import __main__ as command
 from benchmarks import scaling
+from benchmarks.results import write
 from benchmarks.scaling import BASE, PANELS, measure_scaling, points
 
 
@@ -59,3 +63,18 @@ def test_a_part_keeps_the_other_panels_but_for_the_base(measured):
 
 def test_a_part_of_nothing_is_a_part(measured):
     assert tuple(measure_scaling(2, 2, ["batch"])) == ("batch",)
+
+
+def test_another_machines_panels_are_not_taken(measured, tmp_path, capsys):
+    write(
+        "scaling",
+        {"machine": {"processor": "A", "mhz": 1.23456789}, "panels": measure_scaling(2, 2)},
+        tmp_path,
+    )
+    asked = Namespace(names=["threads"], rounds=2, threads=2, out=tmp_path)
+    asked.machine = {"processor": "A", "mhz": 1.23456789}
+    found, whole = command.scaling(asked)
+    assert (tuple(found["panels"]), whole) == (PANELS, True)
+    asked.machine = {"processor": "B", "mhz": 1.23456789}
+    found, whole = command.scaling(asked)
+    assert (tuple(found["panels"]), whole) == (("threads",), False)

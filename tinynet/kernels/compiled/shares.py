@@ -6,6 +6,7 @@ import numpy as np
 
 from tinynet.backend import Array
 from tinynet.kernels.compiled.block import PANEL
+from tinynet.kernels.compiled.winograd_transforms import POINTS
 from tinynet.kernels.cpu.threads import over_shares
 
 FLOAT = np.dtype(np.float32)
@@ -26,7 +27,7 @@ def tiles_at_a_time(channels: int, filters: int) -> int:
 
 def panels_a_block(channels: int) -> int:
     """Panels of filters that are brought to the 36 points, or back, in one block."""
-    return max(1, POINTS_BYTES // (36 * channels * PANEL * FLOAT.itemsize))
+    return max(1, POINTS_BYTES // (POINTS * channels * PANEL * FLOAT.itemsize))
 
 
 def added(sums: list[Array]) -> Array:
