@@ -24,6 +24,17 @@ NUMBERS = {
     "Index": ctypes.c_longlong,
     "float": ctypes.c_float,
     "double": ctypes.c_double,
+    "unsigned long long": ctypes.c_ulonglong,
+}
+ARRAYS = {
+    "bf16": "bfloat16",
+    "float": "float32",
+    "double": "float64",
+    "bool": "bool",
+    "unsigned char": "uint8",
+    "int": "int32",
+    "Index": "int64",
+    "unsigned long long": "uint64",
 }
 _folder = tempfile.TemporaryDirectory(prefix="tinynet-kernels-")
 
@@ -35,16 +46,17 @@ class Module:
         self, code: str, options: tuple[str, ...] = (), flags: tuple[str, ...] = ()
     ) -> None:
         self.kernels = {name: parameters(given) for name, given in KERNEL.findall(code)}
-        self.real = next((o.split("=")[1] for o in options if o.startswith("-DREAL=")), "float")
+        macros = dict(option[2:].split("=") for option in options if option.startswith("-D"))
+        self.types = {name: macros.get(name, "float") for name in ("ACT", "REAL")}
         starts = [start(name, given) for name, given in self.kernels.items()]
         whole = "\n".join([f'#include "{SHIM}"', code, *starts])
         key = hashlib.sha256("\n".join([whole, *options, *flags]).encode()).hexdigest()[:16]
         source, self.file = (Path(_folder.name) / f"{key}.{kind}" for kind in ("cpp", "so"))
         if not self.file.exists():
             source.write_text(whole, encoding="utf-8")
-            macros = [option for option in options if option.startswith("-D")]
+            defined = [f"-D{name}={value}" for name, value in macros.items()]
             given = ["-std=c++20", "-O1", "-Wall", "-Wno-unknown-pragmas", "-shared", "-fPIC"]
-            command = [str(COMPILER), *given, "-pthread", *flags, *macros]
+            command = [str(COMPILER), *given, "-pthread", *flags, *defined]
             done = subprocess.run(
                 [*command, str(source), "-o", str(self.file)], capture_output=True, text=True
             )
@@ -67,15 +79,14 @@ class Module:
 
     def _value(self, name: str, kind: str, arg: Any) -> Any:
         """The argument as C takes it; AssertionError where CUDA would read something else."""
-        kind = kind.replace("const ", "").replace("REAL", self.real).strip()
+        kind = kind.replace("const ", "").strip()
+        for name_of_type, real in self.types.items():
+            kind = kind.replace(name_of_type, real)
         if kind.endswith("*"):
             assert isinstance(arg, stand_in.ndarray), f"{name}: {kind} gets {type(arg)}"
             assert arg.host.flags.c_contiguous, f"{name}: an array with gaps"
-            wanted = {"float": "float32", "double": "float64", "unsigned char": "uint8"}
             kind = kind[:-1].strip()
-            assert arg.host.dtype == wanted.get(kind, kind), (
-                f"{name}: {kind}* gets {arg.host.dtype}"
-            )
+            assert arg.host.dtype.name == ARRAYS[kind], f"{name}: {kind}* gets {arg.host.dtype}"
             return ctypes.c_void_p(arg.host.ctypes.data)
         number = NUMBERS[kind]
         assert np.dtype(number) == getattr(arg, "dtype", None), f"{name}: {kind} gets {arg!r}"

@@ -2,6 +2,7 @@
 // block, the blocks one after the other. Enough for shared memory and __syncthreads().
 #pragma once
 #include <barrier>
+#include <bit>
 #include <cmath>
 #include <memory>
 #include <thread>
@@ -13,7 +14,10 @@
 #define __forceinline__ inline
 #define __launch_bounds__(...)
 
-using std::sqrt;  // of float and of double, as in CUDA
+using std::exp, std::log, std::sqrt;  // of float and of double, as in CUDA
+
+inline unsigned __float_as_uint(float x) { return std::bit_cast<unsigned>(x); }
+inline float __uint_as_float(unsigned x) { return std::bit_cast<float>(x); }
 
 struct dim3 {
     unsigned x = 1, y = 1, z = 1;

@@ -13,12 +13,27 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from tinynet.backend import load_library
+from tinynet.backend import Array, load_library
 
 Definitions: TypeAlias = tuple[tuple[str, str | int], ...]  # of the macros that a source asks for
 
 INCLUDED = re.compile(r'#include "(\w+\.cuh)"')
 REALS = {np.dtype(np.float32): "float", np.dtype(np.float64): "double"}
+
+
+def kinds(x: Array, w: Array | None = None) -> Definitions | None:
+    """ACT, in which activations like x are stored, and REAL, of weights and of all arithmetic.
+
+    The two are one, float or double, but for x in bfloat16, whose weights are float32.
+    None where no kernel covers the two.
+    """
+    if x.dtype.name == "bfloat16":
+        act, real = "bf16", np.dtype(np.float32)
+    elif x.dtype in REALS:
+        act, real = REALS[x.dtype], x.dtype
+    else:
+        return None
+    return (("ACT", act), ("REAL", REALS[real])) if w is None or w.dtype == real else None
 
 
 def text(name: str) -> str:
