@@ -9,8 +9,9 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from tinynet.backend import Array, array_module, library_of, to_device
+from tinynet.backend import Array, array_module, kernels_in_use, library_of, to_device
 from tinynet.data import ArrayDataset, Dataset, as_dataset, batches, prefetch
+from tinynet.graph_run import GraphRuns
 from tinynet.kernels.cpu.threads import one_blas_thread
 from tinynet.layer import Layer
 from tinynet.loss import Loss
@@ -118,9 +119,15 @@ def _outputs(
     check_precision(precision, device)
     plan, workspace = inference_plan(model), _workspaces.setdefault(model, Workspace())
     reading = (data.batch(indices, None) for indices in order)
+    graphs = None
+    if device == "cupy" and kernels_in_use() != "reference":
+        graphs = GraphRuns(plan, precision)
     with closing(prefetch(uploaded(reading, device))) as loaded:
         for x, y in loaded:
-            # not around the yield: what is done with z is not ours
-            with workspace, use_precision(precision):
-                z = widened(in_pieces(plan, x).run(stored(x, precision)))
+            if graphs is not None:
+                z = graphs(x)
+            else:
+                # not around the yield: what is done with z is not ours
+                with workspace, use_precision(precision):
+                    z = widened(in_pieces(plan, x).run(stored(x, precision)))
             yield z, to_device(y, device)

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from tinynet.backend import Array, array_module, kernels_in_use, library_of, to_device
+from tinynet.backend import Array, array_module, kernels_in_use, library_of, load_library, to_device
 from tinynet.data import generator
 from tinynet.kernels.cpu.threads import one_blas_thread
 from tinynet.layer import Layer, Mode
@@ -123,6 +123,14 @@ class TrainStep:
         if not math.isfinite(loss_value):
             cause = why_not_finite(self.model, self.optimizer, x)
             raise TrainingError(f"the loss is {loss_value}: {cause}")
+
+    @property
+    def gpu_memory(self) -> int:
+        """Bytes of the GPU's memory that are held: the pools of the graphs and of all else."""
+        if self._graphs is None:
+            return 0
+        of_all_else = load_library("cupy").get_default_memory_pool().total_bytes()
+        return int(self._graphs.ground.pool.total_bytes() + of_all_else)
 
     def last_probabilities(self) -> Array:
         """Probabilities (N, K) that the last call's forward pass gave, before its update."""
