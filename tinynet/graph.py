@@ -27,7 +27,10 @@ class Ground:
 
     @contextmanager
     def __call__(self) -> Iterator[None]:
-        """Within this block kernels run in the stream, after all work so far, in the pool's memory."""
+        """In this block kernels run in the stream, after all work so far; memory is the pool's.
+
+        Work of other streams that comes later waits for nothing: read a result first.
+        """
         cuda = load_library("cupy").cuda
         self.stream.wait_event(cuda.get_current_stream().record())
         with self.stream, cuda.using_allocator(self.pool.malloc):
