@@ -29,6 +29,8 @@ ARITHMETIC = (
     "pow",
     "matmul",
     "and",
+    "lshift",
+    "rshift",
     "or",
     "xor",
 )
@@ -58,6 +60,11 @@ class ndarray:  # noqa: N801 - CuPy's name
     def __array_function__(self, function: Any, *_: Any) -> Any:
         name = function.__name__
         raise TypeError(f"np.{name} is called on a CuPy array, want xp.{name}")
+
+    @property
+    def data(self) -> Any:
+        """Where the numbers lie, as CuPy says it: ``x.data.ptr``."""
+        return types.SimpleNamespace(ptr=self.host.ctypes.data)
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):

@@ -18,6 +18,8 @@ DESIGN = (ROOT / "docs" / "design.md").read_text(encoding="utf-8")
 # module or a package with all that is in it; docs/design.md, "The house", has the same order.
 ORDER = """
     tinynet.backend
+    tinynet.capture
+    tinynet.precision
     tinynet.workspace
     tinynet.layer
     tinynet.initializers

@@ -81,7 +81,7 @@ class SoftmaxTwice(SoftmaxCrossEntropy):
 
     def backward(self, cache: Any) -> Array:
         """dz of probabilities for logits."""
-        probabilities, y, share = cache
+        probabilities, y, share, *_ = cache
         again, _ = softmax_forward(probabilities)
         return share[:, None] * (again - y)
 
@@ -101,7 +101,7 @@ class SmoothingLeftOut(SoftmaxCrossEntropy):
 
     def backward(self, cache: Any) -> Array:
         """dz for hard labels."""
-        probabilities, y, share = cache
+        probabilities, y, share, *_ = cache
         hard = y == y.max(axis=1, keepdims=True)
         return share[:, None] * (probabilities - hard)
 
@@ -112,7 +112,7 @@ class SmoothingNotScaled(SoftmaxCrossEntropy):
 
     def backward(self, cache: Any) -> Array:
         """dz for labels that sum to more than 1."""
-        probabilities, y, share = cache
+        probabilities, y, share, *_ = cache
         classes, s = y.shape[1], self.label_smoothing
         return share[:, None] * (probabilities - (y + (1 - s) / classes))
 
@@ -173,7 +173,7 @@ class HardLabels(SoftmaxCrossEntropy):
 
     def backward(self, cache: Any) -> Array:
         """dz for hard labels."""
-        probabilities, y, share = cache
+        probabilities, y, share, *_ = cache
         return share[:, None] * (probabilities - (y == y.max(axis=1, keepdims=True)))
 
 
@@ -196,7 +196,7 @@ function = FunctionBench(
 @function.plant("TensorFlow #60314")
 def labels_thought_to_sum_to_1(dy: Array, cache: Any) -> Gradients:
     """ŷ - y for a row of labels that is all 0: it is ŷ Σ y - y, which is 0 there."""
-    probabilities, y, share = cache
+    probabilities, y, share, *_ = cache
     return dy * share[:, None] * (probabilities - y)
 
 
