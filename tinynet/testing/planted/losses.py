@@ -62,7 +62,7 @@ class DividedByEveryNumber(SoftmaxCrossEntropy):
 
     def backward(self, cache: Any) -> Array:
         """dz, K times too small."""
-        probabilities, y, _ = cache
+        probabilities, y, *_ = cache
         return (probabilities - y) / y.size
 
 
@@ -123,7 +123,7 @@ class WeightsLeftOut(SoftmaxCrossEntropy):
 
     def backward(self, cache: Any) -> Array:
         """dz with weights of 1."""
-        probabilities, y, _ = cache
+        probabilities, y, *_ = cache
         return (probabilities - y) / len(y)
 
 
@@ -133,7 +133,7 @@ class WeightOfThePredictedClass(SoftmaxCrossEntropy):
 
     def backward(self, cache: Any) -> Array:
         """dz with the wrong example weights."""
-        probabilities, y, _ = cache
+        probabilities, y, *_ = cache
         weights = np.asarray(WEIGHTS)[probabilities.argmax(axis=1)]
         return weights[:, None] * (probabilities - y) / len(y)
 
@@ -144,7 +144,7 @@ class WeightOfEachColumn(SoftmaxCrossEntropy):
 
     def backward(self, cache: Any) -> Array:
         """dz weighted along the wrong axis."""
-        probabilities, y, _ = cache
+        probabilities, y, *_ = cache
         return np.asarray(WEIGHTS) * (probabilities - y) / len(y)
 
 
@@ -163,7 +163,7 @@ class DividedByTheBatch(SoftmaxCrossEntropy):
 
     def backward(self, cache: Any) -> Array:
         """dz of the plain mean."""
-        _, y, _ = cache
+        _, y, *_ = cache
         return super().backward(cache) * y.sum() / len(y)
 
 
