@@ -39,6 +39,11 @@ CASES = {
         for name in ("3x3", "7x7, stride 2", "groups", "depthwise")
         for dtype in ("float32", "float64")
     ],
+    "dense": [
+        (*kinds, ("SIDE", 16), ("ROWS", rows), ("FOURS", fours))
+        for kinds in ACT_REAL
+        for rows, fours in ((1, 0), (2, 1), (4, 1))
+    ],
     "losses": [losses.definitions(kinds, threads) for kinds in ACT_REAL for threads in (32, 256)],
     "optimizers": [(("REAL", real),) for real in ("float", "double")],
     "pooling": [pool_definitions(dtype) for dtype in ("float32", "float64")],
