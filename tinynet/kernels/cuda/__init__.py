@@ -4,6 +4,6 @@ Importing this package registers them and needs neither CuPy nor a GPU; a source
 geometry when that is first met.
 """
 
-from tinynet.kernels.cuda import conv, dense, losses, optimizers, pooling, source
+from tinynet.kernels.cuda import conv, dense, losses, optimizers, pooling, source, together
 
-__all__ = ["conv", "dense", "losses", "optimizers", "pooling", "source"]
+__all__ = ["conv", "dense", "losses", "optimizers", "pooling", "source", "together"]
