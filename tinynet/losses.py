@@ -17,7 +17,7 @@ from tinynet.auxiliary_loss import WithAuxiliary
 from tinynet.backend import Array, array_module, swappable
 from tinynet.capture import capturing
 from tinynet.loss import Loss, MeanOver, one_hot
-from tinynet.precision import narrowed, widened
+from tinynet.storage import converted, widened
 
 __all__ = [
     "CrossEntropy",
@@ -117,7 +117,7 @@ def softmax_cross_entropy_backward(cache: SoftmaxCrossEntropyCache) -> Array:
     """
     probabilities, y, share, dtype = cache
     dz = share[:, None] * (probabilities * y.sum(axis=1, keepdims=True) - y)
-    return narrowed(dz, dtype)
+    return converted(dz, dtype)
 
 
 def _exponentials(logits: Array) -> tuple[Array, Array, Array]:

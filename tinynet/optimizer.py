@@ -77,7 +77,7 @@ class Optimizer:
         """
         self._check_same(parameters)
         trainable = {name: p for name, p in parameters.items() if p.trainable}
-        self._count(trainable)
+        self.count(trainable)
         for name, parameter in trainable.items():
             self._step_one(name, parameter.value, parameter.grad)
 
@@ -97,8 +97,8 @@ class Optimizer:
             return 0.0, 1 - float(self.learning_rate) * self.weight_decay
         return self.weight_decay, 1.0
 
-    def _count(self, names: Iterable[str], steps: int = 1) -> None:
-        """One step more, in which these parameters are updated."""
+    def count(self, names: Iterable[str], steps: int = 1) -> None:
+        """So many steps more (or less), in which these parameters are updated."""
         self.steps += steps
         for name in names:
             self._updates[name] = self._updates.get(name, 0) + steps
@@ -117,6 +117,10 @@ class Optimizer:
         counts = {f"updates.{name}": n for name, n in self._updates.items()}
         counts["step"] = self.steps
         return {key: np.array(n, np.int64) for key, n in counts.items()} | self._memory
+
+    def memory(self) -> dict[str, Array]:
+        """ "slot.dotted name" -> what the rule remembers of a parameter (not copies)."""
+        return dict(self._memory)
 
     def load_state(self, state: Mapping[str, Array]) -> None:
         """Go on from a ``state()``, which is copied.

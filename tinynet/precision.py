@@ -14,11 +14,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
-
-from tinynet.backend import Array, array_module
 
 PRECISIONS = ("fp32", "tf32", "bf16")
 
@@ -30,10 +28,15 @@ def precision_in_use() -> str:
     return _precision.get()
 
 
-def check_precision(name: str) -> str:
-    """``name`` itself; ValueError, with the choices, if it is no precision."""
+def check_precision(name: str, library: str = "cupy") -> str:
+    """``name`` itself; ValueError, with the choices, if arrays of ``library`` have none such."""
     if name not in PRECISIONS:
         raise ValueError(f"precision is {name!r}, want one of {', '.join(PRECISIONS)}")
+    if library == "numpy" and name != PRECISIONS[0]:
+        raise ValueError(
+            f"precision is {name!r} and the model on the processor, want {PRECISIONS[0]!r}: "
+            "or move it to a GPU with model.to('cupy')"
+        )
     return name
 
 
@@ -64,23 +67,3 @@ def bfloat16() -> np.dtype[Any]:
 def is_bfloat16(x: Any) -> bool:
     """Whether an array is stored in bfloat16."""
     return bool(x.dtype.name == "bfloat16")
-
-
-def widened(x: Array) -> Array:
-    """float32 numbers of an array in bfloat16, which are the same; any other array as it is.
-
-    Of shifts alone, which every library has: a bfloat16 is the upper half of a float.
-    """
-    if not is_bfloat16(x):
-        return x
-    return cast(Array, (x.view("uint16").astype("uint32") << 16).view("float32"))
-
-
-def narrowed(x: Array, dtype: Any) -> Array:
-    """``x`` in ``dtype``; float32 numbers in bfloat16 are the nearest, of two as near the even."""
-    if x.dtype == dtype or np.dtype(dtype).name != "bfloat16":
-        return x.astype(dtype, copy=False)
-    xp = array_module(x)
-    whole = xp.ascontiguousarray(x.astype("float32", copy=False)).view("uint32")
-    half = (whole + 0x7FFF + (whole >> 16 & 1)) >> 16
-    return cast(Array, xp.where(x != x, 0x7FFF, half).astype("uint16").view(dtype))  # noqa: PLR0124

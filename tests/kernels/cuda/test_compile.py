@@ -44,6 +44,7 @@ CASES = {
         for kinds in ACT_REAL
         for rows, fours in ((1, 0), (2, 1), (4, 1))
     ],
+    "dropout": ACT_REAL,
     "losses": [losses.definitions(kinds, threads) for kinds in ACT_REAL for threads in (32, 256)],
     "optimizers": [(("REAL", real),) for real in ("float", "double")],
     "pooling": [pool_definitions(dtype) for dtype in ("float32", "float64")],

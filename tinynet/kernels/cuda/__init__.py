@@ -4,6 +4,26 @@ Importing this package registers them and needs neither CuPy nor a GPU; a source
 geometry when that is first met.
 """
 
-from tinynet.kernels.cuda import conv, dense, losses, optimizers, pooling, source, together
+from tinynet.kernels.cuda import (
+    conv,
+    dense,
+    dropout,
+    losses,
+    optimizers,
+    pooling,
+    random,
+    source,
+    together,
+)
 
-__all__ = ["conv", "dense", "losses", "optimizers", "pooling", "source", "together"]
+__all__ = [
+    "conv",
+    "dense",
+    "dropout",
+    "losses",
+    "optimizers",
+    "pooling",
+    "random",
+    "source",
+    "together",
+]

@@ -48,34 +48,46 @@ RULES: dict[Swappable[..., None], Rule] = {
 class Together:
     """What ``optimizer.step(parameters)`` does to CuPy's arrays, in one launch.
 
-        together = Together(optimizer, parameters)          # tables are copied to the GPU
-        numbers.set(together.numbers(optimizer))            # before each step
+        together = Together.of(optimizer, parameters)       # copies tables to the GPU
+        optimizer.count(together.names)                     # before each step
+        numbers.set(together.numbers(optimizer))
         together.launch(numbers, loss)                      # may be captured
-        together.count(optimizer)                           # after a step whose loss was finite
 
-    optimizer    whose memory is used, and made where there is none yet
-    parameters   dotted name -> Parameter; those that are trainable now are changed
-    A parameter that is frozen or thawed, arrays that are replaced (``model.to``, ``load_state``) or
-    a rule that is changed need a new one: see ``fits``.
-    Raises ValueError, which says why, where no kernel does the same: ``optimizer.step`` does then.
+    names        of the parameters
+    shape        (T, k) of the numbers
+    dtype        of the parameters, their gradients, the numbers and the loss
+    Where arrays are replaced (``model.to``, ``load_state``) or the optimiser gets another rule, a
+    new one is needed.
     """
 
+    @classmethod
+    def of(cls, optimizer: Optimizer, parameters: Mapping[str, Parameter]) -> Together | None:
+        """A Together, or None where no kernel does what the optimiser does."""
+        try:
+            return cls(optimizer, parameters)
+        except ValueError:
+            return None
+
     def __init__(self, optimizer: Optimizer, parameters: Mapping[str, Parameter]) -> None:
-        optimizer._check_same(parameters)
+        """optimizer    whose memory is used, and made where there is none yet
+        parameters   dotted name -> Parameter: those that are to be changed
+        Raises ValueError, which says why, where no kernel does what the optimiser does.
+        """
         self._rule = _rule_of(optimizer)
-        self.names = [name for name, p in parameters.items() if p.trainable]
+        self.names = list(parameters)
         if not self.names:
             raise ValueError("no parameter is trainable: there is nothing to update")
-        self._arrays = [_arrays(optimizer, name, parameters[name]) for name in self.names]
+        kept = {name: _arrays(optimizer, name, p) for name, p in parameters.items()}
+        self._arrays = list(kept.values())
         self.dtype = self._arrays[0][0].dtype
-        for name, (w, g, *remembered) in zip(self.names, self._arrays, strict=True):
+        self.shape = len(self.names), 2 + self._rule.width
+        for name, (w, g, *remembered) in kept.items():
             if w.dtype != self.dtype or not covers(w, g, *remembered):
                 raise ValueError(
                     f"{name} is {w.dtype} {w.shape}, its gradient {g.dtype} {g.shape}: want CuPy's "
                     f"arrays without gaps, of float32 or float64, all {self.dtype}"
                 )
-        for name in self.names:  # known to state(), as what is remembered of them is
-            optimizer._updates.setdefault(name, 0)
+        optimizer.count(self.names, 0)  # state() knows them, as it does what is remembered of them
 
         sizes = [w.size for w, *_ in self._arrays]
         chunks = [(t, first) for t, size in enumerate(sizes) for first in range(0, size, CHUNK)]
@@ -88,35 +100,12 @@ class Together:
             xp.asarray(np.array(chunks, np.int64).reshape(-1, 2)),
         )
 
-    def fits(self, optimizer: Optimizer, parameters: Mapping[str, Parameter]) -> bool:
-        """Whether the tables are still those of the optimiser and its parameters."""
-        try:
-            if _rule_of(optimizer) != self._rule:
-                return False
-        except ValueError:
-            return False
-        if [name for name, p in parameters.items() if p.trainable] != self.names:
-            return False
-        return all(
-            a is b
-            for name, arrays in zip(self.names, self._arrays, strict=True)
-            for a, b in zip(_known(optimizer, name, parameters[name]), arrays, strict=True)
-        )
-
     def numbers(self, optimizer: Optimizer) -> Array:
-        """What ``launch`` takes for the coming step: NumPy's (T, k), in the parameters' dtype.
-
-        Its settings, such as the learning rate, are those of now; its number is one more than the
-        steps that were counted.
-        """
-        optimizer._count(self.names)
-        try:
-            rows = [
-                (*optimizer.decay(name), *self._rule.numbers(*optimizer.numbers(name)))
-                for name in self.names
-            ]
-        finally:
-            optimizer._count(self.names, -1)
+        """NumPy's (T, k), what ``launch`` takes for a step that is counted already."""
+        rows = [
+            (*optimizer.decay(name), *self._rule.numbers(*optimizer.numbers(name)))
+            for name in self.names
+        ]
         return np.array(rows, self.dtype)
 
     def launch(self, numbers: Array, loss: Array) -> None:
@@ -125,11 +114,8 @@ class Together:
         numbers   (T, k), on the GPU: what ``numbers`` gave
         loss      of one number, on the GPU, of the parameters' dtype
         """
-        columns = 2 + self._rule.width
-        if numbers.shape != (len(self.names), columns) or not numbers.flags.c_contiguous:
-            raise ValueError(
-                f"numbers are {numbers.shape}, want ({len(self.names)}, {columns}) without gaps"
-            )
+        if numbers.shape != self.shape or not numbers.flags.c_contiguous:
+            raise ValueError(f"numbers are {numbers.shape}, want {self.shape} without gaps")
         if numbers.dtype != self.dtype or loss.dtype != self.dtype or loss.size != 1:
             raise ValueError(
                 f"numbers are {numbers.dtype} and the loss {loss.dtype} {loss.shape}, want "
@@ -139,10 +125,6 @@ class Together:
             return
         kernel = function("optimizers", self._rule.name, (("REAL", REALS[self.dtype]),))
         kernel((self._blocks,), (THREADS,), (*self._tables, numbers, loss, np.int32(CHUNK)))
-
-    def count(self, optimizer: Optimizer) -> None:
-        """Note one step more, in which the parameters were updated."""
-        optimizer._count(self.names)
 
 
 def _rule_of(optimizer: Optimizer) -> Rule:
@@ -165,10 +147,4 @@ def _overridden(optimizer: Optimizer, name: str) -> bool:
 def _arrays(optimizer: Optimizer, name: str, parameter: Parameter) -> list[Array]:
     """w, g and what is remembered, at first 0."""
     remembered = [optimizer.remembered(slot, name, parameter.value) for slot in optimizer.slots]
-    return [parameter.value, parameter.grad, *remembered]
-
-
-def _known(optimizer: Optimizer, name: str, parameter: Parameter) -> list[Array | None]:
-    """The same, None where nothing is remembered."""
-    remembered = [optimizer._memory.get(f"{slot}.{name}") for slot in optimizer.slots]
     return [parameter.value, parameter.grad, *remembered]
