@@ -60,6 +60,11 @@ class ndarray:  # noqa: N801 - CuPy's name
         name = function.__name__
         raise TypeError(f"np.{name} is called on a CuPy array, want xp.{name}")
 
+    @property
+    def data(self) -> Any:
+        """Where the numbers lie, as CuPy says it: ``x.data.ptr``."""
+        return types.SimpleNamespace(ptr=self.host.ctypes.data)
+
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
             raise AttributeError(name)
