@@ -91,6 +91,11 @@ class ndarray:  # noqa: N801 - CuPy's name
     def __deepcopy__(self, memo: Any) -> ndarray:
         return ndarray(self.host.copy())
 
+    @property
+    def data(self) -> Any:
+        """Where its numbers are: ``data.ptr``."""
+        return types.SimpleNamespace(ptr=self.host.ctypes.data)
+
     def get(self) -> np.ndarray:
         waits.append("get")
         return self.host.copy()
