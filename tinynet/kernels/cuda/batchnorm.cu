@@ -1,24 +1,24 @@
-// Batch norm over the rows of x (rows, channels), with the ReLU and the max-pool 2x2 that may follow
-// (report 2.4.3; the rows are the cells of images where there is a pool).
+// Batch norm over the rows of x (rows, channels), with the ReLU and the max-pool 2x2 that may
+// follow (report 2.4.3; the rows are the cells of images where there is a pool).
 //
 //   mean = (1/m) sum x,  variance = (1/m) sum (x - mean)^2,  inv_std = 1 / sqrt(variance + epsilon)
 //   z = gamma (x - mean) inv_std + beta,  y = tail(z)
 //   dz = tail's gradient of dy,  dbeta = sum dz,  dgamma = sum dz (x - mean) inv_std
 //   dx = gamma inv_std (dz - dbeta / m - (x - mean) inv_std dgamma / m)
 //
-// x is read twice in each direction: once for the sums, once for the result. How rows and channels are
-// divided, and in which order sums are made: columns.cuh. x^ = (x - mean) inv_std is not stored but
-// computed again, unless X_HAT asks for it.
+// x is read twice in each direction: once for the sums, once for the result. How rows and channels
+// are divided, and in which order sums are made: columns.cuh. x^ = (x - mean) inv_std is not stored
+// but computed again, unless X_HAT asks for it.
 //
-// The variance is taken in one pass by Welford's recurrence, of x less the first row, whose parts are
-// merged as Chan, Golub & LeVeque (1983) do. Rounding is in proportion to k = sqrt(1 + (x[0] - mean)^2
-// / variance), about 1, not to mean^2 / variance: the relative error is about k sqrt(n) epsilon over
-// the n rows of a thread, some 1e-6 in float.
+// The variance is taken in one pass by Welford's recurrence, of x less the first row, whose parts
+// are merged as Chan, Golub & LeVeque (1983) do. Rounding is in proportion to k = sqrt(1 + (x[0] -
+// mean)^2 / variance), about 1, not to mean^2 / variance: the relative error is about k sqrt(n)
+// epsilon over the n rows of a thread, some 1e-6 in float.
 //
-// Compiled in: ACT (float, double or bf16) of x, y, dy, dx and x^; REAL (float or double) of the rest
-// and of all arithmetic; TAIL (0 nothing, 1 ReLU, 2 ReLU and pool); HEIGHT and WIDTH of x with a pool;
-// X_HAT (1: the forward pass stores x^, and the backward passes get x^ for x); FROZEN (1: mean and
-// variance are constants, no gradient leads through them); and what columns.cuh asks for.
+// Compiled in: ACT (float, double or bf16) of x, y, dy, dx and x^; REAL (float or double) of the
+// rest and of all arithmetic; TAIL (0 nothing, 1 ReLU, 2 ReLU and pool); HEIGHT and WIDTH of x with
+// a pool; X_HAT (1: the forward pass stores x^, and the backward passes get x^ for x); FROZEN (1:
+// mean and variance are constants, no gradient leads through them); and what columns.cuh asks for.
 
 #include "bf16.cuh"
 #include "each_number.cuh"
@@ -49,8 +49,8 @@ struct Moments {
 };
 
 // parts (3, chunks, channels): the moments of x - x[0].
-extern "C" __global__ void __launch_bounds__(COLUMNS* ROWS)
-    batchnorm_moments(const ACT* x, REAL* parts, Index rows, int channels, Index chunk) {
+extern "C" __global__ void __launch_bounds__(COLUMNS * ROWS) batchnorm_moments(
+    const ACT* x, REAL* parts, Index rows, int channels, Index chunk) {
     const Share mine(rows, channels, chunk);
     Moments moments[VEC] = {};
     REAL shift[VEC] = {};
@@ -101,7 +101,8 @@ extern "C" __global__ void batchnorm_inv_std(const REAL* variance, REAL* inv_std
     EACH_NUMBER(i, channels) inv_std[i] = REAL(1) / sqrt(variance[i] + epsilon);
 }
 
-// Where row number `row` of windows that cover HIGH x WIDE of an image lies; without a pool, the row.
+// Where row number `row` of windows that cover HIGH x WIDE of an image lies; without a pool, the
+// row.
 template <int HIGH, int WIDE>
 struct Cells {
     Index at[CELLS];     // rows of x
@@ -132,10 +133,9 @@ typedef Cells<(POOL ? HEIGHT / 2 : 1), (POOL ? WIDTH / 2 : 1)> Windows;  // of t
 typedef Cells<(HEIGHT + 1) / 2, (WIDTH + 1) / 2> AllCells;               // and those at odd edges
 
 // y, with a pool winner (rows of y, channels), with X_HAT x_hat.  `rows` counts rows of y.
-extern "C" __global__ void __launch_bounds__(COLUMNS* ROWS)
-    batchnorm_apply(const ACT* x, const REAL* gamma, const REAL* beta, const REAL* mean,
-                    const REAL* inv_std, ACT* y, ACT* x_hat, unsigned char* winner, Index rows,
-                    int channels, Index chunk) {
+extern "C" __global__ void __launch_bounds__(COLUMNS * ROWS) batchnorm_apply(
+    const ACT* x, const REAL* gamma, const REAL* beta, const REAL* mean, const REAL* inv_std,
+    ACT* y, ACT* x_hat, unsigned char* winner, Index rows, int channels, Index chunk) {
     const Share mine(rows, channels, chunk);
     if (!mine.inside) return;
     REAL scale[VEC], shift[VEC], centre[VEC], inverse[VEC];
@@ -201,9 +201,9 @@ struct Sums {
 };
 
 // parts (2, chunks, channels): sum dz, and sum dz (x - mean).
-extern "C" __global__ void __launch_bounds__(COLUMNS* ROWS)
-    batchnorm_sums(const ACT* dy, const ACT* x, const ACT* y, const unsigned char* winner,
-                   const REAL* mean, REAL* parts, Index rows, int channels, Index chunk) {
+extern "C" __global__ void __launch_bounds__(COLUMNS * ROWS) batchnorm_sums(
+    const ACT* dy, const ACT* x, const ACT* y, const unsigned char* winner, const REAL* mean,
+    REAL* parts, Index rows, int channels, Index chunk) {
     const Share mine(rows, channels, chunk);
     Sums sums[VEC] = {};
     REAL centre[VEC] = {};
@@ -251,14 +251,14 @@ extern "C" __global__ void batchnorm_gradients(const REAL* parts, const REAL* in
 }
 
 // dx, of m rows.  `rows` counts rows of x, with a pool windows that cover x.
-extern "C" __global__ void __launch_bounds__(COLUMNS* ROWS)
-    batchnorm_input_gradient(const ACT* dy, const ACT* x, const ACT* y, const unsigned char* winner,
-                             const REAL* gamma, const REAL* mean, const REAL* inv_std,
-                             const REAL* dgamma, const REAL* dbeta, ACT* dx, Index m, Index rows,
-                             int channels, Index chunk) {
+extern "C" __global__ void __launch_bounds__(COLUMNS * ROWS) batchnorm_input_gradient(
+    const ACT* dy, const ACT* x, const ACT* y, const unsigned char* winner, const REAL* gamma,
+    const REAL* mean, const REAL* inv_std, const REAL* dgamma, const REAL* dbeta, ACT* dx,
+    Index m, Index rows, int channels, Index chunk) {
     const Share mine(rows, channels, chunk);
     if (!mine.inside) return;
-    REAL scale[VEC], level[VEC], slope[VEC], centre[VEC];  // dx = scale (dz - level - slope (x - centre))
+    // dx = scale (dz - level - slope (x - centre))
+    REAL scale[VEC], level[VEC], slope[VEC], centre[VEC];
 #pragma unroll
     for (int v = 0; v < VEC; v++) {
         const int c = mine.channel + v;
@@ -280,8 +280,9 @@ extern "C" __global__ void __launch_bounds__(COLUMNS* ROWS)
             if (!FROZEN) load(x + at, number);
 #pragma unroll
             for (int v = 0; v < VEC; v++) {
-                const REAL through = FROZEN ? REAL(0) : level[v] + slope[v] * (number[v] - centre[v]);
-                number[v] = scale[v] * (dz[q][v] - through);
+                REAL other = 0;  // what mean and variance pass on
+                if (!FROZEN) other = level[v] + slope[v] * (number[v] - centre[v]);
+                number[v] = scale[v] * (dz[q][v] - other);
             }
             store(dx + at, number);
         }

@@ -37,9 +37,9 @@ def statistics(x: Array, epsilon: float) -> Statistics:
     sizes = np.int64(rows), np.int32(channels), np.int64(by.chunk)
     function("batchnorm", "batchnorm_moments", given)(by.grid, by.block, (x, parts, *sizes))
     found = Statistics(*(xp.empty(channels, dtype) for _ in range(3)))
-    sizes = dtype.type(epsilon), np.int32(by.parts), np.int32(channels)
+    numbers = dtype.type(epsilon), np.int32(by.parts), np.int32(channels)
     finish = function("batchnorm", "batchnorm_statistics", given)
-    finish(by.finish, FINISH, (x, parts, *found, *sizes))
+    finish(by.finish, FINISH, (x, parts, *found, *numbers))
     return found
 
 
@@ -66,8 +66,8 @@ def normalise(
     y = xp.empty(shape, x.dtype)
     winner = xp.empty(shape if kind == "relu_pool" else 0, np.uint8)
     _apply(x, gamma, beta, mean, inv_std, y, y, winner, kind)
-    kept = (y, None) if kind == "relu" else (None, winner if kind == "relu_pool" else None)
-    return y, Tail(kind, *kept, size)
+    of_pool = winner if kind == "relu_pool" else None
+    return y, Tail(kind, y if kind == "relu" else None, of_pool, size)
 
 
 def normalise_and_keep(
@@ -134,11 +134,12 @@ def gradients(
     kernel = function("batchnorm", "batchnorm_sums", given)
     kernel(by.grid, by.block, (dy, x, y, winner, centre, parts, *sizes))
     dgamma, dbeta = xp.empty(channels, dtype), xp.empty(channels, dtype)
-    arguments = parts, inv_std, dgamma, dbeta, np.int32(by.parts), np.int32(channels)
-    function("batchnorm", "batchnorm_gradients", given)(by.finish, FINISH, arguments)
-    arguments = dy, x, y, winner, gamma, centre, inv_std, dgamma, dbeta, dx, np.int64(rows)
+    counts = np.int32(by.parts), np.int32(channels)
+    kernel = function("batchnorm", "batchnorm_gradients", given)
+    kernel(by.finish, FINISH, (parts, inv_std, dgamma, dbeta, *counts))
+    given_all = dy, x, y, winner, gamma, centre, inv_std, dgamma, dbeta, dx, np.int64(rows)
     kernel = function("batchnorm", "batchnorm_input_gradient", given)
-    kernel(by.grid, by.block, (*arguments, *sizes))
+    kernel(by.grid, by.block, (*given_all, *sizes))
     return dx, dgamma, dbeta
 
 

@@ -1,8 +1,8 @@
 // One number in, one number out: conversions, sums of two arrays, ReLU and its gradient.
 //
-// A thread takes VEC neighbours at a time, 16 bytes of the narrower type. ACT (float, double or bf16),
-// REAL (float or double, at least as wide: all arithmetic) and VEC are compiled in. `packs` counts
-// packs of VEC numbers.
+// A thread takes VEC neighbours at a time, 16 bytes of the narrower type. ACT (float, double or
+// bf16), REAL (float or double, at least as wide: all arithmetic) and VEC are compiled in. `packs`
+// counts packs of VEC numbers.
 
 #include "bf16.cuh"
 #include "each_number.cuh"

@@ -1,8 +1,9 @@
 // Sums over all axes but the last: the gradient of a bias, db[c] = sum over rows of dz[row, c].
 //
-// x (rows, channels) is read once, 16 bytes a thread where the channels allow it. A thread adds up its
-// rows one after the other in REAL (some 24 of them for a large array), trees add up the rest.
-// ACT (float, double or bf16), REAL (float or double) and what columns.cuh asks for are compiled in.
+// x (rows, channels) is read once, 16 bytes a thread where the channels allow it. A thread adds up
+// its rows one after the other in REAL (some 24 of them for a large array), trees add up the rest.
+// ACT (float, double or bf16), REAL (float or double) and what columns.cuh asks for are compiled
+// in.
 
 #include "bf16.cuh"
 #include "each_number.cuh"
@@ -16,8 +17,8 @@ struct Total {
 };
 
 // parts (chunks, channels).  Grid and block: see columns.cuh.
-extern "C" __global__ void __launch_bounds__(COLUMNS* ROWS)
-    channel_sums_parts(const ACT* x, REAL* parts, Index rows, int channels, Index chunk) {
+extern "C" __global__ void __launch_bounds__(COLUMNS * ROWS) channel_sums_parts(
+    const ACT* x, REAL* parts, Index rows, int channels, Index chunk) {
     const Share mine(rows, channels, chunk);
     Total total[VEC] = {};
     const ACT* from = x + mine.first * channels + mine.channel;

@@ -1,14 +1,16 @@
 // How kernels over an array (rows, channels) divide it, channels last in memory.
 //
-// A thread takes VEC neighbouring channels, so that what it knows of a channel stays in registers, and
-// rows ROWS apart. A block has COLUMNS x ROWS threads and takes `chunk` rows; where COLUMNS threads
-// cover all channels, the block reads one run of memory. Grid: (groups of COLUMNS VEC channels, chunks).
+// A thread takes VEC neighbouring channels, so that what it knows of a channel stays in registers,
+// and rows ROWS apart. A block has COLUMNS x ROWS threads and takes `chunk` rows; where COLUMNS
+// threads cover all channels, the block reads one run of memory. Grid: (groups of COLUMNS VEC
+// channels, chunks).
 //
 // Sums over the rows have two stages: a thread adds up its rows, a block its threads by a tree, and
-// FINISH_ROWS x FINISH_COLUMNS threads of a second kernel add up the blocks' parts. The order is fixed
-// by the sizes, so that the bits are always the same.
+// FINISH_ROWS x FINISH_COLUMNS threads of a second kernel add up the blocks' parts. The order is
+// fixed by the sizes, so that the bits are always the same.
 //
-// Compiled in: VEC, COLUMNS, ROWS, FINISH_COLUMNS, FINISH_ROWS; REAL (float or double), of all sums.
+// Compiled in: VEC, COLUMNS, ROWS, FINISH_COLUMNS, FINISH_ROWS; REAL (float or double), of all
+// sums.
 
 // What a thread of the first stage takes.
 struct Share {
@@ -26,8 +28,8 @@ struct Share {
     }
 };
 
-// mine <- the numbers of all threads of this column, added up by a tree; in the threads of row 0.
-// T has no constructor, and add(other).
+// mine <- the numbers of all threads of this column, added up by a tree; in the threads of row 0. T
+// has no constructor, and add(other).
 template <int WIDE, int HIGH, int N, class T>
 __device__ void add_up_rows(T (&mine)[N]) {
     __shared__ T all[HIGH][WIDE][N];

@@ -1,5 +1,5 @@
-// Neighbours in memory that are read and written in one go, 16 bytes where they make up as many. The
-// launcher sees to it that where a pack begins is a multiple of its size.
+// Neighbours in memory that are read and written in one go, 16 bytes where they make up as many.
+// The launcher sees to it that where a pack begins is a multiple of its size.
 template <class T, int N>
 struct alignas(sizeof(T) * N < 16 ? sizeof(T) * N : 16) Pack {
     T at[N];

@@ -2,9 +2,9 @@
 //
 //   y[a, b] = max_ij max{z[2a + i, 2b + j], 0}     for each channel; z (n, HEIGHT, WIDTH, CHANNELS)
 //
-// winner, one byte for each y, says which of the four cells it was, row by row, or NOBODY where all are
-// <= 0. A thread makes VEC neighbouring channels of one window, and reads or writes its four cells: each
-// number goes to and from memory once. ACT, REAL, VEC and the sizes are compiled in.
+// winner, one byte for each y, says which of the four cells it was, row by row, or NOBODY where all
+// are <= 0. A thread makes VEC neighbouring channels of one window, and reads or writes its four
+// cells: each number goes to and from memory once. ACT, REAL, VEC and the sizes are compiled in.
 
 #include "bf16.cuh"
 #include "each_number.cuh"
@@ -38,8 +38,8 @@ extern "C" __global__ void relu_pool(const ACT* z, ACT* y, unsigned char* winner
     }
 }
 
-// dz (n, HEIGHT, WIDTH, CHANNELS) from dy and winner (n, HEIGHT / 2, WIDTH / 2, CHANNELS): dy where the
-// cell won, else 0 dy, so that a NaN is not hidden; 0 in an odd last line or column.
+// dz (n, HEIGHT, WIDTH, CHANNELS) from dy and winner (n, HEIGHT / 2, WIDTH / 2, CHANNELS): dy where
+// the cell won, else 0 dy, so that a NaN is not hidden; 0 in an odd last line or column.
 extern "C" __global__ void unpool(const ACT* dy, const unsigned char* winner, ACT* dz, int n) {
     constexpr int HIGH = (HEIGHT + 1) / 2, WIDE = (WIDTH + 1) / 2;
     EACH_NUMBER(at, Index(n) * HIGH * WIDE * PACKS) {
