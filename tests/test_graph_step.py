@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from tests.fake_cupy import waits
+from tests.kernels.cuda.few_threads import few_threads
 from tests.kernels.cuda.on_cpu import cupy_kernels
 from tinynet.backend import library_of, to_device, use_reference
 from tinynet.evaluation import evaluate, predict
@@ -27,9 +28,9 @@ from tinynet.regularizers import L1, L2
 from tinynet.step import TrainingError, TrainStep
 from tinynet.train import fit
 
-__all__ = ["cupy_kernels"]  # a fixture
+__all__ = ["cupy_kernels", "few_threads"]  # fixtures
 
-pytestmark = pytest.mark.usefixtures("cupy_kernels")
+pytestmark = pytest.mark.usefixtures("few_threads")
 
 
 def network(dtype="float64"):
@@ -256,7 +257,8 @@ class Own(SGD):
 
 
 def test_an_optimiser_of_ones_own():
-    assert_same(lambda: Own(0.5))
+    with pytest.warns(RuntimeWarning, match="Own has its own update"):
+        assert_same(lambda: Own(0.5))
 
 
 def test_without_kernels_the_references_run():

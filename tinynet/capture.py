@@ -21,9 +21,12 @@ def capturing() -> bool:
 
 
 @contextmanager
-def captured_step() -> Iterator[None]:
-    """Within this block, and this thread, nothing makes the processor wait for the GPU."""
-    token = _capturing.set(True)
+def captured_step(captured: bool = True) -> Iterator[None]:
+    """Within this block, and this thread, nothing makes the processor wait for the GPU.
+
+    captured   False: within this block everything may, for what is done on the processor
+    """
+    token = _capturing.set(captured)
     try:
         yield
     finally:

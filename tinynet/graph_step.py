@@ -14,6 +14,7 @@ they need.
 from __future__ import annotations
 
 import math
+import warnings
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -84,7 +85,15 @@ class GraphSteps:
             for name, parameter in self.model.parameters().items()
             if parameter.trainable
         }
-        self.together = Together.of(self.optimizer, trainable)
+        try:
+            self.together = Together(self.optimizer, trainable)
+        except ValueError as error:
+            self.together = None
+            warnings.warn(
+                f"the training step runs kernel by kernel, not as a CUDA graph: {error}",
+                RuntimeWarning,
+                stacklevel=5,
+            )
         self._arrays, self._settings = self._state()
 
     def _state(self) -> tuple[list[Any], list[Any]]:
@@ -159,4 +168,5 @@ def check_labels(loss: Loss, z: Any, labels: Array) -> None:
             return tuple(like(part) for part in z)
         return np.full(z.shape, 1 / z.shape[-1], np.float32)
 
-    loss.forward(like(z), labels)
+    with captured_step(False):
+        loss.forward(like(z), labels)

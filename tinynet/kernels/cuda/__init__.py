@@ -5,25 +5,35 @@ geometry when that is first met.
 """
 
 from tinynet.kernels.cuda import (
+    batchnorm,
+    cast,
+    channel_sums,
     conv,
     dense,
     dropout,
+    few_channels,
     losses,
     optimizers,
     pooling,
     random,
     source,
+    tails,
     together,
 )
 
 __all__ = [
+    "batchnorm",
+    "cast",
+    "channel_sums",
     "conv",
     "dense",
     "dropout",
+    "few_channels",
     "losses",
     "optimizers",
     "pooling",
     "random",
     "source",
+    "tails",
     "together",
 ]
