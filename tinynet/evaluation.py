@@ -37,6 +37,8 @@ def evaluate(
     loss: Loss,
     data: Dataset | tuple[Array, Array],
     batch_size: int | None = 256,
+    *,
+    precision: str = "fp32",
 ) -> tuple[float, Array, Array]:
     """The loss of ``model`` over a whole set, and its predictions, outside training.
 
@@ -55,7 +57,14 @@ def evaluate(
 
 
 @one_blas_thread()
-def predict(model: Layer, loss: Loss, data: Dataset | Array, batch_size: int | None = 256) -> Array:
+def predict(
+    model: Layer,
+    loss: Loss,
+    data: Dataset | Array,
+    batch_size: int | None = 256,
+    *,
+    precision: str = "fp32",
+) -> Array:
     """Probability of each class (N, K), NumPy's, for a dataset or an array x (N, ...).
 
     loss   the one that the model was trained with: it knows whether outputs are logits

@@ -65,6 +65,7 @@ def fit(
     resume: bool = False,
     callbacks: Sequence[Callable[[Row, Layer], object]] = (),
     progress: bool = True,
+    precision: str = "fp32",
 ) -> list[Row]:
     """Train ``model``; the same arguments give the same weights, bit for bit.  Report §2.3.4.
 

@@ -6,10 +6,12 @@ import argparse
 from pathlib import Path
 from typing import NoReturn
 
+from examples.mura.computing import DEVICES
 from examples.mura.layout import PARTS
 from examples.mura.settings import DEMO, TRANSFER, Settings, add_flags
 from examples.mura.studies import RULES
 from examples.mura.transfer import Plan
+from tinynet.precision import PRECISIONS
 
 NOTICE = "Not for clinical use."
 SYNTHETIC = Path("data/synthetic")
@@ -67,6 +69,9 @@ def build_parser() -> argparse.ArgumentParser:
         )
         sub[name].add_argument("--debug", action="store_true", help="show where an error arose")
 
+    for name in ("demo", "train", "transfer", "evaluate", "predict"):
+        computing_flags(sub[name])
+    computing_flags(sub["explain"], PRECISIONS[:1])
     demo_flags(sub["demo"])
     data_flags(sub["prepare"], required=True)
     cache_flags(sub["prepare"])
@@ -91,6 +96,24 @@ def build_parser() -> argparse.ArgumentParser:
     run_flag(sub["explain"])
     explain_flags(sub["explain"])
     return parser
+
+
+def computing_flags(sub: argparse.ArgumentParser, precisions: tuple[str, ...] = PRECISIONS) -> None:
+    """Where the network is computed, and how exactly."""
+    sub.add_argument(
+        "--device",
+        choices=DEVICES,
+        default=DEVICES[0],
+        help="where the network is computed; gpu: an NVIDIA GPU, by CuPy; a run may be trained on "
+        f"one and go on, or be evaluated, on the other (default: {DEVICES[0]})",
+    )
+    how = "on a gpu: float32 (fp32), or by its tensor cores, rounded (tf32) or stored short (bf16)"
+    sub.add_argument(
+        "--precision",
+        choices=precisions,
+        default=PRECISIONS[0],
+        help=f"{how} (default: {PRECISIONS[0]})" if len(precisions) > 1 else "slopes are float32",
+    )
 
 
 def demo_flags(sub: argparse.ArgumentParser) -> None:
