@@ -146,7 +146,7 @@ def test_two_runs_never_take_one_folder(tmp_path, monkeypatch):
 
 
 def test_two_demos_at_the_same_moment(tmp_path):
-    small = ["--patients", "12", "--epochs", "1", "--side", "16", "--filters", "4", "8"]
+    small = ["--patients", "24", "--epochs", "1", "--side", "16", "--filters", "4", "8"]
     both = [
         subprocess.Popen(
             [sys.executable, "-m", "examples.mura", "demo", *small],

@@ -12,6 +12,7 @@ from examples.mura.computing import Computing, computing
 from examples.mura.errors import UserError
 from tests.examples.small_mura import make_mura
 from tests.examples.test_commands import SMALL, says, the_error, trained
+from tests.examples.test_transfer import draw_mura
 from tests.fake_cupy import fake_cupy
 from tinynet.checkpoint import load_arrays
 from tinynet.doctor.gpu import Device, Gpu
@@ -196,10 +197,11 @@ def test_transfer_on_a_gpu(gpu, tmp_path, monkeypatch, capsys):
     """Every method trains where it should: a NumPy array in between would raise."""
     monkeypatch.chdir(tmp_path)
     small = ["--side", "16", "--filters", "4", "8", "--hidden", "8", "--epochs", "1"]
+    parts = ["--base-parts", "elbow,finger", "--target-parts", "hand"]
     status, err, _ = says(
         capsys,
-        ["transfer", "--patients", "60", "--sizes", "8", "--repeats", "1", "--passes", "8",
-         *small, "--device", "gpu", "--precision", "tf32"],
+        ["transfer", "--data", draw_mura(tmp_path), *parts, "--sizes", "8", "--repeats", "1",
+         "--passes", "8", *small, "--device", "gpu", "--precision", "tf32"],
     )  # fmt: skip
     assert status == 0, err
     results = json.loads((tmp_path / "runs/transfer/transfer.json").read_text())
