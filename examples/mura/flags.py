@@ -69,9 +69,6 @@ def build_parser() -> argparse.ArgumentParser:
         )
         sub[name].add_argument("--debug", action="store_true", help="show where an error arose")
 
-    for name in ("demo", "train", "transfer", "evaluate", "predict"):
-        computing_flags(sub[name])
-    computing_flags(sub["explain"], PRECISIONS[:1])
     demo_flags(sub["demo"])
     data_flags(sub["prepare"], required=True)
     cache_flags(sub["prepare"])
@@ -95,6 +92,9 @@ def build_parser() -> argparse.ArgumentParser:
     predict_flags(sub["predict"])
     run_flag(sub["explain"])
     explain_flags(sub["explain"])
+    for name in ("demo", "train", "transfer", "evaluate", "predict"):
+        computing_flags(sub[name])
+    computing_flags(sub["explain"], PRECISIONS[:1])
     return parser
 
 
@@ -112,7 +112,9 @@ def computing_flags(sub: argparse.ArgumentParser, precisions: tuple[str, ...] = 
         "--precision",
         choices=precisions,
         default=PRECISIONS[0],
-        help=f"{how} (default: {PRECISIONS[0]})" if len(precisions) > 1 else "slopes are float32",
+        help=f"{how} (default: {PRECISIONS[0]})"
+        if len(precisions) > 1
+        else "what is drawn are slopes, computed in float32 on either device",
     )
 
 
