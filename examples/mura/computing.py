@@ -59,7 +59,7 @@ CPU = Computing()
 def computing(device: str, precision: str, reading: Callable[[], Gpu] | None = None) -> Computing:
     """Where and how, once it is known that this machine can.
 
-    reading   what is known of the GPU; None: doctor's ``read_gpu``
+    reading   what is known of the GPU; None: doctor's ``read_gpu``, of the first device
     Raises UserError, with what to do, if it cannot.
     """
     if device == "cpu":
@@ -69,7 +69,7 @@ def computing(device: str, precision: str, reading: Callable[[], Gpu] | None = N
                 "or leave --precision out"
             )
         return CPU
-    gpu = (reading or read_gpu)()
+    gpu = reading() if reading else read_gpu(at_most=1)
     elsewhere = "or compute with --device cpu"
     if not gpu.devices:
         step = gpu.faults[0].step if gpu.faults and gpu.faults[0].step not in gpu.note else ""

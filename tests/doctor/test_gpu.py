@@ -204,6 +204,12 @@ def test_a_cupy_of_the_users_own_goes_by_the_driver():
     assert fault.step == "python -m pip install nvidia-cuda-nvrtc-cu12"
 
 
+def test_no_more_devices_are_looked_at_than_are_wanted():
+    both = cupy(devices=("Example H1", "Example H2"))
+    (only,) = read_gpu(lambda _: both, INSTALLED.get, at_most=1).devices
+    assert only.name == "Example H1"
+
+
 def test_a_device_that_does_not_answer():
     module = cupy(devices=(b"Example",))
     module.cuda.runtime.memGetInfo = lambda: 1 / 0

@@ -40,7 +40,7 @@ def mura(tmp_path, monkeypatch):
 @pytest.fixture
 def gpu(fake_cupy, monkeypatch):
     """A machine with a GPU, on the stand-in for CuPy."""
-    monkeypatch.setattr(module, "read_gpu", lambda: H1)
+    monkeypatch.setattr(module, "read_gpu", lambda at_most: H1)
 
 
 def refused(device, precision, gpu):
@@ -100,7 +100,7 @@ def test_bf16_without_ml_dtypes():
 @pytest.mark.parametrize("command", ["demo", "train", "transfer", "evaluate", "predict", "explain"])
 def test_every_command_refuses_a_gpu_that_is_not_there(command, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(module, "read_gpu", lambda: NO_CUPY)
+    monkeypatch.setattr(module, "read_gpu", lambda at_most: NO_CUPY)
     more = {"evaluate": ["--run", "r"], "predict": ["--run", "r", "x.png"]}
     more["explain"] = more["predict"]
     line = the_error(capsys, [command, *more.get(command, []), "--device", "gpu"])

@@ -26,7 +26,9 @@ from tinynet.doctor.gpu_packages import (
 from tinynet.doctor.packages import installed
 
 TENSOR_CORES = (8, 0)  # compute capability from which they take TF32 and bfloat16: Ampere
-TRIAL = '#include <cuda_fp16.h>\nextern "C" __global__ void trial(half* x) { x[0] = 1; }'
+TRIAL = """#include <cuda_fp16.h>
+extern "C" __global__ void trial(half* x) { x[0] = __float2half(1.0f); }
+"""
 
 
 @dataclass(frozen=True)
@@ -65,11 +67,14 @@ def read_gpu(
     load: Callable[[str], Any] = importlib.import_module,
     version: Callable[[str], str | None] = installed,
     driver_here: Callable[[], Driver | None] = driver_of_a_gpu,
+    at_most: int | None = None,
 ) -> Gpu:
     """Import CuPy, ask it, and have it compile a kernel; whatever fails is put in words.
 
     load, version   import a module; the version of an installed package
     driver_here     the driver's CUDA version, asked where CuPy is missing; None without a GPU
+    at_most         look at so many devices: each that is looked at gives up some of its memory to
+                    this process; None: at all
     """
     try:
         cupy = load("cupy")
@@ -94,7 +99,7 @@ def read_gpu(
     if not count:
         return replace(gpu, note=nothing)
     try:
-        devices = tuple(device(cupy, n) for n in range(count))
+        devices = tuple(device(cupy, n) for n in range(count)[:at_most])
     except Exception as error:
         note = f"the device does not answer: {first_line(error)}"
         return replace(gpu, note=note)
