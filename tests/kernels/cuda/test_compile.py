@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tests.kernels.cuda.test_conv import GEOMETRIES
-from tinynet.kernels.cuda import conv, pooling, source
+from tinynet.kernels.cuda import conv, losses, pooling, source
 from tinynet.layers.pooling import pool_window_over
 from tinynet.layers.window import pair, window_over
 
@@ -29,12 +29,23 @@ def pool_definitions(dtype):
     return pooling.definitions(window, np.empty((2, 9, 8, 5), dtype))
 
 
+ACT_REAL = [
+    (("ACT", act), ("REAL", real))
+    for act, real in (("float", "float"), ("double", "double"), ("bf16", "float"))
+]
 CASES = {
     "conv": [
         conv_definitions(name, dtype)
         for name in ("3x3", "7x7, stride 2", "groups", "depthwise")
         for dtype in ("float32", "float64")
     ],
+    "dense": [
+        (*kinds, ("SIDE", 16), ("ROWS", rows), ("FOURS", fours))
+        for kinds in ACT_REAL
+        for rows, fours in ((1, 0), (2, 1), (4, 1))
+    ],
+    "dropout": ACT_REAL,
+    "losses": [losses.definitions(kinds, threads) for kinds in ACT_REAL for threads in (32, 256)],
     "optimizers": [(("REAL", real),) for real in ("float", "double")],
     "pooling": [pool_definitions(dtype) for dtype in ("float32", "float64")],
 }

@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 
-from tests.kernels.cuda.on_cpu import cupy_on_cpu
+from tests.kernels.cuda.on_cpu import cupy_kernels
 from tests.layers.support import assert_close
 from tinynet.backend import to_device
 from tinynet.kernels.cuda import launch, pooling
 from tinynet.layers.pooling import max_pool2d_backward, max_pool2d_forward
 
-__all__ = ["cupy_on_cpu"]  # a fixture
+__all__ = ["cupy_kernels"]  # a fixture
 
 # shape of x, pool_size, stride, padding
 GEOMETRIES = {
@@ -24,7 +24,7 @@ GEOMETRIES = {
 
 
 @pytest.fixture(autouse=True)
-def few_threads(cupy_on_cpu, monkeypatch):
+def few_threads(cupy_kernels, monkeypatch):
     """Two blocks of 8 threads, so that a thread takes several numbers, and some none at the end."""
     for module in (launch, pooling):
         monkeypatch.setattr(module, "THREADS", 8)

@@ -4,6 +4,26 @@ Importing this package registers them and needs neither CuPy nor a GPU; a source
 geometry when that is first met.
 """
 
-from tinynet.kernels.cuda import conv, optimizers, pooling, source
+from tinynet.kernels.cuda import (
+    conv,
+    dense,
+    dropout,
+    losses,
+    optimizers,
+    pooling,
+    random,
+    source,
+    together,
+)
 
-__all__ = ["conv", "optimizers", "pooling", "source"]
+__all__ = [
+    "conv",
+    "dense",
+    "dropout",
+    "losses",
+    "optimizers",
+    "pooling",
+    "random",
+    "source",
+    "together",
+]
