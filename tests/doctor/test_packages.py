@@ -16,7 +16,7 @@ from tinynet.doctor.packages import (
 from tinynet.kernels.compiled.digest import DIGEST
 
 DEVELOPERS = {"test", "oracle", "gpu-check", "lint"}
-ON_THE_GPUS_LINE = {"cupy"}  # which says the one of its packages that fits the driver
+ON_THE_GPUS_LINE = {"gpu"}  # which says the one of its packages that fits the driver
 
 
 def declared():
