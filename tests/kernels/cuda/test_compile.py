@@ -9,6 +9,7 @@ from tests.kernels.cuda.test_conv import GEOMETRIES
 from tinynet.kernels.cuda import conv, pooling, source
 from tinynet.layers.pooling import pool_window_over
 from tinynet.layers.window import pair, window_over
+from tinynet.precision import bfloat16
 
 core = pytest.importorskip(
     "cuda.core", reason='NVIDIA\'s runtime compiler is not installed: pip install ".[gpu-check]"'
@@ -17,10 +18,10 @@ core = pytest.importorskip(
 GPUS = ["sm_80", "sm_90", "sm_100"]  # Ampere, Hopper, Blackwell
 
 
-def conv_definitions(name, dtype):
+def conv_definitions(name, dtype, weights=None):
     shape, w_shape, stride, padding, dilation, groups = GEOMETRIES[name]
     window = window_over(shape[1:3], w_shape[:2], pair(stride, ""), padding, pair(dilation, ""))
-    x, w = np.empty(shape, dtype), np.empty(w_shape, dtype)
+    x, w = np.empty(shape, dtype), np.empty(w_shape, weights or dtype)
     return conv.definitions(x, w, window, groups, has_bias=True, relu=True)
 
 
@@ -31,9 +32,9 @@ def pool_definitions(dtype):
 
 CASES = {
     "conv": [
-        conv_definitions(name, dtype)
+        conv_definitions(name, *dtypes)
         for name in ("3x3", "7x7, stride 2", "groups", "depthwise")
-        for dtype in ("float32", "float64")
+        for dtypes in (("float32",), ("float64",), (bfloat16(), "float32"))
     ],
     "optimizers": [(("REAL", real),) for real in ("float", "double")],
     "pooling": [pool_definitions(dtype) for dtype in ("float32", "float64")],

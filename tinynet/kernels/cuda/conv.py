@@ -14,7 +14,7 @@ from tinynet.blocks import (
     tail_forward,
 )
 from tinynet.kernels.cuda.launch import plain
-from tinynet.kernels.cuda.source import REALS, Definitions, function
+from tinynet.kernels.cuda.source import Definitions, function, kinds
 from tinynet.layers.conv import Conv2DCache, _check_shapes, conv2d_backward, conv2d_forward
 from tinynet.layers.window import Padding, Pair, Window, pair, window_over
 
@@ -26,7 +26,7 @@ MOST_PARTS = 64
 
 def covers(x: Array, w: Array) -> bool:
     """Whether the kernels here convolve x with w."""
-    return x.dtype == w.dtype and x.dtype in REALS and x.size > 0
+    return kinds(x, w) is not None and x.size > 0
 
 
 @register(conv2d_block_forward, "cupy")
@@ -62,7 +62,7 @@ def conv2d_block_backward_cuda(
 ) -> tuple[Array | None, Array, Array | None]:
     """conv2d_block_backward: dy (the shape of y) -> dx, dw, db."""
     x, w, window, groups, has_bias, tail = cache
-    if not covers(x, w) or dy.dtype != w.dtype:
+    if not covers(x, w) or dy.dtype != x.dtype:
         return conv2d_block_backward.reference(dy, cache, need_dx)
     dz = tail_backward(dy, tail)
     dw = weight_gradient(dz, x, w, window, groups)
@@ -96,7 +96,7 @@ def conv2d_forward_cuda(
 def conv2d_backward_cuda(dz: Array, cache: Conv2DCache) -> tuple[Array, Array, Array | None]:
     """conv2d_backward: dz (N, H', W', K) -> dx, dw, db."""
     p, w, window, groups, has_bias = cache
-    if not covers(p, w) or dz.dtype != w.dtype:
+    if not covers(p, w) or dz.dtype != p.dtype:
         return conv2d_backward.reference(dz, cache)
     padded = window.over_padded()
     dw = weight_gradient(dz, p, w, padded, groups)
@@ -146,7 +146,7 @@ def definitions(
     (height, width), (out_h, out_w) = window.size, window.output_size
     (top, _), (left, _) = window.padding
     return (
-        ("REAL", REALS[x.dtype]),
+        *(kinds(x, w) or ()),
         ("SIDE", SIDE),
         ("N_CHANNELS", w.shape[2]),
         ("N_FILTERS", w.shape[3] // groups),
