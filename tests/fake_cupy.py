@@ -91,6 +91,10 @@ class ndarray:  # noqa: N801 - CuPy's name
     def __deepcopy__(self, memo: Any) -> ndarray:
         return ndarray(self.host.copy())
 
+    @property
+    def data(self) -> types.SimpleNamespace:
+        return types.SimpleNamespace(ptr=self.host.ctypes.data)
+
     def get(self) -> np.ndarray:
         waits.append("get")
         return self.host.copy()

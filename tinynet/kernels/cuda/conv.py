@@ -1,6 +1,8 @@
-"""Convolutions of CuPy's arrays: what starts the kernels of ``conv.cu``."""
+"""Convolutions of CuPy's arrays: what starts the kernels of ``conv.cu``, or of ``tensor_conv.cu`` where it covers."""
 
 from __future__ import annotations
+
+from typing import cast
 
 import numpy as np
 
@@ -13,6 +15,7 @@ from tinynet.blocks import (
     tail_backward,
     tail_forward,
 )
+from tinynet.kernels.cuda import tensor_conv
 from tinynet.kernels.cuda.launch import plain
 from tinynet.kernels.cuda.source import Definitions, function, kinds
 from tinynet.layers.conv import Conv2DCache, _check_shapes, conv2d_backward, conv2d_forward
@@ -51,6 +54,9 @@ def conv2d_block_forward_cuda(
     if tail == "relu":
         y = convolve(x, w, b, window, groups, relu=True)
         kept = Tail(tail, y, None, window.output_size)
+    elif tail == "relu_pool" and tensor_conv.covers(x, w, window, groups):
+        y, winner = tensor_conv.convolve(x, w, b, window, pool=True)
+        kept = Tail(tail, None, winner, window.output_size)
     else:
         y, kept = tail_forward(convolve(x, w, b, window, groups), tail)
     return y, Conv2DBlockCache(x, w, window, groups, b is not None, kept)
@@ -108,6 +114,8 @@ def convolve(
     x: Array, w: Array, b: Array | None, window: Window, groups: int, relu: bool = False
 ) -> Array:
     """z (N, H', W', K) = x * w + b, or max{z, 0}."""
+    if tensor_conv.covers(x, w, window, groups):
+        return cast(Array, tensor_conv.convolve(x, w, b, window, relu))
     xp, n, filters = load_library("cupy"), len(x), w.shape[3]
     z = xp.empty((n, *window.output_size, filters), x.dtype)
     given = definitions(x, w, window, groups, has_bias=b is not None, relu=relu)
@@ -120,6 +128,8 @@ def convolve(
 
 def input_gradient(dz: Array, x: Array, w: Array, window: Window, groups: int) -> Array:
     """dx (the shape of x)."""
+    if tensor_conv.covers(x, w, window, groups):
+        return tensor_conv.input_gradient(dz, x, w, window)
     xp, n, channels = load_library("cupy"), len(x), x.shape[3]
     dx = xp.empty(x.shape, x.dtype)
     kernel = function("conv", "conv2d_input_gradient", definitions(x, w, window, groups))
@@ -130,6 +140,8 @@ def input_gradient(dz: Array, x: Array, w: Array, window: Window, groups: int) -
 
 def weight_gradient(dz: Array, x: Array, w: Array, window: Window, groups: int) -> Array:
     """dw (the shape of w); partial sums are added in their order: its bits are always the same."""
+    if tensor_conv.covers(x, w, window, groups):
+        return tensor_conv.weight_gradient(dz, x, w, window)
     xp, n, filters = load_library("cupy"), len(x), w.shape[3]
     parts = min(MOST_PARTS, -(-dz[..., 0].size // PART))
     dw = xp.empty((parts, *w.shape), w.dtype)

@@ -1,0 +1,178 @@
+"""Convolutions of CuPy's arrays on tensor cores: what starts ``tensor_conv.cu`` and ``tensor_filters.cu``."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from tinynet.backend import Array, load_library
+from tinynet.kernels.cuda.launch import THREADS, aligned, blocks, plain
+from tinynet.kernels.cuda.source import Definitions, function, kinds
+from tinynet.layers.window import Window
+from tinynet.precision import is_bfloat16, precision_in_use
+
+PIECE_BYTES = 16  # what a thread copies at once
+WANTED_BLOCKS = 264  # of a weight gradient: two for each of an H100's 132 processors
+
+
+class Tile(NamedTuple):
+    """How a product is cut up."""
+
+    rows: int  # of a block
+    columns: int
+    warps_down: int
+    warps_across: int
+    pieces: int  # of 16 bytes, along the depth: 4 or 8
+    stages: int  # loads under way or in use
+
+    @property
+    def threads(self) -> int:
+        """Threads of a block."""
+        return 32 * self.warps_down * self.warps_across
+
+    def shared_bytes(self, itemsize: int) -> int:
+        """Bytes of shared memory: the stages, or the result on its way out."""
+        stages = self.stages * (self.rows + self.columns) * self.pieces * PIECE_BYTES
+        return max(stages, self.rows * (self.columns * itemsize + PIECE_BYTES))
+
+
+WIDE = Tile(128, 128, 2, 2, 8, 3)
+NARROW = Tile(128, 64, 4, 1, 8, 4)
+SLIM = Tile(128, 32, 4, 1, 8, 4)
+
+
+def tile_for(columns: int) -> Tile:
+    """The tile for a product of so many columns."""
+    return WIDE if columns > 64 else NARROW if columns > 32 else SLIM
+
+
+def covers(x: Array, w: Array, window: Window, groups: int) -> bool:
+    """Whether the kernels here convolve x with w: bfloat16, or float32 where TF32 is asked for."""
+    if not x.size or not w.size or groups != 1 or window.dilation != (1, 1):
+        return False
+    if not is_bfloat16(x) and not (x.dtype == np.float32 and precision_in_use() == "tf32"):
+        return False
+    whole = PIECE_BYTES // x.dtype.itemsize
+    return kinds(x, w) is not None and w.shape[2] % whole == 0 and w.shape[3] % whole == 0
+
+
+def convolve(
+    x: Array, w: Array, b: Array | None, window: Window, relu: bool = False, pool: bool = False
+) -> Any:
+    """z (N, H', W', K) = x * w + b, or max{z, 0}.
+
+    pool   also the maxima over 2 × 2 of max{z, 0}
+    Returns z; with ``pool`` y (N, ⌊H'/2⌋, ⌊W'/2⌋, K) and the winners, as ``tail_forward``.
+    """
+    xp, n, filters = load_library("cupy"), len(x), w.shape[3]
+    size = tuple(length // 2 for length in window.output_size) if pool else window.output_size
+    z = xp.empty((n, *size, filters), x.dtype)
+    winner = xp.empty(z.shape, np.uint8) if pool else None
+    if z.size:
+        tile = tile_for(filters)
+        given = definitions(x, w, window, tile, b is not None, relu or pool, pool)
+        rows = n * size[0] * size[1] * (4 if pool else 1)
+        grid = (-(-rows // tile.rows) * -(-filters // tile.columns),)
+        # a kernel takes an array for every parameter: z stands for what it does not touch
+        more = w if b is None else plain(b), z, z.view(np.uint8) if winner is None else winner
+        arguments = aligned(x), rounded_filters(x, w), *more, np.int32(n)
+        launch("tensor_forward", given, tile, grid, arguments, x.dtype.itemsize)
+    return (z, winner) if pool else z
+
+
+def input_gradient(dz: Array, x: Array, w: Array, window: Window) -> Array:
+    """dx (the shape of x)."""
+    xp, n, channels = load_library("cupy"), len(x), w.shape[2]
+    dx = xp.empty(x.shape, x.dtype)
+    tile, (s_h, s_w) = tile_for(channels), window.stride
+    given = definitions(x, w, window, tile)
+    rows = n * -(-window.size[0] // s_h) * -(-window.size[1] // s_w)
+    grid = -(-rows // tile.rows) * -(-channels // tile.columns), 1, s_h * s_w
+    filters = xp.empty((channels, *window.kernel, w.shape[3]), x.dtype)
+    turn = function("tensor_filters", "filters_backward", of_filters(x, w))
+    turn((blocks(w.size),), (THREADS,), (plain(w), filters))
+    arguments = aligned(dz), filters, dx, np.int32(n)
+    launch("tensor_input_gradient", given, tile, grid, arguments, x.dtype.itemsize)
+    return dx
+
+
+def weight_gradient(dz: Array, x: Array, w: Array, window: Window) -> Array:
+    """dw (the shape of w); partial sums are added in their order: its bits are always the same."""
+    xp, n = load_library("cupy"), len(x)
+    positions, (kh, kw, channels, filters) = dz[..., 0].size, w.shape
+    tile = tile_for(filters)
+    given = definitions(x, w, window, tile)
+    tiles = -(-kh * kw * channels // tile.rows) * -(-filters // tile.columns)
+    # whole loads, and enough of them to fill the pipeline
+    depth = tile.pieces * PIECE_BYTES // x.dtype.itemsize
+    wanted = max(1, WANTED_BLOCKS // tiles)
+    each = max(-(-positions // (wanted * depth)), 2 * tile.stages) * depth
+    parts = -(-positions // each)
+    sums = xp.empty((parts, *w.shape), w.dtype)
+    arguments = aligned(x), aligned(dz), sums, np.int32(n), np.int32(each)
+    grid = tiles, 1, parts
+    launch("tensor_weight_gradient", given, tile, grid, arguments, x.dtype.itemsize)
+    if parts == 1:
+        return sums[0]
+    dw = xp.empty(w.shape, w.dtype)
+    add = function("tensor_filters", "add_parts", of_filters(x, w))
+    add((blocks(dw.size),), (THREADS,), (sums, dw, np.int32(parts)))
+    return dw
+
+
+def rounded_filters(x: Array, w: Array) -> Array:
+    """w as the forward pass takes it, (K, kernel height, kernel width, C), rounded."""
+    kh, kw, channels, filters = w.shape
+    result = load_library("cupy").empty((filters, kh, kw, channels), x.dtype)
+    turn = function("tensor_filters", "filters_forward", of_filters(x, w))
+    turn((-(-filters // 32), -(-channels // 32), kh * kw), (32, 8), (plain(w), result))
+    return result
+
+
+def of_filters(x: Array, w: Array) -> Definitions:
+    """What ``tensor_filters.cu`` asks for."""
+    kh, kw, channels, filters = w.shape
+    sizes = ("N_CHANNELS", channels), ("N_FILTERS", filters), ("TAPS", kh * kw)
+    return *(kinds(x, w) or ()), *sizes
+
+
+def launch(
+    name: str,
+    given: Definitions,
+    tile: Tile,
+    grid: tuple[int, ...],
+    arguments: tuple[Any, ...],
+    itemsize: int,
+) -> None:
+    """Run the kernel ``name`` with the shared memory that its tile needs."""
+    kernel, shared = function("tensor_conv", name, given), tile.shared_bytes(itemsize)
+    if shared > 48 * 1024:  # what a kernel has unless it asks
+        kernel.max_dynamic_shared_size_bytes = shared
+    kernel(grid, (tile.threads,), arguments, shared_mem=shared)
+
+
+def definitions(
+    x: Array,
+    w: Array,
+    window: Window,
+    tile: Tile,
+    has_bias: bool = False,
+    relu: bool = False,
+    pool: bool = False,
+) -> Definitions:
+    """The geometry and the tile, as ``tensor_conv.cu`` asks for them."""
+    (height, width), (out_h, out_w) = window.size, window.output_size
+    (top, _), (left, _) = window.padding
+    return (
+        *(kinds(x, w) or ()),
+        *(("N_CHANNELS", w.shape[2]), ("N_FILTERS", w.shape[3])),
+        *(("HEIGHT", height), ("WIDTH", width), ("OUT_H", out_h), ("OUT_W", out_w)),
+        *(("KERNEL_H", window.kernel[0]), ("KERNEL_W", window.kernel[1])),
+        *(("STRIDE_H", window.stride[0]), ("STRIDE_W", window.stride[1])),
+        *(("TOP", top), ("LEFT", left), ("HAS_BIAS", int(has_bias))),
+        *(("RELU", int(relu)), ("POOL", int(pool))),
+        *(("BLOCK_M", tile.rows), ("BLOCK_N", tile.columns)),
+        *(("WARPS_M", tile.warps_down), ("WARPS_N", tile.warps_across)),
+        *(("PIECES", tile.pieces), ("STAGES", tile.stages)),
+    )
