@@ -125,8 +125,8 @@ def start(name: str, given: list[tuple[str, str]]) -> str:
     declared = ", ".join(f"{kind} {parameter}" for kind, parameter in given)
     passed = ", ".join(parameter for _, parameter in given)
     return (
-        f'extern "C" void start_{name}(const unsigned* grid, const unsigned* block, unsigned shared, '
-        f"{declared}) {{ run(grid, block, shared, [=] {{ {name}({passed}); }}); }}"
+        f'extern "C" void start_{name}(const unsigned* grid, const unsigned* block, '
+        f"unsigned shared, {declared}) {{ run(grid, block, shared, [=] {{ {name}({passed}); }}); }}"
     )
 
 

@@ -88,6 +88,14 @@ static inline void matrices(unsigned (&r)[4], const void* row) {
     must(aligned(row), "ldmatrix: an address is no multiple of 16");
     const Board::Sheet* all = exchanged({row, {}, {}});
     const int lane = linear_thread % 32;
+#ifdef NO_CONFLICTS
+    for (int m = 0; m < 4; m++) {  // eight rows of 16 bytes come at once from the eight groups of banks
+        unsigned groups_of_banks = 0;
+        for (int i = 0; i < 8; i++)
+            groups_of_banks |= 1u << reinterpret_cast<std::uintptr_t>(all[m * 8 + i].row) / 16 % 8;
+        must(groups_of_banks == 0xff, "ldmatrix: two rows share their banks");
+    }
+#endif
     for (int m = 0; m < 4; m++) {
         unsigned short two[2];
         for (int e = 0; e < 2; e++) {

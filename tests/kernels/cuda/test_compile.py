@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tests.kernels.cuda.test_conv import GEOMETRIES
-from tinynet.kernels.cuda import conv, pooling, source
+from tinynet.kernels.cuda import conv, pooling, source, tensor_conv
 from tinynet.layers.pooling import pool_window_over
 from tinynet.layers.window import pair, window_over
 from tinynet.precision import bfloat16
@@ -30,6 +30,15 @@ def pool_definitions(dtype):
     return pooling.definitions(window, np.empty((2, 9, 8, 5), dtype))
 
 
+def tensor_definitions(tile, dtype, stride, pool):
+    window = window_over((15, 14), (3, 3), (stride, stride), "same")
+    x, w = np.empty((2, 15, 14, 24), dtype), np.empty((3, 3, 24, 40), "float32")
+    return tensor_conv.definitions(x, w, window, tile, True, True, pool)
+
+
+TENSOR_TILES = tensor_conv.WIDE, tensor_conv.NARROW, tensor_conv.SLIM, tensor_conv.SHORT
+KINDS = bfloat16(), np.dtype("float32")
+
 CASES = {
     "conv": [
         conv_definitions(name, *dtypes)
@@ -37,6 +46,15 @@ CASES = {
         for dtypes in (("float32",), ("float64",), (bfloat16(), "float32"))
     ],
     "optimizers": [(("REAL", real),) for real in ("float", "double")],
+    "tensor_conv": [
+        tensor_definitions(tile, kind, *more)
+        for kind in KINDS
+        for tile, *more in zip(TENSOR_TILES, (1, 1, 2, 2), (True, False, True, False), strict=True)
+    ],
+    "tensor_filters": [
+        tensor_conv.of_filters(np.empty(1, kind), np.empty((3, 3, 24, 40), "float32"))
+        for kind in KINDS
+    ],
     "pooling": [pool_definitions(dtype) for dtype in ("float32", "float64")],
 }
 

@@ -1,4 +1,4 @@
-"""Convolutions of CuPy's arrays: what starts the kernels of ``conv.cu``, or of ``tensor_conv.cu`` where it covers."""
+"""Convolutions of CuPy's arrays: what starts ``conv.cu``, or where it can ``tensor_conv.cu``."""
 
 from __future__ import annotations
 
@@ -51,10 +51,11 @@ def conv2d_block_forward_cuda(
     window = window_over(
         x.shape[1:3], w.shape[:2], pair(stride, "stride"), padding, pair(dilation, "dilation")
     )
+    pools = tail == "relu_pool" and min(window.output_size) >= 2
     if tail == "relu":
         y = convolve(x, w, b, window, groups, relu=True)
         kept = Tail(tail, y, None, window.output_size)
-    elif tail == "relu_pool" and tensor_conv.covers(x, w, window, groups):
+    elif pools and tensor_conv.covers(x, w, window, groups):
         y, winner = tensor_conv.convolve(x, w, b, window, pool=True)
         kept = Tail(tail, None, winner, window.output_size)
     else:

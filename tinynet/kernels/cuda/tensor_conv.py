@@ -1,4 +1,4 @@
-"""Convolutions of CuPy's arrays on tensor cores: what starts ``tensor_conv.cu`` and ``tensor_filters.cu``."""
+"""Convolutions of CuPy's arrays on tensor cores: what starts the kernels of ``tensor_*.cu``."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from tinynet.layers.window import Window
 from tinynet.precision import is_bfloat16, precision_in_use
 
 PIECE_BYTES = 16  # what a thread copies at once
-WANTED_BLOCKS = 264  # of a weight gradient: two for each of an H100's 132 processors
+WANTED_BLOCKS = 264  # two for each of an H100's 132 processors
+MOST_CELLS = 2**31 - 2**16  # whose numbers, and those of a tile more, an int holds
 
 
 class Tile(NamedTuple):
@@ -31,6 +32,10 @@ class Tile(NamedTuple):
         """Threads of a block."""
         return 32 * self.warps_down * self.warps_across
 
+    def blocks(self, rows: int, columns: int) -> int:
+        """Tiles that cover so many rows and columns."""
+        return -(-rows // self.rows) * -(-columns // self.columns)
+
     def shared_bytes(self, itemsize: int) -> int:
         """Bytes of shared memory: the stages, or the result on its way out."""
         stages = self.stages * (self.rows + self.columns) * self.pieces * PIECE_BYTES
@@ -40,11 +45,14 @@ class Tile(NamedTuple):
 WIDE = Tile(128, 128, 2, 2, 8, 3)
 NARROW = Tile(128, 64, 4, 1, 8, 4)
 SLIM = Tile(128, 32, 4, 1, 8, 4)
+SHORT = Tile(64, 64, 2, 2, 8, 4)  # where WIDE would leave processors without a block
 
 
-def tile_for(columns: int) -> Tile:
-    """The tile for a product of so many columns."""
-    return WIDE if columns > 64 else NARROW if columns > 32 else SLIM
+def tile_for(rows: int, columns: int) -> Tile:
+    """The tile for a product of so many rows and columns."""
+    if columns <= 64:
+        return NARROW if columns > 32 else SLIM
+    return WIDE if WIDE.blocks(rows, columns) >= WANTED_BLOCKS else SHORT
 
 
 def covers(x: Array, w: Array, window: Window, groups: int) -> bool:
@@ -52,6 +60,8 @@ def covers(x: Array, w: Array, window: Window, groups: int) -> bool:
     if not x.size or not w.size or groups != 1 or window.dilation != (1, 1):
         return False
     if not is_bfloat16(x) and not (x.dtype == np.float32 and precision_in_use() == "tf32"):
+        return False
+    if max(x[..., 0].size, len(x) * window.output_size[0] * window.output_size[1]) > MOST_CELLS:
         return False
     whole = PIECE_BYTES // x.dtype.itemsize
     return kinds(x, w) is not None and w.shape[2] % whole == 0 and w.shape[3] % whole == 0
@@ -62,22 +72,20 @@ def convolve(
 ) -> Any:
     """z (N, H', W', K) = x * w + b, or max{z, 0}.
 
-    pool   also the maxima over 2 × 2 of max{z, 0}
+    pool   the maxima over 2 × 2 of max{z, 0}; H' and W' are at least 2
     Returns z; with ``pool`` y (N, ⌊H'/2⌋, ⌊W'/2⌋, K) and the winners, as ``tail_forward``.
     """
     xp, n, filters = load_library("cupy"), len(x), w.shape[3]
     size = tuple(length // 2 for length in window.output_size) if pool else window.output_size
+    rows = n * size[0] * size[1] * (4 if pool else 1)
+    tile = tile_for(rows, filters)
     z = xp.empty((n, *size, filters), x.dtype)
-    winner = xp.empty(z.shape, np.uint8) if pool else None
-    if z.size:
-        tile = tile_for(filters)
-        given = definitions(x, w, window, tile, b is not None, relu or pool, pool)
-        rows = n * size[0] * size[1] * (4 if pool else 1)
-        grid = (-(-rows // tile.rows) * -(-filters // tile.columns),)
-        # a kernel takes an array for every parameter: z stands for what it does not touch
-        more = w if b is None else plain(b), z, z.view(np.uint8) if winner is None else winner
-        arguments = aligned(x), rounded_filters(x, w), *more, np.int32(n)
-        launch("tensor_forward", given, tile, grid, arguments, x.dtype.itemsize)
+    winner = xp.empty(z.shape if pool else (1,), np.uint8)
+    given = definitions(x, w, window, tile, b is not None, relu or pool, pool)
+    copied, grid = rounded_filters(x, w), (tile.blocks(rows, filters),)
+    # a kernel is given an array for every parameter, also where it does not look at it
+    arguments = aligned(x), copied, w if b is None else plain(b), z, winner, np.int32(n)
+    launch("tensor_forward", given, tile, grid, arguments, x.dtype.itemsize)
     return (z, winner) if pool else z
 
 
@@ -85,10 +93,10 @@ def input_gradient(dz: Array, x: Array, w: Array, window: Window) -> Array:
     """dx (the shape of x)."""
     xp, n, channels = load_library("cupy"), len(x), w.shape[2]
     dx = xp.empty(x.shape, x.dtype)
-    tile, (s_h, s_w) = tile_for(channels), window.stride
-    given = definitions(x, w, window, tile)
+    s_h, s_w = window.stride
     rows = n * -(-window.size[0] // s_h) * -(-window.size[1] // s_w)
-    grid = -(-rows // tile.rows) * -(-channels // tile.columns), 1, s_h * s_w
+    tile = tile_for(rows, channels)
+    given, grid = definitions(x, w, window, tile), (tile.blocks(rows, channels), 1, s_h * s_w)
     filters = xp.empty((channels, *window.kernel, w.shape[3]), x.dtype)
     turn = function("tensor_filters", "filters_backward", of_filters(x, w))
     turn((blocks(w.size),), (THREADS,), (plain(w), filters))
@@ -101,9 +109,8 @@ def weight_gradient(dz: Array, x: Array, w: Array, window: Window) -> Array:
     """dw (the shape of w); partial sums are added in their order: its bits are always the same."""
     xp, n = load_library("cupy"), len(x)
     positions, (kh, kw, channels, filters) = dz[..., 0].size, w.shape
-    tile = tile_for(filters)
-    given = definitions(x, w, window, tile)
-    tiles = -(-kh * kw * channels // tile.rows) * -(-filters // tile.columns)
+    tile = tile_for(positions, filters)
+    given, tiles = definitions(x, w, window, tile), tile.blocks(kh * kw * channels, filters)
     # whole loads, and enough of them to fill the pipeline
     depth = tile.pieces * PIECE_BYTES // x.dtype.itemsize
     wanted = max(1, WANTED_BLOCKS // tiles)
