@@ -52,8 +52,9 @@ CASES = {
         for tile, *more in zip(TENSOR_TILES, (1, 1, 2, 2), (True, False, True, False), strict=True)
     ],
     "tensor_filters": [
-        tensor_conv.of_filters(np.empty(1, kind), np.empty((3, 3, 24, 40), "float32"))
+        tensor_conv.of_filters(np.empty(1, kind), np.empty((3, 3, channels, 40), "float32"))
         for kind in KINDS
+        for channels in (3, 24)
     ],
     "pooling": [pool_definitions(dtype) for dtype in ("float32", "float64")],
 }

@@ -129,7 +129,7 @@ def convolve(
 
 def input_gradient(dz: Array, x: Array, w: Array, window: Window, groups: int) -> Array:
     """dx (the shape of x)."""
-    if tensor_conv.covers(x, w, window, groups):
+    if tensor_conv.covers_input_gradient(x, w, window, groups):
         return tensor_conv.input_gradient(dz, x, w, window)
     xp, n, channels = load_library("cupy"), len(x), x.shape[3]
     dx = xp.empty(x.shape, x.dtype)

@@ -1,5 +1,5 @@
 // Convolution and its gradients on tensor cores: the three products of conv.cu, whose letters these
-// are, for groups and dilation 1 and channels in whole pieces of 16 bytes.
+// are, for groups and dilation 1 and channels in whole pieces of 16 bytes (N_CHANNELS, N_FILTERS).
 //
 //   forward          z (M, K)  = P (M, R) w (R, K)
 //   input gradient   dx (M, C) = Q (M, S) v (S, C)
@@ -12,6 +12,7 @@
 // each, in registers. PIECES pieces of 16 bytes of each row (DEPTH numbers) come to shared memory at a
 // time; STAGES such loads are under way or in use, so that memory is waited for while the tensor cores
 // work. No patch is stored in global memory: the copies pick its pieces out of the image, zeros outside.
+// A first layer's image, of fewer channels than a piece has, is copied once, with zeros behind them.
 //
 //   shared memory   a stage is [BLOCK_M + BLOCK_N rows][PIECES]; pieces of a row change places
 //                   (place()), so that the eight rows an ldmatrix reads lie in eight groups of banks.
@@ -21,7 +22,8 @@
 //   pool            with POOL the rows are ordered by windows, four rows to each.
 //
 // What to expect of bf16 at 128 x 128 x 64, 2 x 2 warps of 64 x 64, 3 stages: 96 KB and 128 threads with
-// about 230 registers each, so 2 blocks (8 warps) on an SM of Ampere (164 KB: 1) or Hopper (228 KB).
+// 230 to 240 registers each (ptxas, no spills), so 2 blocks on an SM of Hopper (228 KB), 1 of Ampere.
+// At 128 x 64, 4 warps of 32 x 64: 72 KB, 165 registers, 3 blocks.
 // Arithmetic to a byte from L2: 128 * 128 * 2 / (256 * 2) = 64 operations, 15 TB/s would be needed at
 // Hopper's full rate, hence tiles that share rows run one after the other. To a byte from shared memory:
 // 32, where full rate takes 4096 operations against 128 bytes a cycle, also 32; with warps of 64 x 32 it

@@ -43,9 +43,9 @@ class Tile(NamedTuple):
 
 
 WIDE = Tile(128, 128, 2, 2, 8, 3)
-NARROW = Tile(128, 64, 4, 1, 8, 4)
-SLIM = Tile(128, 32, 4, 1, 8, 4)
-SHORT = Tile(64, 64, 2, 2, 8, 4)  # where WIDE would leave processors without a block
+NARROW = Tile(128, 64, 4, 1, 8, 3)
+SLIM = Tile(128, 32, 4, 1, 8, 3)
+SHORT = Tile(64, 64, 2, 2, 8, 3)  # where WIDE would leave processors without a block
 
 
 def tile_for(rows: int, columns: int) -> Tile:
@@ -56,15 +56,47 @@ def tile_for(rows: int, columns: int) -> Tile:
 
 
 def covers(x: Array, w: Array, window: Window, groups: int) -> bool:
-    """Whether the kernels here convolve x with w: bfloat16, or float32 where TF32 is asked for."""
+    """Whether the kernels here convolve x with w: bfloat16, or float32 where TF32 is asked for.
+
+    Filters must be in whole pieces of 16 bytes, and channels, or fewer than one piece: those of a
+    first layer, which get zeros behind them.
+    """
     if not x.size or not w.size or groups != 1 or window.dilation != (1, 1):
         return False
     if not is_bfloat16(x) and not (x.dtype == np.float32 and precision_in_use() == "tf32"):
         return False
     if max(x[..., 0].size, len(x) * window.output_size[0] * window.output_size[1]) > MOST_CELLS:
         return False
-    whole = PIECE_BYTES // x.dtype.itemsize
-    return kinds(x, w) is not None and w.shape[2] % whole == 0 and w.shape[3] % whole == 0
+    channels, filters = w.shape[2:]
+    if channels != widened(channels, x) and channels > piece(x):
+        return False
+    return kinds(x, w) is not None and filters % piece(x) == 0
+
+
+def covers_input_gradient(x: Array, w: Array, window: Window, groups: int) -> bool:
+    """The same of the gradient of x, whose channels must be whole pieces."""
+    return covers(x, w, window, groups) and w.shape[2] % piece(x) == 0
+
+
+def piece(x: Array) -> int:
+    """How many of x's numbers 16 bytes hold."""
+    return int(PIECE_BYTES // x.dtype.itemsize)
+
+
+def widened(channels: int, x: Array) -> int:
+    """So many channels of x in whole pieces."""
+    return -(-channels // piece(x)) * piece(x)
+
+
+def wide_image(x: Array, w: Array) -> Array:
+    """x, aligned; of channels that are no whole pieces a copy with zeros behind them."""
+    if x.shape[3] == widened(x.shape[3], x):
+        return aligned(x)
+    xp, cells = load_library("cupy"), x[..., 0].size
+    copy = xp.empty((*x.shape[:3], widened(x.shape[3], x)), x.dtype)
+    kernel = function("tensor_filters", "widen", of_filters(x, w))
+    kernel((blocks(cells),), (THREADS,), (plain(x), copy, np.int64(cells)))
+    return copy
 
 
 def convolve(
@@ -84,7 +116,7 @@ def convolve(
     given = definitions(x, w, window, tile, b is not None, relu or pool, pool)
     copied, grid = rounded_filters(x, w), (tile.blocks(rows, filters),)
     # a kernel is given an array for every parameter, also where it does not look at it
-    arguments = aligned(x), copied, w if b is None else plain(b), z, winner, np.int32(n)
+    arguments = wide_image(x, w), copied, w if b is None else plain(b), z, winner, np.int32(n)
     launch("tensor_forward", given, tile, grid, arguments, x.dtype.itemsize)
     return (z, winner) if pool else z
 
@@ -110,17 +142,18 @@ def weight_gradient(dz: Array, x: Array, w: Array, window: Window) -> Array:
     xp, n = load_library("cupy"), len(x)
     positions, (kh, kw, channels, filters) = dz[..., 0].size, w.shape
     tile = tile_for(positions, filters)
-    given, tiles = definitions(x, w, window, tile), tile.blocks(kh * kw * channels, filters)
+    wide = widened(channels, x)
+    given, tiles = definitions(x, w, window, tile), tile.blocks(kh * kw * wide, filters)
     # whole loads, and enough of them to fill the pipeline
-    depth = tile.pieces * PIECE_BYTES // x.dtype.itemsize
+    depth = tile.pieces * piece(x)
     wanted = max(1, WANTED_BLOCKS // tiles)
     each = max(-(-positions // (wanted * depth)), 2 * tile.stages) * depth
     parts = -(-positions // each)
-    sums = xp.empty((parts, *w.shape), w.dtype)
-    arguments = aligned(x), aligned(dz), sums, np.int32(n), np.int32(each)
+    sums = xp.empty((parts, kh, kw, wide, filters), w.dtype)
+    arguments = wide_image(x, w), aligned(dz), sums, np.int32(n), np.int32(each)
     grid = tiles, 1, parts
     launch("tensor_weight_gradient", given, tile, grid, arguments, x.dtype.itemsize)
-    if parts == 1:
+    if parts == 1 and wide == channels:
         return sums[0]
     dw = xp.empty(w.shape, w.dtype)
     add = function("tensor_filters", "add_parts", of_filters(x, w))
@@ -129,8 +162,9 @@ def weight_gradient(dz: Array, x: Array, w: Array, window: Window) -> Array:
 
 
 def rounded_filters(x: Array, w: Array) -> Array:
-    """w as the forward pass takes it, (K, kernel height, kernel width, C), rounded."""
-    kh, kw, channels, filters = w.shape
+    """w as the forward pass takes it, (K, kernel height, kernel width, C), rounded and widened."""
+    kh, kw, _, filters = w.shape
+    channels = widened(w.shape[2], x)
     result = load_library("cupy").empty((filters, kh, kw, channels), x.dtype)
     turn = function("tensor_filters", "filters_forward", of_filters(x, w))
     turn((-(-filters // 32), -(-channels // 32), kh * kw), (32, 8), (plain(w), result))
@@ -140,8 +174,8 @@ def rounded_filters(x: Array, w: Array) -> Array:
 def of_filters(x: Array, w: Array) -> Definitions:
     """What ``tensor_filters.cu`` asks for."""
     kh, kw, channels, filters = w.shape
-    sizes = ("N_CHANNELS", channels), ("N_FILTERS", filters), ("TAPS", kh * kw)
-    return *(kinds(x, w) or ()), *sizes
+    sizes = ("CHANNELS", channels), ("N_CHANNELS", widened(channels, x)), ("N_FILTERS", filters)
+    return *(kinds(x, w) or ()), *sizes, ("TAPS", kh * kw)
 
 
 def launch(
@@ -173,7 +207,7 @@ def definitions(
     (top, _), (left, _) = window.padding
     return (
         *(kinds(x, w) or ()),
-        *(("N_CHANNELS", w.shape[2]), ("N_FILTERS", w.shape[3])),
+        *(("N_CHANNELS", widened(w.shape[2], x)), ("N_FILTERS", w.shape[3])),
         *(("HEIGHT", height), ("WIDTH", width), ("OUT_H", out_h), ("OUT_W", out_w)),
         *(("KERNEL_H", window.kernel[0]), ("KERNEL_W", window.kernel[1])),
         *(("STRIDE_H", window.stride[0]), ("STRIDE_W", window.stride[1])),
