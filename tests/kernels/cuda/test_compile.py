@@ -33,7 +33,7 @@ def pool_definitions(dtype):
 def tensor_definitions(tile, dtype, stride, pool):
     window = window_over((15, 14), (3, 3), (stride, stride), "same")
     x, w = np.empty((2, 15, 14, 24), dtype), np.empty((3, 3, 24, 40), "float32")
-    return tensor_conv.definitions(x, w, window, tile, True, True, pool)
+    return tensor_conv.definitions(x, w, window, tile, pool)
 
 
 TENSOR_TILES = tensor_conv.WIDE, tensor_conv.NARROW, tensor_conv.SLIM, tensor_conv.SHORT
@@ -51,11 +51,7 @@ CASES = {
         for kind in KINDS
         for tile, *more in zip(TENSOR_TILES, (1, 1, 2, 2), (True, False, True, False), strict=True)
     ],
-    "tensor_filters": [
-        tensor_conv.of_filters(np.empty(1, kind), np.empty((3, 3, channels, 40), "float32"))
-        for kind in KINDS
-        for channels in (3, 24)
-    ],
+    "tensor_filters": [source.kinds(np.empty(1, kind)) for kind in KINDS],
     "pooling": [pool_definitions(dtype) for dtype in ("float32", "float64")],
 }
 

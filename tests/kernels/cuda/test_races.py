@@ -37,9 +37,9 @@ def tensor_product(code, folder, kernel="tensor_forward"):
     """
     window = window_over((5, 7), (3, 3), (1, 1), "same")
     x, w = np.empty((1, 5, 7, 24), bfloat16()), np.empty((3, 3, 24, 16), "float32")
-    given = tensor_conv.definitions(x, w, window, SMALL, has_bias=True, relu=True)
+    given = tensor_conv.definitions(x, w, window, SMALL)
     arrays = {
-        "tensor_forward": (x.size, w.size, 16, 35 * 16, 1, "1"),
+        "tensor_forward": (x.size, w.size, 16, 35 * 16, 1, "1", "1", "1"),
         "tensor_input_gradient": (35 * 16, w.size, x.size, "1"),
         "tensor_weight_gradient": (x.size, 35 * 16, w.size, "1", "64"),
     }[kernel]

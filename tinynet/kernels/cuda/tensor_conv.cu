@@ -35,8 +35,8 @@
 // `each` positions, and the parts are added up in float afterwards, in their order.
 //
 // -D ACT, REAL (float), the geometry as conv.cu: N_CHANNELS, N_FILTERS, HEIGHT, WIDTH, OUT_H, OUT_W,
-// KERNEL_H, KERNEL_W, STRIDE_H, STRIDE_W, TOP, LEFT, HAS_BIAS, RELU, POOL; and BLOCK_M, BLOCK_N,
-// WARPS_M, WARPS_N, PIECES (4 or 8), STAGES.
+// KERNEL_H, KERNEL_W, STRIDE_H, STRIDE_W, TOP, LEFT; POOL (0 or 1); and BLOCK_M, BLOCK_N, WARPS_M,
+// WARPS_N, PIECES (4 or 8), STAGES.
 
 #include "each_number.cuh"
 #include "bf16.cuh"
@@ -251,10 +251,11 @@ __device__ __forceinline__ void keep_pooled(const ACT* lines, int rows, int top,
     }
 }
 
-// z = P w + b, with RELU max{z, 0}, and with POOL the maxima of 2 x 2 of those and their winners.
+// z = P w + b, with relu max{z, 0}, and with POOL the maxima of 2 x 2 of those and their winners.
 // filters (K, TAPS, C).  Grid: tiles of (n OUT_H OUT_W, K), those of one row after each other.
 extern "C" __global__ void __launch_bounds__(THREADS) tensor_forward(
-    const ACT* x, const ACT* filters, const REAL* b, ACT* z, unsigned char* winner, int n) {
+    const ACT* x, const ACT* filters, const REAL* b, ACT* z, unsigned char* winner, int n,
+    int has_bias, int relu) {
     constexpr int TILES = (N_FILTERS + BLOCK_N - 1) / BLOCK_N;
     constexpr int HIGH = POOL ? OUT_H / 2 : OUT_H, BROAD = POOL ? OUT_W / 2 : OUT_W;
     const int rows = n * HIGH * BROAD * (POOL ? 4 : 1);
@@ -271,8 +272,8 @@ extern "C" __global__ void __launch_bounds__(THREADS) tensor_forward(
         },
         sum);
     const ACT* lines = laid_out(sum, [=](int k, float total) {
-        if (HAS_BIAS && side + k < N_FILTERS) total += b[side + k];
-        if (RELU) total = total <= 0 ? 0.f : total;  // this way round NaN stays
+        if (has_bias && side + k < N_FILTERS) total += b[side + k];
+        if (relu) total = total <= 0 ? 0.f : total;  // this way round NaN stays
         return total;
     });
     if (POOL)

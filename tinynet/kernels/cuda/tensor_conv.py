@@ -88,14 +88,14 @@ def widened(channels: int, x: Array) -> int:
     return -(-channels // piece(x)) * piece(x)
 
 
-def wide_image(x: Array, w: Array) -> Array:
+def wide_image(x: Array) -> Array:
     """x, aligned; of channels that are no whole pieces a copy with zeros behind them."""
     if x.shape[3] == widened(x.shape[3], x):
         return aligned(x)
     xp, cells = load_library("cupy"), x[..., 0].size
     copy = xp.empty((*x.shape[:3], widened(x.shape[3], x)), x.dtype)
-    kernel = function("tensor_filters", "widen", of_filters(x, w))
-    kernel((blocks(cells),), (THREADS,), (plain(x), copy, np.int64(cells)))
+    sizes = np.int32(x.shape[3]), np.int64(cells)
+    helper(x, "widen")((blocks(cells),), (THREADS,), (plain(x), copy, *sizes))
     return copy
 
 
@@ -113,11 +113,11 @@ def convolve(
     tile = tile_for(rows, filters)
     z = xp.empty((n, *size, filters), x.dtype)
     winner = xp.empty(z.shape if pool else (1,), np.uint8)
-    given = definitions(x, w, window, tile, b is not None, relu or pool, pool)
-    copied, grid = rounded_filters(x, w), (tile.blocks(rows, filters),)
     # a kernel is given an array for every parameter, also where it does not look at it
-    arguments = wide_image(x, w), copied, w if b is None else plain(b), z, winner, np.int32(n)
-    launch("tensor_forward", given, tile, grid, arguments, x.dtype.itemsize)
+    arrays = wide_image(x), filters_forward(x, w), w if b is None else plain(b), z, winner
+    numbers = np.int32(n), np.int32(b is not None), np.int32(relu or pool)
+    given, grid = definitions(x, w, window, tile, pool), (tile.blocks(rows, filters),)
+    launch("tensor_forward", given, tile, grid, (*arrays, *numbers), x.dtype.itemsize)
     return (z, winner) if pool else z
 
 
@@ -129,10 +129,7 @@ def input_gradient(dz: Array, x: Array, w: Array, window: Window) -> Array:
     rows = n * -(-window.size[0] // s_h) * -(-window.size[1] // s_w)
     tile = tile_for(rows, channels)
     given, grid = definitions(x, w, window, tile), (tile.blocks(rows, channels), 1, s_h * s_w)
-    filters = xp.empty((channels, *window.kernel, w.shape[3]), x.dtype)
-    turn = function("tensor_filters", "filters_backward", of_filters(x, w))
-    turn((blocks(w.size),), (THREADS,), (plain(w), filters))
-    arguments = aligned(dz), filters, dx, np.int32(n)
+    arguments = aligned(dz), filters_backward(x, w), dx, np.int32(n)
     launch("tensor_input_gradient", given, tile, grid, arguments, x.dtype.itemsize)
     return dx
 
@@ -150,32 +147,39 @@ def weight_gradient(dz: Array, x: Array, w: Array, window: Window) -> Array:
     each = max(-(-positions // (wanted * depth)), 2 * tile.stages) * depth
     parts = -(-positions // each)
     sums = xp.empty((parts, kh, kw, wide, filters), w.dtype)
-    arguments = wide_image(x, w), aligned(dz), sums, np.int32(n), np.int32(each)
+    arguments = wide_image(x), aligned(dz), sums, np.int32(n), np.int32(each)
     grid = tiles, 1, parts
     launch("tensor_weight_gradient", given, tile, grid, arguments, x.dtype.itemsize)
     if parts == 1 and wide == channels:
         return sums[0]
     dw = xp.empty(w.shape, w.dtype)
-    add = function("tensor_filters", "add_parts", of_filters(x, w))
-    add((blocks(dw.size),), (THREADS,), (sums, dw, np.int32(parts)))
+    sizes = map(np.int32, (parts, kh * kw, channels, wide, filters))
+    helper(x, "add_parts")((blocks(dw.size),), (THREADS,), (sums, dw, *sizes))
     return dw
 
 
-def rounded_filters(x: Array, w: Array) -> Array:
+def filters_forward(x: Array, w: Array) -> Array:
     """w as the forward pass takes it, (K, kernel height, kernel width, C), rounded and widened."""
-    kh, kw, _, filters = w.shape
-    channels = widened(w.shape[2], x)
-    result = load_library("cupy").empty((filters, kh, kw, channels), x.dtype)
-    turn = function("tensor_filters", "filters_forward", of_filters(x, w))
-    turn((-(-filters // 32), -(-channels // 32), kh * kw), (32, 8), (plain(w), result))
+    (kh, kw, channels, filters), wide = w.shape, widened(w.shape[2], x)
+    result = load_library("cupy").empty((filters, kh, kw, wide), x.dtype)
+    grid, sizes = (-(-filters // 32), -(-wide // 32), kh * kw), (channels, wide, filters)
+    helper(x, "filters_forward")(grid, (32, 8), (plain(w), result, *map(np.int32, sizes)))
     return result
 
 
-def of_filters(x: Array, w: Array) -> Definitions:
-    """What ``tensor_filters.cu`` asks for."""
+def filters_backward(x: Array, w: Array) -> Array:
+    """w as the input gradient takes it, (C, kernel height, kernel width, K), rounded."""
     kh, kw, channels, filters = w.shape
-    sizes = ("CHANNELS", channels), ("N_CHANNELS", widened(channels, x)), ("N_FILTERS", filters)
-    return *(kinds(x, w) or ()), *sizes, ("TAPS", kh * kw)
+    result = load_library("cupy").empty((channels, kh, kw, filters), x.dtype)
+    sizes = map(np.int32, (kh * kw, channels, filters))
+    kernel = helper(x, "filters_backward")
+    kernel((blocks(w.size),), (THREADS,), (plain(w), result, *sizes))
+    return result
+
+
+def helper(x: Array, name: str) -> Any:
+    """The kernel ``name`` of ``tensor_filters.cu``, for arrays like x."""
+    return function("tensor_filters", name, kinds(x) or ())
 
 
 def launch(
@@ -198,8 +202,6 @@ def definitions(
     w: Array,
     window: Window,
     tile: Tile,
-    has_bias: bool = False,
-    relu: bool = False,
     pool: bool = False,
 ) -> Definitions:
     """The geometry and the tile, as ``tensor_conv.cu`` asks for them."""
@@ -211,8 +213,7 @@ def definitions(
         *(("HEIGHT", height), ("WIDTH", width), ("OUT_H", out_h), ("OUT_W", out_w)),
         *(("KERNEL_H", window.kernel[0]), ("KERNEL_W", window.kernel[1])),
         *(("STRIDE_H", window.stride[0]), ("STRIDE_W", window.stride[1])),
-        *(("TOP", top), ("LEFT", left), ("HAS_BIAS", int(has_bias))),
-        *(("RELU", int(relu)), ("POOL", int(pool))),
+        *(("TOP", top), ("LEFT", left), ("POOL", int(pool))),
         *(("BLOCK_M", tile.rows), ("BLOCK_N", tile.columns)),
         *(("WARPS_M", tile.warps_down), ("WARPS_N", tile.warps_across)),
         *(("PIECES", tile.pieces), ("STAGES", tile.stages)),
