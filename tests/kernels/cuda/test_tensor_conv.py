@@ -9,6 +9,7 @@ from functools import partial
 import numpy as np
 import pytest
 
+from tests import fake_cupy as stand_in
 from tests.kernels.cuda.on_cpu import Module, cupy_on_cpu
 from tests.layers.support import normal
 from tinynet.backend import load_library, to_device
@@ -53,7 +54,7 @@ def use_tile(monkeypatch, tile):
 def small_tiles(monkeypatch, cupy_on_cpu):
     """Several tiles, the end of one, and several parts of a weight gradient, in a small product."""
     use_tile(monkeypatch, SMALL)
-    monkeypatch.setattr(tensor_conv, "WANTED_BLOCKS", 10**6)
+    monkeypatch.setattr(tensor_conv, "WANTED_BLOCKS", 10**6)  # as many parts as can be
     for cached in (source.function, source._module):
         cached.cache_clear()
     yield
@@ -122,7 +123,7 @@ def compare(name, kind, bias=True):
 
 @pytest.fixture(params=KINDS)
 def kind(request):
-    with use_precision(request.param):
+    with use_precision(request.param):  # bf16 is told by the arrays
         yield request.param
 
 
@@ -215,6 +216,24 @@ def test_bits_do_not_change_and_parts_are_added_in_order(kind, monkeypatch):
     monkeypatch.setattr(tensor_conv, "WANTED_BLOCKS", 1)  # one part
     whole = off(conv.weight_gradient(on(dz), on(x), on(w), window, 1))
     np.testing.assert_allclose(found[0], whole, rtol=1e-4, atol=1e-5)
+
+
+def test_split(monkeypatch):
+    monkeypatch.setattr(tensor_conv, "WANTED_BLOCKS", 264)
+    assert tensor_conv.split(tiles=5, most=1000) == 48  # 240 of 264 blocks
+    assert tensor_conv.split(tiles=144, most=100) == 5  # 720 blocks, in three rounds
+    assert tensor_conv.split(tiles=144, most=2) == 1
+    assert tensor_conv.split(tiles=264, most=100) == 1
+
+
+def test_nothing_waits_for_the_gpu(kind):
+    """What a captured graph cannot hold."""
+    x, w, b, more = arrays("3x3", kind)
+    x, w, b = on(x), on(w), on(b)
+    stand_in.waits.clear()
+    y, cache = conv2d_block_forward(x, w, b, *more, tail="relu")
+    conv2d_block_backward(y, cache)
+    assert stand_in.waits == []
 
 
 def test_an_array_at_an_odd_address_is_copied():

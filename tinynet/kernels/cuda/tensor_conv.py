@@ -32,6 +32,10 @@ class Tile(NamedTuple):
         """Threads of a block."""
         return 32 * self.warps_down * self.warps_across
 
+    def depth(self, x: Array) -> int:
+        """Numbers like x's along the depth that are loaded at once."""
+        return self.pieces * piece(x)
+
     def blocks(self, rows: int, columns: int) -> int:
         """Tiles that cover so many rows and columns."""
         return -(-rows // self.rows) * -(-columns // self.columns)
@@ -138,13 +142,13 @@ def weight_gradient(dz: Array, x: Array, w: Array, window: Window) -> Array:
     """dw (the shape of w); partial sums are added in their order: its bits are always the same."""
     xp, n = load_library("cupy"), len(x)
     positions, (kh, kw, channels, filters) = dz[..., 0].size, w.shape
-    tile = tile_for(positions, filters)
     wide = widened(channels, x)
-    given, tiles = definitions(x, w, window, tile), tile.blocks(kh * kw * wide, filters)
-    # whole loads, and enough of them to fill the pipeline
-    depth = tile.pieces * piece(x)
-    wanted = max(1, WANTED_BLOCKS // tiles)
-    each = max(-(-positions // (wanted * depth)), 2 * tile.stages) * depth
+    rows = kh * kw * wide
+    tile = tile_for(MOST_CELLS if rows > SHORT.rows else rows, filters)
+    given, tiles, depth = definitions(x, w, window, tile), tile.blocks(rows, filters), tile.depth(x)
+    # whole loads, and in a part enough of them to fill the pipeline
+    loads = -(-positions // depth)
+    each = -(-loads // split(tiles, max(1, loads // (2 * tile.stages)))) * depth
     parts = -(-positions // each)
     sums = xp.empty((parts, kh, kw, wide, filters), w.dtype)
     arguments = wide_image(x), aligned(dz), sums, np.int32(n), np.int32(each)
@@ -156,6 +160,21 @@ def weight_gradient(dz: Array, x: Array, w: Array, window: Window) -> Array:
     sizes = map(np.int32, (parts, kh * kw, channels, wide, filters))
     helper(x, "add_parts")((blocks(dw.size),), (THREADS,), (sums, dw, *sizes))
     return dw
+
+
+def split(tiles: int, most: int) -> int:
+    """Into how many parts a sum is split, so that few processors wait for the last blocks.
+
+    The smallest number that keeps nine in ten of them busy, else the best there is, up to ``most``.
+    """
+    best, of_best = 1, 0.0
+    for parts in range(1, most + 1):
+        busy = tiles * parts / (-(-tiles * parts // WANTED_BLOCKS) * WANTED_BLOCKS)
+        if busy > of_best:
+            best, of_best = parts, busy
+        if busy >= 0.9:
+            break
+    return best
 
 
 def filters_forward(x: Array, w: Array) -> Array:
