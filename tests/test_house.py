@@ -67,6 +67,7 @@ ORDER = """
     tinynet.doctor
     tinynet.__main__
     examples.mura.errors
+    examples.mura.alone
     examples.mura.phantom
     examples
 """.split()  # noqa: SIM905 - one to a line, as in a table

@@ -20,7 +20,10 @@ from tinynet.checkpoint import CheckpointError
 from tinynet.interop import WeightsError
 from tinynet.train import TrainingError
 
-FAILURES = (UserError, CheckpointError, WeightsError, TrainingError, OSError, ImportError)
+FAILURES = (
+    *(UserError, CheckpointError, WeightsError, TrainingError),
+    *(OSError, ImportError, MemoryError),
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -54,7 +57,7 @@ def check_environment() -> None:
 
 
 def in_one_line(error: Exception) -> str:
-    """What to show of an error; a full disk and a missing package are named as such."""
+    """What to show of an error; a full disk, a missing package and the like are named."""
     if isinstance(error, ImportError) and error.name:
         return f'{error.name} is not installed: python -m pip install ".[example]"'
     if isinstance(error, OSError):
@@ -62,6 +65,9 @@ def in_one_line(error: Exception) -> str:
         if error.errno == errno.ENOSPC:
             return f"{place}the disk is full: free some space, or work in another folder"
         return f"{place}{error.strerror or error}"
+    if isinstance(error, MemoryError):
+        said = " ".join(str(error).split()) or "there is no more"
+        return f"out of memory ({said}): close other programs, or train with a smaller --batch-size"
     return " ".join(str(error).split())
 
 

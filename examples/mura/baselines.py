@@ -126,7 +126,8 @@ def chosen_logistic_regression(
         for l2 in strengths:
             w, b = fit(x, y[~held], l2=l2, start=start)
             start = (w, b)
-            score = auc(y[held], probability(v, w, b))
+            # a few patients may all have one label: then no pair is better than another
+            score = auc(y[held], probability(v, w, b)) if len(set(y[held].tolist())) > 1 else 0.5
             if best is None or score > best.held_out_auc:
                 best = Chosen(np.empty(0), side, l2, score)
     if best is None:

@@ -2,6 +2,7 @@
 
     pixels.npy      uint8 (n, side, side), opened as a memory map: never all in memory
     manifest.json   the plan, the n images in order, and which were left out
+    prepare.lock    empty; held by the process that makes the cache, left there afterwards
 
 While it is made there is no manifest, but ``plan.json`` (what it is made of) and ``done.part``
 (a byte per image, 1 once its pixels are on the disk).  The manifest is written last, in one
@@ -29,6 +30,7 @@ from examples.mura.layout import Image, parse_image
 FORMAT = "tinynet-mura-cache"
 VERSION = 1
 PIXELS, MANIFEST, PLAN, DONE = "pixels.npy", "manifest.json", "plan.json", "done.part"
+LOCK = "prepare.lock"
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from typing import Any
 
 from examples.mura import transfer_plot
 from examples.mura.breakdown import breakdown_figure, breakdown_text
+from examples.mura.computing import CPU, Computing, computing
 from examples.mura.counts import check_counts
 from examples.mura.dataset import Dataset, read_dataset
 from examples.mura.errors import UserError
@@ -25,6 +26,7 @@ from examples.mura.run import (
     Source,
     evaluate_run,
     load_model,
+    note_place,
     open_run,
     prepare_images,
     start_run,
@@ -41,12 +43,12 @@ TRAIN_PATIENTS, VALID_PATIENTS = 1500, 230  # of the synthetic set
 def demo(a: argparse.Namespace) -> None:
     """Make synthetic radiographs, train, evaluate, write the report."""
     began = time.monotonic()
+    how = place(a)
     settings, model = network(from_flags(a, DEMO))
     data = synthetic_data(a.data_folder, a.data_seed, a.patients)
-    folder = a.run or free_folder(Path("runs/demo"))
-    run, prepared = start_run(folder, settings, data, Source(), command_line(), origin(settings))
-    train_and_say(run, prepared, model)
-    show(evaluate_run(run, prepared), run.folder)
+    run, prepared = started(a, Path("runs/demo"), settings, data, Source(), how)
+    train_and_say(run, prepared, model, how)
+    show(evaluate_run(run, prepared, how), run.folder)
     print(f"done in {minutes(began)}")
 
 
@@ -79,21 +81,23 @@ def breakdown(a: argparse.Namespace) -> None:
 
 def train(a: argparse.Namespace) -> None:
     """Train a network, or go on training it, then evaluate it."""
-    run, prepared, model = resumed_run(a) if a.resume else new_run(a)
+    how = place(a)
+    run, prepared, model = resumed_run(a, how) if a.resume else new_run(a, how)
     print(f"run folder: {run.folder}", file=sys.stderr)
-    train_and_say(run, prepared, model)
-    show(evaluate_run(run, prepared, baselines=a.baselines), run.folder)
+    train_and_say(run, prepared, model, how)
+    show(evaluate_run(run, prepared, how, baselines=a.baselines), run.folder)
 
 
 def transfer(a: argparse.Namespace) -> None:
     """Carry a base to body parts that it has not seen, and measure what it is worth."""
     began = time.monotonic()
+    how = place(a)
     settings = from_flags(a, TRANSFER)
     plan = Plan(a.base_parts, a.target_parts, tuple(a.sizes), a.repeats, a.passes)
     data = a.data or synthetic_data(a.data_folder, a.data_seed, a.patients)
     prepared, _ = prepare_images(data, settings, source(a))
     folder = a.run
-    results = run_transfer(folder, plan, settings, prepared)
+    results = run_transfer(folder, plan, settings, prepared, how)
     print(f"\n{transfer_plot.as_table(results)}")
     print(f"figures: {folder / 'transfer.json'}")
     print(f"plot: {transfer_plot.plot(results, a.figure or folder / 'transfer.png')}")
@@ -103,20 +107,22 @@ def transfer(a: argparse.Namespace) -> None:
 
 def evaluate(a: argparse.Namespace) -> None:
     """Evaluate a trained network on the validation split."""
-    run = open_run(a.run)
+    how, run = place(a), open_run(a.run)
     if a.data is None:
         prepared = open_prepared(run.cache)
     else:
         prepared, _ = prepare_images(a.data, run.settings, source(a))
-    metrics = evaluate_run(run, prepared, rule=a.rule, threshold=a.threshold, baselines=a.baselines)
+    metrics = evaluate_run(
+        run, prepared, how, rule=a.rule, threshold=a.threshold, baselines=a.baselines
+    )
     show(metrics, run.folder)
 
 
 def predict(a: argparse.Namespace) -> None:
     """Print the probability of each image and study being abnormal."""
-    run = open_run(a.run)
+    how, run = place(a), open_run(a.run)
     predictions = predict_files(
-        load_model(run),
+        how.placed(load_model(run)),
         SoftmaxCrossEntropy(),
         a.files,
         side=run.settings.side,
@@ -126,6 +132,7 @@ def predict(a: argparse.Namespace) -> None:
         separate=a.separate,
         synthetic=run.synthetic,
         form=run.settings.form,
+        precision=how.precision,
     )
     print(as_table(predictions))
     if a.csv:
@@ -135,9 +142,9 @@ def predict(a: argparse.Namespace) -> None:
 
 def explain(a: argparse.Namespace) -> None:
     """Write a picture for each image: where the network sees what speaks for a class."""
-    run = open_run(a.run)
+    how, run = place(a), open_run(a.run)
     explained = explain_files(
-        load_model(run),
+        how.placed(load_model(run)),
         a.files,
         side=run.settings.side,
         fit=run.settings.fit,
@@ -153,13 +160,36 @@ def explain(a: argparse.Namespace) -> None:
     print(f"{'Synthetic data. ' if run.synthetic else ''}{NOTICE}")
 
 
-def new_run(a: argparse.Namespace) -> tuple[Run, Prepared, Classifier]:
+def place(a: argparse.Namespace) -> Computing:
+    """Where and how to compute; says so, where it is not the processor."""
+    how = computing(a.device, a.precision)
+    if how != CPU:
+        print(f"computing on {how}", file=sys.stderr)
+    return how
+
+
+def new_run(a: argparse.Namespace, how: Computing) -> tuple[Run, Prepared, Classifier]:
     """A run with the settings of the flags, and its network as it is to be trained."""
     settings, model = network(from_flags(a, Settings()))
-    folder = a.run or free_folder(Path("runs") / f"{datetime.now():%Y-%m-%d-%H%M%S}")
     data = a.data or synthetic_data()
-    run, prepared = start_run(folder, settings, data, source(a), command_line(), origin(settings))
+    folder = Path("runs") / f"{datetime.now():%Y-%m-%d-%H%M%S}"
+    run, prepared = started(a, folder, settings, data, source(a), how)
     return run, prepared, model
+
+
+def started(
+    a: argparse.Namespace,
+    folder: Path,
+    settings: Settings,
+    data: Path,
+    source: Source,
+    how: Computing,
+) -> tuple[Run, Prepared]:
+    """``start_run`` in the folder that was asked for; without one in ``folder``, or the next."""
+    facts = how.facts | origin(settings)
+    return start_run(
+        a.run or folder, settings, data, source, command_line(), facts, numbered=a.run is None
+    )
 
 
 def network(given: Settings) -> tuple[Settings, Classifier]:
@@ -179,7 +209,7 @@ def origin(settings: Settings) -> dict[str, str]:
     return {"weights_sha256": sha256(settings.weights)} if settings.weights else {}
 
 
-def resumed_run(a: argparse.Namespace) -> tuple[Run, Prepared, None]:
+def resumed_run(a: argparse.Namespace, how: Computing) -> tuple[Run, Prepared, None]:
     """The run in ``--run``, with its own settings and images, and weights from its checkpoint."""
     if a.run is None:
         raise UserError("--resume needs the run's folder: --run runs/NAME")
@@ -189,16 +219,19 @@ def resumed_run(a: argparse.Namespace) -> tuple[Run, Prepared, None]:
             f"{a.run} keeps the settings it was started with: leave the settings away with "
             "--resume, or start a new run"
         )
-    return run, open_prepared(run.cache), None
+    prepared = open_prepared(run.cache)
+    note_place(run, how)
+    return run, prepared, None
 
 
-def train_and_say(run: Run, prepared: Prepared, model: Classifier | None) -> None:
+def train_and_say(run: Run, prepared: Prepared, model: Classifier | None, how: Computing) -> None:
     """Train, or without a network go on training; when interrupted, say how to go on."""
     try:
-        train_run(run, prepared, model)
+        train_run(run, prepared, model, how)
     except KeyboardInterrupt:
         print(
-            f"\nstopped; continue with: python -m examples.mura train --run {run.folder} --resume",
+            f"\nstopped; continue with: python -m examples.mura train --run {run.folder} --resume"
+            f"{how.flags}",
             file=sys.stderr,
         )
         raise
@@ -245,15 +278,6 @@ def minutes(began: float) -> str:
     """The time since then, for a person."""
     whole, seconds = divmod(round(time.monotonic() - began), 60)
     return f"{whole} min {seconds} s"
-
-
-def free_folder(wanted: Path) -> Path:
-    """``wanted``, or ``wanted-2``, ... where that is taken."""
-    folder, number = wanted, 1
-    while folder.exists() and any(folder.iterdir()):
-        number += 1
-        folder = wanted.with_name(f"{wanted.name}-{number}")
-    return folder
 
 
 def command_line() -> str:

@@ -29,7 +29,8 @@ from examples.mura.inputs import GREY, InputForm
 from examples.mura.model import CLASSES
 from examples.mura.predict import EXPLAINED, decode, find_images
 from examples.mura.prepare import Prepared
-from tinynet.evaluation import predict
+from tinynet.backend import to_device
+from tinynet.evaluation import device_of, predict
 from tinynet.losses import SoftmaxCrossEntropy
 from tinynet.seeing import grad_cam, overlaid
 
@@ -108,11 +109,13 @@ def looked_at(
 ) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
     """Probability of abnormal (n,), and heat (n, side, side), of images (n, side, side)."""
     x = form(normalise(pixels))
+    there = to_device(x, device_of(model))
     try:
-        heat = grad_cam(model, x, CLASSES.index(label), layer, average=average)
+        heat = grad_cam(model, there, CLASSES.index(label), layer, average=average)
     except ValueError as error:
         raise UserError(str(error)) from error
-    return predict(model, SoftmaxCrossEntropy(), x)[:, 1].astype(np.float64), heat
+    probability = predict(model, SoftmaxCrossEntropy(), x)[:, 1]
+    return probability.astype(np.float64), to_device(heat, "numpy")
 
 
 def one_image(

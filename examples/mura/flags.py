@@ -6,10 +6,12 @@ import argparse
 from pathlib import Path
 from typing import NoReturn
 
+from examples.mura.computing import DEVICES
 from examples.mura.layout import PARTS
 from examples.mura.settings import DEMO, TRANSFER, Settings, add_flags
 from examples.mura.studies import RULES
 from examples.mura.transfer import Plan
+from tinynet.precision import PRECISIONS
 
 NOTICE = "Not for clinical use."
 SYNTHETIC = Path("data/synthetic")
@@ -90,7 +92,30 @@ def build_parser() -> argparse.ArgumentParser:
     predict_flags(sub["predict"])
     run_flag(sub["explain"])
     explain_flags(sub["explain"])
+    for name in ("demo", "train", "transfer", "evaluate", "predict"):
+        computing_flags(sub[name])
+    computing_flags(sub["explain"], PRECISIONS[:1])
     return parser
+
+
+def computing_flags(sub: argparse.ArgumentParser, precisions: tuple[str, ...] = PRECISIONS) -> None:
+    """Where the network is computed, and how exactly."""
+    sub.add_argument(
+        "--device",
+        choices=DEVICES,
+        default=DEVICES[0],
+        help="where the network is computed; gpu: an NVIDIA GPU, by CuPy; a run may be trained on "
+        f"one and go on, or be evaluated, on the other (default: {DEVICES[0]})",
+    )
+    how = "on a gpu: float32 (fp32), or by its tensor cores, rounded (tf32) or stored short (bf16)"
+    sub.add_argument(
+        "--precision",
+        choices=precisions,
+        default=PRECISIONS[0],
+        help=f"{how} (default: {PRECISIONS[0]})"
+        if len(precisions) > 1
+        else "what is drawn are slopes, computed in float32 on either device",
+    )
 
 
 def demo_flags(sub: argparse.ArgumentParser) -> None:

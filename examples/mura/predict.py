@@ -80,6 +80,7 @@ def predict_files(
     separate: bool = False,
     synthetic: bool,
     form: InputForm = GREY,
+    precision: str = "fp32",
 ) -> Predictions:
     """Probability of being abnormal for each file and each study.
 
@@ -89,6 +90,7 @@ def predict_files(
     separate    every file is a study, whatever its folder
     synthetic   whether the model was trained on synthetic radiographs
     form        what the model takes
+    precision   on a GPU, see ``tinynet.precision``
     Raises UserError, naming the file, for what is missing or is no image.
     """
     found = find_images(files)
@@ -97,7 +99,7 @@ def predict_files(
     number: dict[Path, int] = {}
     index = np.array([number.setdefault(place, len(number)) for place in places])
 
-    p = image_probabilities(model, loss, found, side, fit, form)
+    p = image_probabilities(model, loss, found, side, fit, form, precision)
     score, abnormal = combine(p, index, rule, threshold)
     studies = []
     for k in range(len(number)):
@@ -139,13 +141,20 @@ def find_images(files: Iterable[str | os.PathLike[str]]) -> list[Path]:
 
 
 def image_probabilities(
-    model: Any, loss: Any, files: list[Path], side: int, fit: Fit, form: InputForm = GREY
+    model: Any,
+    loss: Any,
+    files: list[Path],
+    side: int,
+    fit: Fit,
+    form: InputForm = GREY,
+    precision: str = "fp32",
 ) -> NDArray[np.float64]:
     """Probability (n,) of each file being abnormal; a few hundred are in memory at a time."""
     chunks = []
     for start in range(0, len(files), AT_ONCE):
         pixels = np.stack([decode(path, side, fit) for path in files[start : start + AT_ONCE]])
-        chunks.append(predict(model, loss, form(normalise(pixels)))[:, 1])
+        x = form(normalise(pixels))
+        chunks.append(predict(model, loss, x, precision=precision)[:, 1])
     return np.concatenate(chunks).astype(np.float64)
 
 

@@ -1,6 +1,7 @@
 """Decode every radiograph once, into a memory-mapped cache of small grey squares.
 
-A run that was killed, or met a full disk or a bad image, goes on from where it was.
+A run that was killed, or met a full disk or a bad image, goes on from where it was. Of two at the
+same moment, the second waits for the first and uses its cache.
 """
 
 from __future__ import annotations
@@ -17,8 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from examples.mura.alone import alone
 from examples.mura.cache import (
     DONE,
+    LOCK,
     MANIFEST,
     PIXELS,
     PLAN,
@@ -67,10 +70,14 @@ def prepare(
     plan = make_plan(data, side, fit)
     if not (cache / MANIFEST).exists():
         try:
-            start(cache, plan)
-            bad = decode_missing(data, cache, plan, workers, progress)
-            refuse_bad(list(bad.values()), skip_bad and len(bad) < plan.count)
-            finish(data, cache, plan, bad)
+            refuse_foreign(cache)  # before a lock is left there
+            cache.mkdir(parents=True, exist_ok=True)
+            with alone(cache / LOCK, str(cache)):
+                if not (cache / MANIFEST).exists():  # else another process was first
+                    start(cache, plan)
+                    bad = decode_missing(data, cache, plan, workers, progress)
+                    refuse_bad(list(bad.values()), skip_bad and len(bad) < plan.count)
+                    finish(data, cache, plan, bad)
         except (OSError, CheckpointError) as error:
             raise unwritable(cache, plan, error) from error
     refuse_other(read_plan(cache / MANIFEST)[0], plan, cache)
@@ -79,13 +86,26 @@ def prepare(
     return prepared
 
 
+def refuse_foreign(cache: Path) -> None:
+    """Raise UserError if the folder holds files, and none that tells of a cache."""
+    if not cache.exists() or not any(cache.iterdir()):
+        return
+    # asked last: whoever makes a cache in the meantime begins with the lock
+    if not any((cache / name).exists() for name in (LOCK, PLAN, MANIFEST)):
+        raise holds_others(cache)
+
+
+def holds_others(cache: Path) -> UserError:
+    """The error for a folder that holds other files."""
+    return UserError(f"{cache} holds other files: give an empty or a new folder with --cache")
+
+
 def start(cache: Path, plan: Plan) -> None:
-    """Make the folder and reserve its space, or check that what is there is ours to go on with."""
-    cache.mkdir(parents=True, exist_ok=True)
+    """Reserve the cache's space, or check that what is there is ours to go on with."""
     if (cache / PLAN).exists():
         refuse_other(read_plan(cache / PLAN)[0], plan, cache)
-    elif any(cache.iterdir()):
-        raise UserError(f"{cache} holds other files: give an empty or a new folder with --cache")
+    elif any(file.name != LOCK for file in cache.iterdir()):
+        raise holds_others(cache)
     size = len(npy_header(plan.shape)) + int(np.prod(plan.shape))
     pixels, done = cache / PIXELS, cache / DONE
     if done.exists() and pixels.exists() and pixels.stat().st_size == size:

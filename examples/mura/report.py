@@ -38,6 +38,7 @@ def write_report(run_folder: Path) -> Path:
     """
     metrics = load_metrics(run_folder / "metrics.json")
     config = load_config(run_folder / "config.json")
+    evaluated = {"evaluated on": metrics["computed_on"]} if "computed_on" in metrics else {}
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
@@ -59,7 +60,7 @@ def write_report(run_folder: Path) -> Path:
         command=config.get("command"),
         versions=config.get("versions", {}),
         settings=list(flattened(config.get("settings", {}))),
-        run=list(flattened({k: v for k, v in config.items() if k not in APART})),
+        run=list(flattened({k: v for k, v in config.items() if k not in APART} | evaluated)),
     )
     path = run_folder / "report.html"
     write_whole(path, page.encode())

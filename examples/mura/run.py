@@ -25,6 +25,7 @@ import numpy as np
 
 import tinynet
 from examples.mura.baselines import Selected, chosen_logistic_regression, majority
+from examples.mura.computing import CPU, Computing
 from examples.mura.dataset import PARTS, SPLITS, Dataset, read_dataset, split_by_patient
 from examples.mura.errors import UserError
 from examples.mura.evaluate import Metrics, evaluate, load_metrics, save_metrics
@@ -40,6 +41,7 @@ from tinynet.models import Classifier
 from tinynet.train import predict
 
 CACHES = Path("data/prepared")
+CONFIG = "config.json"
 
 
 @dataclass(frozen=True)
@@ -82,17 +84,18 @@ def start_run(
     source: Source,
     command: str,
     more: dict[str, Any] | None = None,
+    *,
+    numbered: bool = False,
 ) -> tuple[Run, Prepared]:
     """Prepare the images and open a run's folder with its config.json.
 
-    more   entries of config.json besides what the others say
-    Raises UserError if the folder holds something already.
+    more       entries of config.json besides what the others say
+    numbered   where the folder holds something, take ``folder-2``, ...; False: raise UserError
     """
-    if folder.exists() and any(folder.iterdir()):
-        raise UserError(
-            f"{folder} is not empty: continue that run with --resume, or name another --run folder"
-        )
+    if not numbered and holds_something(folder):
+        raise taken(folder)
     prepared, dataset = prepare_images(data, settings, source)
+    folder = claimed(folder, numbered)
     run = Run(folder, settings, dataset.root, prepared.folder, prepared.synthetic)
     config = {
         "synthetic": run.synthetic,
@@ -113,14 +116,42 @@ def start_run(
         },
         "machine": f"{platform.system()} {platform.machine()}",
     } | (more or {})
-    folder.mkdir(parents=True, exist_ok=True)
-    write_whole(folder / "config.json", json.dumps(config, indent=2).encode())
+    write_whole(folder / CONFIG, json.dumps(config, indent=2).encode())
     return run, prepared
+
+
+def claimed(folder: Path, numbered: bool) -> Path:
+    """The folder, made, with an empty config.json that tells another process that it is taken."""
+    place, number = folder, 1
+    while True:
+        if not holds_something(place):
+            place.mkdir(parents=True, exist_ok=True)
+            try:
+                (place / CONFIG).touch(exist_ok=False)
+                return place
+            except FileExistsError:
+                pass  # another process was first, a moment ago
+        if not numbered:
+            raise taken(place)
+        number += 1
+        place = folder.with_name(f"{folder.name}-{number}")
+
+
+def holds_something(folder: Path) -> bool:
+    """Whether there is anything in the folder."""
+    return folder.exists() and any(folder.iterdir())
+
+
+def taken(folder: Path) -> UserError:
+    """The error for a run's folder that is not empty."""
+    return UserError(
+        f"{folder} is not empty: continue that run with --resume, or name another --run folder"
+    )
 
 
 def open_run(folder: Path) -> Run:
     """The run in ``folder``; raises UserError if there is none or its config is damaged."""
-    file = folder / "config.json"
+    file = folder / CONFIG
     if not file.exists():
         raise UserError(
             f"{folder} holds no run (no config.json): give the folder of one with --run"
@@ -134,6 +165,21 @@ def open_run(folder: Path) -> Run:
             f"{file} cannot be read ({error}): restore it, or start a new run"
         ) from error
     return Run(folder, settings, Path(data), Path(cache), synthetic)
+
+
+def note_place(run: Run, how: Computing) -> None:
+    """Write to config.json where a run goes on, if that is not where it was computed before.
+
+    "resumed": {"after epoch 3": "cpu, fp32"}
+    """
+    file = run.folder / CONFIG
+    config = json.loads(file.read_text())
+    began = Computing(*(config.get(n, getattr(CPU, n)) for n in ("device", "precision", "gpu")))
+    resumed = config.get("resumed", {})
+    if [str(began), *resumed.values()][-1] == str(how):
+        return
+    resumed[f"after epoch {len(run.history)}"] = str(how)
+    write_whole(file, json.dumps(config | {"resumed": resumed}, indent=2).encode())
 
 
 def prepare_images(data: Path, settings: Settings, source: Source) -> tuple[Prepared, Dataset]:
@@ -184,6 +230,7 @@ def load_model(run: Run) -> Classifier:
 def evaluate_run(
     run: Run,
     prepared: Prepared,
+    how: Computing = CPU,
     *,
     rule: str | None = None,
     threshold: float = 0.5,
@@ -192,9 +239,10 @@ def evaluate_run(
     """Predict the validation images; write predictions, metrics, figures and the report."""
     s = run.settings
     train, valid = rows_of(prepared, "train"), rows_of(prepared, "valid")
-    model, loss = load_model(run), build_loss(s, prepared.labels[train])
+    model, loss = how.placed(load_model(run)), build_loss(s, prepared.labels[train])
     print(f"evaluating {len(valid):,} validation images", file=sys.stderr)
-    probability = predict(model, loss, Radiographs(prepared, valid, None, s.form))[:, 1]
+    data = Radiographs(prepared, valid, None, s.form)
+    probability = predict(model, loss, data, precision=how.precision)[:, 1]
     images = [prepared.images[i] for i in valid]
     metrics = evaluate(
         probability,
@@ -206,7 +254,7 @@ def evaluate_run(
         baselines=baseline_probabilities(prepared, train, valid) if baselines else None,
     )
     save_predictions(run.folder / "predictions.csv", images, probability, run.synthetic)
-    save_metrics(run.folder / "metrics.json", metrics)
+    save_metrics(run.folder / "metrics.json", metrics | {"computed_on": str(how)})
     write_figures(run.folder, run.history, metrics, probability, prepared, valid.tolist())
     write_sheet(run.folder, model, prepared, valid, probability, s.form)
     write_report(run.folder)

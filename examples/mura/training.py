@@ -10,6 +10,7 @@ import sys
 from dataclasses import dataclass
 from typing import Any
 
+from examples.mura.computing import CPU, Computing
 from examples.mura.errors import UserError
 from examples.mura.model import build_loss, build_model, build_optimizer, build_schedule
 from examples.mura.prepare import Prepared
@@ -62,10 +63,11 @@ def freeze(model: Classifier, s: Settings) -> None:
         model.base.freeze(parameters=False, dropout=False)
 
 
-def train_run(run: Run, prepared: Prepared, model: Classifier | None) -> None:
+def train_run(run: Run, prepared: Prepared, model: Classifier | None, how: Computing = CPU) -> None:
     """Train a network, keeping last and best checkpoints and the history in the run's folder.
 
     model   the run's ``new_network``; None: go on from the run's last checkpoint
+    how     where it is computed; the network is moved there
     """
     s = run.settings
     resume = model is None
@@ -73,18 +75,19 @@ def train_run(run: Run, prepared: Prepared, model: Classifier | None) -> None:
         model = build_model(s)
         load_checkpoint(run.folder / "last.safetensors", model)
         freeze(model, s)
+    model = how.placed(model)
     first = s.unfreeze_after or s.epochs
     if not (resume and s.unfreeze_after and len(run.history) >= first):
         show_frozen(model, s)
         head = HeadOnly(model) if s.cache_features else model
         data = features(run, model, prepared) if s.cache_features else images(run, prepared)
         schedule = build_schedule(s, s.learning_rate, first)
-        fit_run(run, head, data, prepared, first, schedule, resume)
+        fit_run(run, head, data, prepared, first, schedule, resume, how)
     if s.unfreeze_after:
         unfreeze_from(model, s.unfreeze_from)
         show_frozen(model, s)
         later = Later(build_schedule(s, s.fine_tune_rate, s.epochs - first), first)
-        fit_run(run, model, images(run, prepared), prepared, s.epochs, later, resume=True)
+        fit_run(run, model, images(run, prepared), prepared, s.epochs, later, True, how)
 
 
 def fit_run(
@@ -95,6 +98,7 @@ def fit_run(
     epochs: int,
     schedule: Schedule,
     resume: bool,
+    how: Computing,
 ) -> None:
     """``fit`` in the run's folder, up to so many epochs in all."""
     s = run.settings
@@ -112,6 +116,7 @@ def fit_run(
         patience=s.patience or None,
         folder=run.folder,
         resume=resume,
+        precision=how.precision,
     )
 
 

@@ -25,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from examples.mura.cache import MANIFEST, Prepared, read_plan
+from examples.mura.computing import CPU, Computing
 from examples.mura.errors import UserError
 from examples.mura.model import CLASSES, build_loss, build_model, build_optimizer
 from examples.mura.radiographs import Radiographs
@@ -78,7 +79,7 @@ class Plan:
 
 
 def run_transfer(
-    folder: Path, plan: Plan, settings: Settings, prepared: Prepared
+    folder: Path, plan: Plan, settings: Settings, prepared: Prepared, how: Computing = CPU
 ) -> dict[str, Any]:
     """Do the experiment, or what is left of it, in ``folder``; returns what transfer.json holds.
 
@@ -86,15 +87,15 @@ def run_transfer(
     """
     check_plan(plan, prepared)
     results = begun(folder, plan, settings, prepared)
-    base = trained_base(folder, plan, settings, prepared)
+    base = trained_base(folder, plan, settings, prepared, how)
     for name, parts in (("base", plan.base_parts), ("as_it_is", plan.target_parts)):
         test = Radiographs(prepared, rows_of(prepared, "valid", parts), None, settings.form)
-        results[name] = measure(base, settings, test)
+        results[name] = measure(base, settings, test, how)
     sets = [(n, seed + settings.seed) for seed in range(plan.repeats) for n in plan.sizes]
     done = {(point["size"], point["seed"]) for point in results["points"]}
     for size, seed in sets:
         if (size, seed) not in done:
-            trial = Trial(folder, plan, replace(settings, seed=seed), prepared, base, size)
+            trial = Trial(folder, plan, replace(settings, seed=seed), prepared, base, size, how)
             results["points"] += trial.points()
         write_whole(folder / "transfer.json", json.dumps(results, indent=1).encode())
     return results
@@ -162,15 +163,18 @@ def rows_of(prepared: Prepared, split: str, parts: tuple[str, ...]) -> NDArray[n
     return np.flatnonzero([i.split == split and i.part in parts for i in prepared.images])
 
 
-def trained_base(folder: Path, plan: Plan, s: Settings, prepared: Prepared) -> Classifier:
+def trained_base(
+    folder: Path, plan: Plan, s: Settings, prepared: Prepared, how: Computing = CPU
+) -> Classifier:
     """The network trained on the base parts, or loaded where that is done."""
-    model, file = build_model(s), folder / "base.safetensors"
+    model, file = how.placed(build_model(s)), folder / "base.safetensors"
     if file.exists():
         load_checkpoint(file, model)
         return model
     rows = rows_of(prepared, "train", plan.base_parts)
     print(f"training the base on {len(rows):,} images of {names(plan.base_parts)}", file=sys.stderr)
-    train(model, s, Radiographs(prepared, rows, s.augmentation), prepared.labels[rows], s.epochs)
+    data, labels = Radiographs(prepared, rows, s.augmentation), prepared.labels[rows]
+    train(model, s, data, labels, s.epochs, how)
     save_checkpoint(file, model)
     return model
 
@@ -180,6 +184,7 @@ class Trial:
 
     settings   whose seed decides the images, the starting weights and the shuffles
     base       the network trained on the base parts; it is left as it is
+    how        where the networks are computed
     """
 
     def __init__(
@@ -190,9 +195,10 @@ class Trial:
         prepared: Prepared,
         base: Classifier,
         size: int,
+        how: Computing = CPU,
     ) -> None:
         self.folder, self.plan, self.settings, self.prepared = folder, plan, settings, prepared
-        self.base, self.size = base, size
+        self.base, self.size, self.how = base, size, how
         self.epochs, self.more_epochs = plan.epochs(size), plan.more_epochs(size)
         self.pool = rows_of(prepared, "train", plan.target_parts)
         self.test = Radiographs(prepared, rows_of(prepared, "valid", plan.target_parts))
@@ -204,8 +210,8 @@ class Trial:
         """A measurement for each method."""
         carried = self.with_base(self.base)
         return [
-            self.point("scratch", lambda: self.all_trained(build_model(self.settings))),
-            self.point("random", lambda: self.head_trained(build_model(self.settings))),
+            self.point("scratch", lambda: self.all_trained(self.untrained())),
+            self.point("random", lambda: self.head_trained(self.untrained())),
             self.point("probe", lambda: self.head_trained(self.probe())),
             self.point("frozen", lambda: self.head_trained(carried)),
             self.point("fine_tuned", lambda: self.fine_tuned(carried)),
@@ -217,7 +223,8 @@ class Trial:
         model = trained()
         seconds = round(time.perf_counter() - start, 1)
         point = {"method": method, "size": self.size, "seed": self.settings.seed}
-        point |= measure(model, self.settings, self.test) | {"seconds": seconds}
+        point |= measure(model, self.settings, self.test, self.how)
+        point |= {"seconds": seconds, "computed_on": str(self.how)}
         print(
             f"{self.size:,} images, repeat {self.settings.seed}, {METHODS[method]}: "
             f"AUC {point['auc']:.3f}, kappa {point['kappa']:.3f} ({seconds:.1f} s)",
@@ -225,11 +232,16 @@ class Trial:
         )
         return point
 
+    def untrained(self) -> Classifier:
+        """A network with its starting weights."""
+        return self.how.placed(build_model(self.settings))
+
     def with_base(self, other: Classifier) -> Classifier:
         """A network with another's base, and a new head."""
         model = build_model(self.settings)
         model.base.load_state(other.base.state())
-        return replace_head(model, len(CLASSES), generator(self.settings.seed, "head"))
+        replace_head(model, len(CLASSES), generator(self.settings.seed, "head"))
+        return self.how.placed(model)
 
     def probe(self) -> Classifier:
         """The carried base, and one dense layer in place of the head."""
@@ -237,7 +249,7 @@ class Trial:
         side, form = self.settings.side, self.settings.form
         features = int(np.prod(model.base.output_shape((side, side, form.channels))))
         dense = Dense(features, len(CLASSES), rng=generator(self.settings.seed, "head"))
-        return replace_head(model, Sequential(Flatten(), dense))
+        return self.how.placed(replace_head(model, Sequential(Flatten(), dense)))
 
     def all_trained(self, model: Classifier) -> Classifier:
         """Every weight trained, on augmented images."""
@@ -271,10 +283,17 @@ class Trial:
     def train(self, model: Layer, data: Dataset, epochs: int, rate: float | None = None) -> None:
         """Train ``model`` on the trial's images in one of their forms."""
         s = self.settings if rate is None else replace(self.settings, learning_rate=rate)
-        train(model, s, data, self.prepared.labels[self.rows], epochs)
+        train(model, s, data, self.prepared.labels[self.rows], epochs, self.how)
 
 
-def train(model: Layer, s: Settings, data: Dataset, labels: NDArray[np.int64], epochs: int) -> None:
+def train(
+    model: Layer,
+    s: Settings,
+    data: Dataset,
+    labels: NDArray[np.int64],
+    epochs: int,
+    how: Computing = CPU,
+) -> None:
     """Train for so many epochs, the learning rate falling to 0; the last weights are kept."""
     fit(
         model,
@@ -286,12 +305,16 @@ def train(model: Layer, s: Settings, data: Dataset, labels: NDArray[np.int64], e
         seed=s.seed,
         schedule=Cosine(s.learning_rate, epochs),
         progress=False,
+        precision=how.precision,
     )
 
 
-def measure(model: Classifier, s: Settings, test: Radiographs) -> dict[str, float]:
+def measure(
+    model: Classifier, s: Settings, test: Radiographs, how: Computing = CPU
+) -> dict[str, float]:
     """AUC and kappa, by image."""
-    p = predict(model, build_loss(s, test.labels), test)[:, 1]
+    loss = build_loss(s, test.labels)
+    p = predict(model, loss, test, precision=how.precision)[:, 1]
     kappa = cohen_kappa(test.labels, (p > 0.5).astype(np.int64))
     return {"auc": float(auc(test.labels, p)), "kappa": float(kappa), "images": len(test)}
 

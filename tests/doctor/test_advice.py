@@ -7,6 +7,8 @@ import pytest
 from tests.doctor.facts import HEALTHY, MACHINE, OPENBLAS, measuring, on
 from tinynet.doctor.advice import advise
 from tinynet.doctor.blas import Blas
+from tinynet.doctor.gpu import Gpu
+from tinynet.doctor.gpu_packages import Fault
 from tinynet.doctor.openblas import Trial
 from tinynet.doctor.packages import Package
 
@@ -198,6 +200,12 @@ def test_slow_fresh_memory_has_a_step_only_where_one_is_known():
     assert "transparent_hugepage" in only(never)[1]
     hidden = replace(slow, variables={"NUMPY_MADVISE_HUGEPAGE": "0"})
     assert only(hidden)[1] == "unset NUMPY_MADVISE_HUGEPAGE"
+
+
+def test_what_is_amiss_with_a_gpu_is_advice():
+    gpu = Gpu(faults=(Fault("ml_dtypes is missing", "python -m pip install ml-dtypes"),))
+    said = only(replace(HEALTHY, gpu=gpu))
+    assert said == ("ml_dtypes is missing", "python -m pip install ml-dtypes")
 
 
 def test_a_debug_build():

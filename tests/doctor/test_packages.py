@@ -16,6 +16,7 @@ from tinynet.doctor.packages import (
 from tinynet.kernels.compiled.digest import DIGEST
 
 DEVELOPERS = {"test", "oracle", "gpu-check", "lint"}
+ON_THE_GPUS_LINE = {"gpu"}  # which says the one of its packages that fits the driver
 
 
 def declared():
@@ -29,7 +30,7 @@ def declared():
 
 
 def test_every_extra_that_setup_declares_is_reported():
-    for extra in declared().keys() - DEVELOPERS:
+    for extra in declared().keys() - DEVELOPERS - ON_THE_GPUS_LINE:
         assert EXTRAS.get(extra) == declared()[extra]
 
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from tests.doctor.facts import HEALTHY, MACHINE, measuring
 from tinynet.doctor.advice import Advice
-from tinynet.doctor.gpu import Gpu
+from tinynet.doctor.gpu import Device, Gpu
 from tinynet.doctor.openblas import Trial
 from tinynet.doctor.report import LABEL, WIDTH, as_json, as_text, by_threads, printable
 
@@ -70,9 +70,21 @@ def test_exported_settings_with_both_outcomes():
 
 
 def test_a_device():
-    gpu = Gpu("14.1.0", "13.0", (("Example H1", 80 * 10**9, 70 * 10**9),))
+    gpu = Gpu(
+        "14.1.0",
+        "cupy-cuda12x",
+        "13.0",
+        (Device("Example H1", 80 * 10**9, 70 * 10**9, (9, 0)),),
+        compiles=True,
+        precisions=("fp32", "tf32", "bf16"),
+    )
     assert value(as_text(replace(HEALTHY, gpu=gpu), []), "GPU") == (
-        "Example H1, 80 GB (70 free); driver for CUDA 13.0, CuPy 14.1.0"
+        "Example H1, compute capability 9.0, 80 GB (70 free); driver for CUDA 13.0, CuPy 14.1.0 "
+        "(cupy-cuda12x); kernels compile; precisions fp32, tf32, bf16"
+    )
+    bare = replace(gpu, package=None, compiles=False, precisions=("fp32",))
+    assert value(as_text(replace(HEALTHY, gpu=bare), []), "GPU").endswith(
+        "CuPy 14.1.0; kernels do not compile; precisions fp32"
     )
 
 

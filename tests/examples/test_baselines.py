@@ -105,6 +105,15 @@ def test_a_memory_map_need_not_be_in_memory(tmp_path: Path) -> None:
     np.testing.assert_array_equal(a.probability, b.probability)
 
 
+def test_held_out_patients_who_all_have_one_label_choose_nothing() -> None:
+    pixels, y = blobs(40, 8, 40)
+    patients = [f"label{label}" for label in y.tolist()]  # two: whoever is held out, all are alike
+    chosen = chosen_logistic_regression(
+        pixels, y, patients, pixels, sides=(4, 8), strengths=(0.1, 1.0)
+    )
+    assert (chosen.side, chosen.l2, chosen.held_out_auc) == (4, 0.1, 0.5)
+
+
 def test_pool_by_hand() -> None:
     pixels = np.arange(16, dtype=np.uint8).reshape(1, 4, 4)
     assert pool(pixels, 2).tolist() == [[[2.5, 4.5], [10.5, 12.5]]]

@@ -14,7 +14,7 @@ from PIL import Image as Pillow
 
 from examples.mura import decode, decode_pool
 from examples.mura import prepare as module
-from examples.mura.cache import DONE, MANIFEST, PIXELS, PLAN
+from examples.mura.cache import DONE, LOCK, MANIFEST, PIXELS, PLAN
 from examples.mura.dataset import Dataset, read_dataset
 from examples.mura.decode import BadImage, read_square
 from examples.mura.errors import UserError
@@ -57,7 +57,7 @@ def test_cache_holds_every_image_in_order(data: Dataset, tmp_path: Path) -> None
     expected = np.stack([read_square(data.file(image), SIDE) for image in data.images])
     np.testing.assert_array_equal(prepared.pixels, expected)
     assert len(np.unique(expected, axis=0)) == len(data.images)
-    assert sorted(os.listdir(prepared.folder)) == [MANIFEST, PIXELS]
+    assert sorted(os.listdir(prepared.folder)) == [MANIFEST, PIXELS, LOCK]
 
 
 def test_processes_write_the_same_cache(data: Dataset, tmp_path: Path, monkeypatch) -> None:
@@ -118,7 +118,7 @@ def test_killed_run_goes_on_from_what_is_done(data: Dataset, tmp_path: Path, mon
     assert again == [data.file(image) for image in data.images[6:]]
     assert resumed.images == whole.images
     np.testing.assert_array_equal(resumed.pixels, whole.pixels)
-    assert sorted(os.listdir(cache)) == [MANIFEST, PIXELS]
+    assert sorted(os.listdir(cache)) == [MANIFEST, PIXELS, LOCK]
 
 
 def only_while_running(decoded: list[Path], save):
@@ -342,7 +342,7 @@ def test_full_disk_is_found_before_the_work(data: Dataset, tmp_path: Path, monke
         f"no space in {cache}: the cache needs 3,840 bytes, 1,000 are free: "
         "free some, or give a folder on another disk with --cache"
     )
-    assert os.listdir(cache) == []
+    assert os.listdir(cache) == [LOCK]
     monkeypatch.undo()
     assert run(data, cache).images == data.images
 

@@ -80,9 +80,9 @@ def test_a_run_that_was_stopped_goes_on(done, prepared, tmp_path, monkeypatch):
     epochs = []
     train = module.train
 
-    def counted(model, s, data, labels, n):
+    def counted(model, s, data, labels, n, how):
         epochs.append(n)
-        return train(model, s, data, labels, n)
+        return train(model, s, data, labels, n, how)
 
     monkeypatch.setattr(module, "train", counted)
     again = run_transfer(tmp_path, PLAN, S, prepared)

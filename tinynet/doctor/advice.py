@@ -219,6 +219,12 @@ def memory(f: Findings) -> Iterator[Advice]:
         )
 
 
+def gpu(f: Findings) -> Iterator[Advice]:
+    """What stands between CuPy and a GPU."""
+    for fault in f.gpu.faults:
+        yield Advice(fault.found, fault.step)
+
+
 RULES: tuple[Rule, ...] = (
     openblas_settings,
     untuned_blas,
@@ -229,4 +235,5 @@ RULES: tuple[Rule, ...] = (
     container_limit,
     shared_cores,
     memory,
+    gpu,
 )

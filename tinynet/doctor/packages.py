@@ -17,7 +17,7 @@ from tinynet.kernels.compiled.digest import DIGEST
 # The extras of setup.cfg that a user meets; a test holds the two together.
 EXTRAS = {
     "fast": ("numba",),
-    "example": ("pillow", "matplotlib", "jinja2"),
+    "example": ("pillow", "matplotlib", "jinja2", "filelock"),
     "weights": ("h5py",),
     "onnx": ("onnx",),
 }

@@ -135,10 +135,18 @@ def gpu(f: Findings) -> str:
     if not f.gpu.devices:
         return f.gpu.note
     named = [
-        f"{name}, {memory / 1e9:.0f} GB ({free / 1e9:.0f} free)"
-        for name, memory, free in f.gpu.devices
+        f"{device.name}, compute capability {'.'.join(map(str, device.capability))}, "
+        f"{device.memory / 1e9:.0f} GB ({device.free / 1e9:.0f} free)"
+        for device in f.gpu.devices
     ]
-    return f"{'; '.join(named)}; driver for CUDA {f.gpu.driver}, CuPy {f.gpu.cupy}"
+    package = f" ({f.gpu.package})" if f.gpu.package else ""
+    words = [
+        "; ".join(named),
+        f"driver for CUDA {f.gpu.driver}, CuPy {f.gpu.cupy}{package}",
+        "kernels compile" if f.gpu.compiles else "kernels do not compile",
+        f"precisions {', '.join(f.gpu.precisions)}",
+    ]
+    return "; ".join(words)
 
 
 def measured(rates: Rates | None) -> Iterator[tuple[str, str]]:

@@ -1,7 +1,8 @@
 """Write a set of synthetic radiographs in MURA-v1.1's exact layout.
 
 Each patient is drawn from (seed, patient) alone, so the set is the same bit for bit whatever the
-number of processes, and one that was interrupted is finished by the same call.
+number of processes, and one that was interrupted is finished by the same call. Of two calls at the
+same moment, the second waits for the first and takes its set.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from pathlib import Path, PurePosixPath
 from PIL import Image
 from tqdm import tqdm
 
+from examples.mura.alone import alone
 from examples.mura.errors import UserError
 from examples.mura.phantom.studies import STUDIES, draw_studies, patient_body, take_study
 
@@ -26,6 +28,7 @@ ROOT = "MURA-v1.1"
 NOTICE = "SYNTHETIC.txt"
 TRUTH = "synthetic_truth.csv"
 DONE = "unfinished.jsonl"  # one line for each patient whose pictures are all written
+LOCK = f"{ROOT}.lock"  # beside the set: held by the process that makes it, left there afterwards
 VERSION = 1  # raise it when the same settings come to draw other pictures
 PATIENTS_PER_TASK = 4
 
@@ -90,24 +93,12 @@ def generate(
     check(settings, workers)
     root = Path(folder) / ROOT
     try:
-        if not claim(root, settings):
+        if is_finished_now(root, settings):
             return root
-        rows = recorded(root)
-        left = [patient for patient in settings.patients() if patient[1] not in rows]
-        with (
-            (root / DONE).open("a", encoding="utf-8") as done,
-            tqdm(
-                total=len(rows) + len(left), initial=len(rows), unit="patient",
-                desc="synthetic radiographs", disable=not progress,
-            ) as bar,
-        ):  # fmt: skip
-            for number, drawn in render_all(root, settings, left, workers):
-                rows[number] = drawn
-                done.write(json.dumps([number, [asdict(row) for row in drawn]]) + "\n")
-                done.flush()
-                bar.update()
-        write_tables(root, [row for number in sorted(rows) for row in rows[number]])
-        (root / DONE).unlink()
+        root.parent.mkdir(parents=True, exist_ok=True)
+        with alone(root.parent / LOCK, f"synthetic radiographs in {root}"):
+            if not is_finished(root, settings):
+                make(root, settings, workers, progress)
     except OSError as error:
         reason = error.strerror or str(error)
         raise UserError(
@@ -136,28 +127,61 @@ def check(settings: Settings, workers: int | None) -> None:
         raise UserError(f"got {workers} workers, want at least 1")
 
 
-def claim(root: Path, settings: Settings) -> bool:
-    """Make ``root`` ours before the first picture; False if the set is there, finished.
+def is_finished(root: Path, settings: Settings) -> bool:
+    """Whether the set is there; False if it is yet to be made, or to be finished.
 
     Raises UserError if what is there is not ours to write to.
     """
-    text = TEXT.format(truth=TRUTH, settings=json.dumps(asdict(settings)))
+    if not root.exists() or not any(root.iterdir()):
+        return False
     notice = root / NOTICE
-    if root.exists() and any(root.iterdir()):
-        if not notice.exists():
-            raise UserError(
-                f"{root} has no {NOTICE}, so it may be the real data set: choose another folder"
-            )
-        if notice.read_text(encoding="utf-8") != text:
-            raise UserError(
-                f"{root} holds synthetic radiographs with other settings (see {notice}): "
-                "choose another folder, or delete this one"
-            )
-        if (root / TRUTH).exists() and not (root / DONE).exists():
-            return False
-    root.mkdir(parents=True, exist_ok=True)
-    notice.write_text(text, encoding="utf-8")
-    return True
+    if not notice.exists():
+        raise UserError(
+            f"{root} has no {NOTICE}, so it may be the real data set: choose another folder"
+        )
+    if notice.read_text(encoding="utf-8") != notice_text(settings):
+        raise UserError(
+            f"{root} holds synthetic radiographs with other settings (see {notice}): "
+            "choose another folder, or delete this one"
+        )
+    return (root / TRUTH).exists() and not (root / DONE).exists()
+
+
+def is_finished_now(root: Path, settings: Settings) -> bool:
+    """``is_finished``, but False where another process may be half-way."""
+    try:
+        return is_finished(root, settings)
+    except UserError:
+        if not (root.parent / LOCK).exists():
+            raise
+        return False  # asked again when the lock is ours
+
+
+def notice_text(settings: Settings) -> str:
+    """What is said of the set, in a file that is there before its first picture."""
+    return TEXT.format(truth=TRUTH, settings=json.dumps(asdict(settings)))
+
+
+def make(root: Path, settings: Settings, workers: int | None, progress: bool) -> None:
+    """Draw the patients that are not recorded as done, and write the tables."""
+    root.mkdir(exist_ok=True)
+    (root / NOTICE).write_text(notice_text(settings), encoding="utf-8")
+    rows = recorded(root)
+    left = [patient for patient in settings.patients() if patient[1] not in rows]
+    with (
+        (root / DONE).open("a", encoding="utf-8") as done,
+        tqdm(
+            total=len(rows) + len(left), initial=len(rows), unit="patient",
+            desc="synthetic radiographs", disable=not progress,
+        ) as bar,
+    ):  # fmt: skip
+        for number, drawn in render_all(root, settings, left, workers):
+            rows[number] = drawn
+            done.write(json.dumps([number, [asdict(row) for row in drawn]]) + "\n")
+            done.flush()
+            bar.update()
+    write_tables(root, [row for number in sorted(rows) for row in rows[number]])
+    (root / DONE).unlink()
 
 
 def recorded(root: Path) -> dict[int, list[Row]]:

@@ -1,4 +1,4 @@
-"""Few and small blocks, so that small arrays take the path of large ones; on a GPU blocks as always."""
+"""Few and small blocks: small arrays take the path of large ones. On a GPU blocks are as always."""
 
 import pytest
 

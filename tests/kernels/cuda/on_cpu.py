@@ -22,6 +22,8 @@ from tinynet.kernels.cuda import source
 
 COMPILER = shutil.which("g++")
 SHIM = Path(__file__).parent / "shim.h"
+GRID, BLOCK = (2**31 - 1, 65535, 65535), (1024, 1024, 64)  # what a GPU launches at most
+MOST_SHARED = 227 * 1024  # bytes a block has on Hopper
 KERNEL = re.compile(r'extern "C" __global__ void (?:__launch_bounds__\([^)]*\) )?(\w+)\(([^)]*)\)')
 NUMBERS = {
     "int": ctypes.c_int,
@@ -70,18 +72,7 @@ class Module:
 
     def get_function(self, name: str) -> Any:
         """As CuPy's: a function of grid, block and arguments."""
-        kernel, given = getattr(self.library, f"start_{name}"), self.kernels[name]
-
-        def call(grid: tuple[int, ...], block: tuple[int, ...], args: tuple[Any, ...]) -> None:
-            assert len(args) == len(given), f"{name} takes {len(given)} arguments, got {len(args)}"
-            values = [
-                self._value(name, kind, arg) for (kind, _), arg in zip(given, args, strict=True)
-            ]
-            sizes = dimensions(grid), dimensions(block)
-            # args are held: a graph may run this when nobody else holds them
-            fake_graph.changed(lambda args=args: kernel(*sizes, *values))
-
-        return call
+        return Kernel(self, name)
 
     def _value(self, name: str, kind: str, arg: Any) -> Any:
         """The argument as C takes it; AssertionError where CUDA would read something else."""
@@ -99,6 +90,33 @@ class Module:
         return number(arg.item())
 
 
+class Kernel:
+    """As CuPy's RawKernel: a function of grid, block and arguments."""
+
+    def __init__(self, module: Module, name: str) -> None:
+        self.module, self.name, self.given = module, name, module.kernels[name]
+        self.start = getattr(module.library, f"start_{name}")
+        self.max_dynamic_shared_size_bytes = 48 * 1024
+
+    def __call__(
+        self,
+        grid: tuple[int, ...],
+        block: tuple[int, ...],
+        args: tuple[Any, ...],
+        *,
+        shared_mem: int = 0,
+    ) -> None:
+        name, given = self.name, self.given
+        assert len(args) == len(given), f"{name} takes {len(given)} arguments, got {len(args)}"
+        assert shared_mem <= self.max_dynamic_shared_size_bytes <= MOST_SHARED, name
+        values = [
+            self.module._value(name, kind, arg) for (kind, _), arg in zip(given, args, strict=True)
+        ]
+        sizes = dimensions(grid, GRID), dimensions(block, BLOCK), ctypes.c_uint(shared_mem)
+        # args are held: a graph may run this when nobody else holds them
+        fake_graph.changed(lambda args=args: self.start(*sizes, *values))
+
+
 def parameters(text: str) -> list[tuple[str, str]]:
     """(type, name) of each parameter."""
     each = [" ".join(one.split()) for one in text.split(",")]
@@ -112,15 +130,17 @@ def start(name: str, given: list[tuple[str, str]]) -> str:
     declared = ", ".join(f"{kind} {parameter}" for kind, parameter in given)
     passed = ", ".join(parameter for _, parameter in given)
     return (
-        f'extern "C" void start_{name}(const unsigned* grid, const unsigned* block, {declared}) '
-        f"{{ run(grid, block, [=] {{ {name}({passed}); }}); }}"
+        f'extern "C" void start_{name}(const unsigned* grid, const unsigned* block, '
+        f"unsigned shared, {declared}) {{ run(grid, block, shared, [=] {{ {name}({passed}); }}); }}"
     )
 
 
-def dimensions(sizes: tuple[int, ...]) -> Any:
+def dimensions(sizes: tuple[int, ...], most: tuple[int, int, int]) -> Any:
     """Three unsigned numbers; AssertionError for what a GPU does not launch."""
     whole = (*sizes, 1, 1)[:3]
     assert min(whole) > 0, f"a grid or block of {whole}"
+    assert all(size <= limit for size, limit in zip(whole, most, strict=True)), whole
+    assert most is GRID or whole[0] * whole[1] * whole[2] <= BLOCK[0], whole
     return (ctypes.c_uint * 3)(*map(int, whole))
 
 

@@ -14,6 +14,7 @@ from tinynet.kernels.cuda import (
     pooling,
     source,
     tails,
+    tensor_conv,
 )
 from tinynet.kernels.cuda.columns import divide
 from tinynet.layers.pooling import pool_window_over
@@ -27,10 +28,10 @@ core = pytest.importorskip(
 GPUS = ["sm_80", "sm_90", "sm_100"]  # Ampere, Hopper, Blackwell
 
 
-def conv_definitions(name, dtype):
+def conv_definitions(name, dtype, weights=None):
     shape, w_shape, stride, padding, dilation, groups = GEOMETRIES[name]
     window = window_over(shape[1:3], w_shape[:2], pair(stride, ""), padding, pair(dilation, ""))
-    x, w = np.empty(shape, dtype), np.empty(w_shape, dtype)
+    x, w = np.empty(shape, dtype), np.empty(w_shape, weights or dtype)
     return conv.definitions(x, w, window, groups, has_bias=True, relu=True)
 
 
@@ -63,17 +64,28 @@ def tail_definitions(dtype, channels):
 
 DTYPES = ["float32", "float64", bfloat16()]
 CHANNELS = [64, 3]  # by packs of 16 bytes, and one by one
+
+
+def tensor_definitions(tile, dtype, stride, pool):
+    window = window_over((15, 14), (3, 3), (stride, stride), "same")
+    x, w = np.empty((2, 15, 14, 24), dtype), np.empty((3, 3, 24, 40), "float32")
+    return tensor_conv.definitions(x, w, window, tile, pool)
+
+
+TENSOR_TILES = tensor_conv.WIDE, tensor_conv.NARROW, tensor_conv.SLIM, tensor_conv.SHORT
+KINDS = bfloat16(), np.dtype("float32")
+
 CASES = {
     "batchnorm": [
         batchnorm_definitions(dtype, channels, **more)
         for dtype in DTYPES
-        for channels in CHANNELS
-        for more in (
-            {},
-            {"x_hat": True},
-            {"x_hat": True, "frozen": True},
-            {"tail": 1},
-            {"tail": 2, "size": (9, 8)},
+        for channels, more in (
+            (64, {}),
+            (3, {"x_hat": True}),
+            (64, {"x_hat": True, "frozen": True}),
+            (64, {"tail": 1}),
+            (64, {"tail": 2, "size": (9, 8)}),
+            (3, {"tail": 2, "size": (9, 8)}),
         )
     ],
     "cast": [
@@ -87,9 +99,9 @@ CASES = {
     ],
     "channel_sums": [(*types(d), *columns(d, channels)) for d in DTYPES for channels in CHANNELS],
     "conv": [
-        conv_definitions(name, dtype)
+        conv_definitions(name, *dtypes)
         for name in ("3x3", "7x7, stride 2", "groups", "depthwise")
-        for dtype in ("float32", "float64")
+        for dtypes in (("float32",), ("float64",), (bfloat16(), "float32"))
     ],
     "dense": [
         (*kinds, ("SIDE", 16), ("ROWS", rows), ("FOURS", fours))
@@ -112,6 +124,12 @@ CASES = {
     "optimizers": [(("REAL", real),) for real in ("float", "double")],
     "pooling": [pool_definitions(dtype) for dtype in DTYPES],
     "tails": [tail_definitions(dtype, channels) for dtype in DTYPES for channels in CHANNELS],
+    "tensor_conv": [
+        tensor_definitions(tile, kind, *more)
+        for kind in KINDS
+        for tile, *more in zip(TENSOR_TILES, (1, 1, 2, 2), (True, False, True, False), strict=True)
+    ],
+    "tensor_filters": [source.kinds(np.empty(1, kind)) for kind in KINDS],
 }
 
 

@@ -9,6 +9,7 @@ from tinynet.backend import to_device
 from tinynet.blocks import conv2d_block_backward, conv2d_block_forward
 from tinynet.kernels.cuda import conv, source
 from tinynet.layers.conv import conv2d_backward, conv2d_forward
+from tinynet.precision import bfloat16
 
 __all__ = ["cupy_kernels"]  # a fixture
 
@@ -100,6 +101,27 @@ def test_float32():
     ):
         assert got.dtype == np.float32
         np.testing.assert_allclose(off(got), wish, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["3x3", "stride 2", "groups"])
+def test_bfloat16(name):
+    """Stored in eight bits of significand, multiplied in float32: rounded once, on the way out."""
+    x, w, b, more = arrays(name, "float32")
+    x = x.astype(bfloat16())
+    want, cache = conv2d_block_forward.reference(x.astype("float64"), w, b, *more)
+    z, kept = conv2d_block_forward(on(x), on(w), on(b), *more)
+    assert z.dtype == bfloat16()
+    (dz,) = normal(2, want.shape)
+    dz = dz.astype(bfloat16())
+    dx, dw, _ = conv2d_block_backward(on(dz), kept)
+    wanted = conv2d_block_backward.reference(dz.astype("float64"), cache)
+    assert (dx.dtype, dw.dtype) == (bfloat16(), np.float32)
+    half_a_step = 2.0**-8
+    for got, wish in ((z, want), (dx, wanted[0])):
+        np.testing.assert_allclose(
+            off(got).astype("float64"), wish, rtol=1.01 * half_a_step, atol=1e-5
+        )
+    np.testing.assert_allclose(off(dw), wanted[1], rtol=1e-5, atol=1e-5)
 
 
 def test_nan_is_not_hidden():

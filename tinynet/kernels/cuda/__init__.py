@@ -5,6 +5,7 @@ geometry when that is first met.
 """
 
 from tinynet.kernels.cuda import (
+    activations,
     batchnorm,
     cast,
     channel_sums,
@@ -22,6 +23,7 @@ from tinynet.kernels.cuda import (
 )
 
 __all__ = [
+    "activations",
     "batchnorm",
     "cast",
     "channel_sums",

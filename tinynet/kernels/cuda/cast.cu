@@ -1,4 +1,4 @@
-// One number in, one number out: conversions, sums of two arrays, ReLU and its gradient.
+// Each number by itself: conversions, sums of two arrays, ReLU (report 2.2.2) and its gradient.
 //
 // A thread takes VEC neighbours at a time, 16 bytes of the narrower type. ACT (float, double or
 // bf16), REAL (float or double, at least as wide: all arithmetic) and VEC are compiled in. `packs`
@@ -57,6 +57,34 @@ extern "C" __global__ void relu_gradient(const ACT* dy, const ACT* y, ACT* dx, I
         load(y + i * VEC, output);
 #pragma unroll
         for (int v = 0; v < VEC; v++) number[v] *= REAL(output[v] > 0);
+        store(dx + i * VEC, number);
+    }
+}
+
+// y = max{x, m};   slope = x > m
+extern "C" __global__ void relu_and_slope(const ACT* x, ACT* y, bool* slope, REAL m, Index packs) {
+    EACH_NUMBER(i, packs) {
+        REAL number[VEC];
+        bool above[VEC];
+        load(x + i * VEC, number);
+#pragma unroll
+        for (int v = 0; v < VEC; v++) {
+            above[v] = number[v] > m;
+            if (number[v] <= m) number[v] = m;  // this way round NaN stays
+        }
+        store(y + i * VEC, number);
+        store(slope + i * VEC, above);
+    }
+}
+
+// dx = slope dy
+extern "C" __global__ void times_slope(const ACT* dy, const bool* slope, ACT* dx, Index packs) {
+    EACH_NUMBER(i, packs) {
+        REAL number[VEC], factor[VEC];
+        load(dy + i * VEC, number);
+        load(slope + i * VEC, factor);
+#pragma unroll
+        for (int v = 0; v < VEC; v++) number[v] *= factor[v];
         store(dx + i * VEC, number);
     }
 }

@@ -30,7 +30,7 @@ def cast(x: Array, dtype: Any) -> Array:
     if types is None or wide.dtype not in REALS:
         return x.astype(dtype)
     (act, _), name = types, "widen" if x is narrow else "narrow"
-    _over_all(name, (act, ("REAL", REALS[wide.dtype])), x, y)
+    over_all(name, (act, ("REAL", REALS[wide.dtype])), x, y)
     return y
 
 
@@ -44,7 +44,7 @@ def add(a: Array, b: Array) -> Array:
     if types is None:
         return a + b
     total = load_library("cupy").empty(a.shape, a.dtype)
-    _over_all("add", types, plain(a), plain(b), total)
+    over_all("add", types, plain(a), plain(b), total)
     return total
 
 
@@ -54,7 +54,7 @@ def relu(x: Array) -> Array:
     if types is None:
         return load_library("cupy").maximum(x, 0)
     y = load_library("cupy").empty(x.shape, x.dtype)
-    _over_all("relu_of_each", types, plain(x), y)
+    over_all("relu_of_each", types, plain(x), y)
     return y
 
 
@@ -67,7 +67,7 @@ def relu_gradient(dy: Array, y: Array) -> Array:
     if types is None:
         return dy * (y > 0)
     dz = load_library("cupy").empty(dy.shape, dy.dtype)
-    _over_all("relu_gradient", types, plain(dy), plain(y), dz)
+    over_all("relu_gradient", types, plain(dy), plain(y), dz)
     return dz
 
 
@@ -81,13 +81,17 @@ def _types(name: str, x: Array, *others: Array) -> Any:
     return kinds(x)
 
 
-def _over_all(name: str, types: Any, *arrays: Array) -> None:
-    """Run the kernel ``name`` over all numbers of arrays without gaps."""
+def over_all(name: str, types: Any, *arrays: Array, numbers: tuple[Any, ...] = ()) -> None:
+    """Run the kernel ``name`` over all numbers of arrays without gaps; x is the first.
+
+    numbers   what the kernel takes between the arrays and the count of packs
+    """
     size = arrays[0].size
     if not size:
         return
-    vec = LOAD // min(a.itemsize for a in arrays)
+    vec = LOAD // min(a.itemsize for a in arrays if a.dtype != np.bool_)
     if size % vec or not all(map(aligned, arrays)):
         vec = 1
     kernel = function("cast", name, (*types, ("VEC", vec)))
-    kernel((blocks(size // vec),), (THREADS,), (*arrays, np.int64(size // vec)))
+    packs = size // vec
+    kernel((blocks(packs),), (THREADS,), (*arrays, *numbers, np.int64(packs)))

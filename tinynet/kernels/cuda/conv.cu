@@ -15,10 +15,12 @@
 // shared memory at a time and serve TILE rows and columns. With groups, blockIdx.z is the group, and
 // C and K are those of a group.
 //
-// This is the path for every geometry; it uses no tensor cores. The geometry is compiled in, so that
-// the divisions by its numbers are multiplications: -D REAL (float or double), N_CHANNELS and
-// N_FILTERS (of a group), GROUPS, HEIGHT, WIDTH (of x), OUT_H, OUT_W (of z), KERNEL_H, KERNEL_W,
-// STRIDE_H, STRIDE_W, DILATION_H, DILATION_W, TOP, LEFT (padding), HAS_BIAS, RELU (0 or 1).
+// This is the path for every geometry; it uses no tensor cores (tensor_conv.cu does). x, z and their
+// gradients are stored as ACT (float, double or bf16), w, b and dw as REAL (float or double), in which
+// everything is multiplied and summed. The geometry is compiled in, so that the divisions by its
+// numbers are multiplications: -D ACT, REAL, N_CHANNELS and N_FILTERS (of a group), GROUPS, HEIGHT,
+// WIDTH (of x), OUT_H, OUT_W (of z), KERNEL_H, KERNEL_W, STRIDE_H, STRIDE_W, DILATION_H, DILATION_W,
+// TOP, LEFT (padding), HAS_BIAS, RELU (0 or 1).
 
 #ifndef SIDE
 #define SIDE 16
@@ -28,10 +30,11 @@ constexpr int EACH = 4, TILE = EACH * SIDE, DEPTH = SIDE;
 constexpr int ALL_CHANNELS = GROUPS * N_CHANNELS, ALL_FILTERS = GROUPS * N_FILTERS;
 
 #include "each_number.cuh"
+#include "bf16.cuh"
 
 // P of one group.
 struct Patches {
-    const REAL* x;
+    const ACT* x;
     int group;
 
     __device__ REAL operator()(int position, int tap) const {
@@ -48,7 +51,7 @@ struct Patches {
 
 // Q of one group.
 struct Reached {
-    const REAL* dz;
+    const ACT* dz;
     int group;
 
     __device__ REAL operator()(int cell, int tap) const {
@@ -87,7 +90,7 @@ struct FiltersBack {
 
 // dz (M, K) of one group, and P turned round, for the weight gradient.
 struct Upstream {
-    const REAL* dz;
+    const ACT* dz;
     int group;
 
     __device__ REAL operator()(int position, int k) const {
@@ -139,7 +142,7 @@ __device__ void keep(const REAL (&sum)[EACH][EACH], int rows, int columns, const
 }
 
 // z = P w + b, then max{z, 0} with RELU.  Grid: tiles of (n OUT_H OUT_W, K), GROUPS.
-extern "C" __global__ void conv2d_forward(const REAL* x, const REAL* w, const REAL* b, REAL* z,
+extern "C" __global__ void conv2d_forward(const ACT* x, const REAL* w, const REAL* b, ACT* z,
                                           int n) {
     const int group = blockIdx.z, rows = n * OUT_H * OUT_W;
     REAL sum[EACH][EACH] = {};
@@ -149,24 +152,24 @@ extern "C" __global__ void conv2d_forward(const REAL* x, const REAL* w, const RE
         const int filter = group * N_FILTERS + k;
         if (HAS_BIAS) total += b[filter];
         if (RELU) total = total <= 0 ? REAL(0) : total;  // this way round NaN stays
-        z[Index(row) * ALL_FILTERS + filter] = total;
+        z[Index(row) * ALL_FILTERS + filter] = ACT(total);
     });
 }
 
 // dx = Q v.  Grid: tiles of (n HEIGHT WIDTH, C), GROUPS.
-extern "C" __global__ void conv2d_input_gradient(const REAL* dz, const REAL* w, REAL* dx, int n) {
+extern "C" __global__ void conv2d_input_gradient(const ACT* dz, const REAL* w, ACT* dx, int n) {
     const int group = blockIdx.z, rows = n * HEIGHT * WIDTH;
     REAL sum[EACH][EACH] = {};
     product(Reached{dz, group}, FiltersBack{w, group}, rows, N_CHANNELS, 0,
             KERNEL_H * KERNEL_W * N_FILTERS, sum);
     keep(sum, rows, N_CHANNELS, [=](int row, int c, REAL total) {
-        dx[Index(row) * ALL_CHANNELS + group * N_CHANNELS + c] = total;
+        dx[Index(row) * ALL_CHANNELS + group * N_CHANNELS + c] = ACT(total);
     });
 }
 
 // dw[part] = P^T dz over the part's positions; the parts are added up afterwards, in their order.
 // Grid: tiles of (R, K), GROUPS parts.
-extern "C" __global__ void conv2d_weight_gradient(const REAL* x, const REAL* dz, REAL* dw, int n,
+extern "C" __global__ void conv2d_weight_gradient(const ACT* x, const ACT* dz, REAL* dw, int n,
                                                   int parts) {
     const int group = blockIdx.z / parts, part = blockIdx.z % parts;
     const int positions = n * OUT_H * OUT_W, taps = KERNEL_H * KERNEL_W * N_CHANNELS;
