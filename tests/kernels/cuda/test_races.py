@@ -67,3 +67,29 @@ def test_forward_on_tensor_cores(tmp_path):
     assert tensor_product(code, tmp_path) == ""
     for number in range(3):  # before a stage is overwritten, before the result is laid there, read
         assert "data race" in tensor_product(without_barrier(code, number), tmp_path)
+
+
+DENSE = (("ACT", "float"), ("REAL", "float"), ("SIDE", 4), ("ROWS", 4), ("FOURS", 1))
+
+
+def dense_forward(code, folder):
+    """Two tiles of 13 rows by 20 columns, over 37 numbers in three parts."""
+    sizes = (13 * 37, 37 * 20, 20, 13 * 20, 3 * 13 * 20, "13", "37", "20", "3", "1")
+    return races(code, source.options(DENSE), "dense_forward", (1, 2, 3), (4, 4, 1), sizes, folder)
+
+
+def cross_entropy(code, folder):
+    """Three rows of 21 numbers by 8 threads."""
+    given = source.options((("ACT", "float"), ("REAL", "float"), ("THREADS", 8)))
+    name, sizes = "softmax_cross_entropy_forward", (63, 63, 3, 63, 3, 3, "21", "0")
+    return races(code, given, name, (3, 1, 1), (8, 1, 1), sizes, folder)
+
+
+@pytest.mark.parametrize(
+    ("name", "launch", "barriers"), [("dense", dense_forward, 2), ("losses", cross_entropy, 3)]
+)
+def test_dense_layers_and_losses(name, launch, barriers, tmp_path):
+    code = source.text(name)
+    assert launch(code, tmp_path) == ""
+    for number in range(barriers):
+        assert "data race" in launch(without_barrier(code, number), tmp_path)
