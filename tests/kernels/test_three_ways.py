@@ -260,6 +260,9 @@ UPDATES = {
 }
 
 
+DRAWS = {"dropout_mask"}  # their case is test_masks_are_the_same_draws
+
+
 def swappables():
     """Every function of tinynet that a kernel may replace."""
     names = [module.name for module in pkgutil.walk_packages(tinynet.__path__, "tinynet.")]
@@ -272,7 +275,8 @@ def swappables():
 
 def uncovered(functions):
     """Names of functions that have no case."""
-    covered = {f"{name}_{way}" for name in CASES for way in ("forward", "backward")} | set(UPDATES)
+    covered = {f"{name}_{way}" for name in CASES for way in ("forward", "backward")}
+    covered |= set(UPDATES) | DRAWS
     return [f.__name__ for f in functions if f.__name__ not in covered]
 
 
@@ -346,6 +350,22 @@ def compare_update(name, library, changed, more):
 @given(data=st.data())
 def test_updates_by_loops_reference_and_kernels_agree(name, library, data):
     compare_update(name, library, *data.draw(UPDATES[name]))
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+@drawn_some
+@given(shapes=st.lists(SHAPES, min_size=1, max_size=3), seed=seeds(), before=st.integers(0, 9))
+def test_masks_are_the_same_draws(library, shapes, seed, before):
+    """One mask after the other by each way, of both kinds of NumPy's generators."""
+    for bits in (np.random.Philox, np.random.PCG64):
+        for way in ways("dropout_mask", library):
+            rng, twin = (np.random.Generator(bits(seed)) for _ in range(2))
+            rng.random(before), twin.random(before)
+            for shape in shapes:
+                mask = way(to_device(np.zeros(shape), library), rng, 0.6)
+                assert library_of(mask) == library
+                np.testing.assert_array_equal(to_device(mask, "numpy"), twin.random(shape) < 0.6)
+            assert rng.random() == twin.random()
 
 
 def test_every_operation_has_a_case():

@@ -192,8 +192,6 @@ def test_what_is_not_covered_is_an_error_that_says_why():
     made = parameters("cupy")
     with pytest.raises(ValueError, match="OwnUpdate has its own update"):
         Together(OwnUpdate(0.1), made)
-    assert Together.of(OwnUpdate(0.1), made) is None
-    assert Together.of(SGD(0.1), made).names == list(SHAPES)
     with pytest.raises(ValueError, match="updates by <lambda>, which has no kernel"):
         Together(OwnRule(0.1), made)
     with pytest.raises(ValueError, match="want CuPy's arrays"):

@@ -48,31 +48,22 @@ RULES: dict[Swappable[..., None], Rule] = {
 class Together:
     """What ``optimizer.step(parameters)`` does to CuPy's arrays, in one launch.
 
-        together = Together.of(optimizer, parameters)       # copies tables to the GPU
+        together = Together(optimizer, parameters)          # copies tables to the GPU
         optimizer.count(together.names)                     # before each step
         numbers.set(together.numbers(optimizer))
         together.launch(numbers, loss)                      # may be captured
 
+    optimizer    whose memory is used, and made where there is none yet
+    parameters   dotted name -> Parameter: those that are to be changed
     names        of the parameters
     shape        (T, k) of the numbers
     dtype        of the parameters, their gradients, the numbers and the loss
     Where arrays are replaced (``model.to``, ``load_state``) or the optimiser gets another rule, a
     new one is needed.
+    Raises ValueError, which says why, where no kernel does what the optimiser does.
     """
 
-    @classmethod
-    def of(cls, optimizer: Optimizer, parameters: Mapping[str, Parameter]) -> Together | None:
-        """A Together, or None where no kernel does what the optimiser does."""
-        try:
-            return cls(optimizer, parameters)
-        except ValueError:
-            return None
-
     def __init__(self, optimizer: Optimizer, parameters: Mapping[str, Parameter]) -> None:
-        """optimizer    whose memory is used, and made where there is none yet
-        parameters   dotted name -> Parameter: those that are to be changed
-        Raises ValueError, which says why, where no kernel does what the optimiser does.
-        """
         self._rule = _rule_of(optimizer)
         self.names = list(parameters)
         if not self.names:
