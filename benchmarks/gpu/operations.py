@@ -17,12 +17,15 @@ LIMIT = 60.0  # seconds for a row
 AHEAD = 0.35  # of the part's time, at most, for compiling
 
 
-def rows() -> Iterator[tuple[str, str, str]]:
-    """(operation, shape, precision): what tensor cores do first, fp32 by plain arithmetic last."""
+def rows(small: bool = False) -> Iterator[tuple[str, str, str]]:
+    """(operation, shape, precision): what tensor cores do first, fp32 by plain arithmetic last.
+
+    small   each operation at its last shape alone
+    """
     ops = load_all().values()
     for precision in ("bf16", "tf32", "fp32"):
         for op in ops:
-            for shape in op.shapes:
+            for shape in list(op.shapes)[-1 if small else 0 :]:
                 if precision in op.precisions:
                     yield op.name, shape, precision
 
@@ -31,7 +34,7 @@ def measure(settings: Settings, pool: Pool, clock: Clock) -> dict[str, Any]:
     """{"rows": a row each, see ``benchmarks.gpu.ops.measure``, "problems": of compiling}."""
     wanted = [
         {"op": op, "shape": shape, "precision": precision, "small": settings.small}
-        for op, shape, precision in rows()
+        for op, shape, precision in rows(settings.small)
     ]
     label = "{op}, {shape}, {precision}".format
     tasks = [(label(**row), [{**row, "rounds": 0}]) for row in wanted]

@@ -66,6 +66,8 @@ class Worker:
     def start(self) -> subprocess.Popen[str]:
         """Begin the process."""
         environment = {k: v for k, v in os.environ.items() if not k.startswith(HIDDEN)}
+        if self.device == "cpu":
+            environment["OMP_NUM_THREADS"] = "1"  # small shapes: threads would wait for each other
         self.answers = queue.Queue()
         self.process = subprocess.Popen(
             [
