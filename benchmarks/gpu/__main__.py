@@ -20,17 +20,17 @@ from benchmarks.gpu.clock import SHARES, Clock
 from benchmarks.gpu.machine import nvidia_smi
 from benchmarks.gpu.processes import Pool, WorkerError, pool
 from benchmarks.gpu.results import name_of, read, write
-from benchmarks.gpu.settings import REHEARSAL, Settings
+from benchmarks.gpu.settings import REHEARSAL, Keep, Settings
 from benchmarks.gpu.variants import HAVE_TORCH, MISSING_TORCH, OPS
 from benchmarks.results import KEPT, TRIALS
 from tinynet.doctor.gpu import read_gpu
 
 MINUTES = 8.0
 FACTS_SECONDS = 90.0
-Part = Callable[[Settings, Pool, Clock], dict[str, Any]]
+Part = Callable[[Settings, Pool, Clock, Keep], dict[str, Any]]
 
 
-def ceilings(settings: Settings, workers: Pool, clock: Clock) -> dict[str, Any]:
+def ceilings(settings: Settings, workers: Pool, clock: Clock, _: Keep) -> dict[str, Any]:
     """What the GPU does at best."""
     asked = {"side": settings.side, "bytes": settings.bytes}
     return workers.worker(OPS).ask(limit=max(60.0, clock.left()), ceilings=asked)
@@ -56,8 +56,12 @@ def run(settings: Settings, names: Sequence[str], minutes: float, folder: Path) 
         for name in names:
             clock.begin(name)
             began = clock.now()
+
+            def keep(found: dict[str, Any], name: str = name) -> None:
+                write(file, {**results, name: {**found, "skipped": clock.skipped, "whole": False}})
+
             try:
-                found = PARTS[name](settings, workers, clock)
+                found = PARTS[name](settings, workers, clock, keep)
             except WorkerError as error:
                 found = {"failed": str(error)}
             found |= {"seconds": clock.now() - began, "skipped": clock.skipped}

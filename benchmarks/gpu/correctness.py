@@ -17,7 +17,7 @@ from typing import Any
 from benchmarks.gpu.clock import Clock
 from benchmarks.gpu.networks import SAME_BITS
 from benchmarks.gpu.processes import Pool, WorkerError
-from benchmarks.gpu.settings import Settings
+from benchmarks.gpu.settings import Keep, Settings
 from benchmarks.gpu.variants import OURS
 from benchmarks.processes import ROOT
 
@@ -28,7 +28,7 @@ REHEARSED = ["tests/benchmarks/test_ratios.py"]
 BITS_SECONDS = 20.0  # kept back for the second half
 
 
-def measure(settings: Settings, pool: Pool, clock: Clock) -> dict[str, Any]:
+def measure(settings: Settings, pool: Pool, clock: Clock, keep: Keep) -> dict[str, Any]:
     """{"tests": counts and failures, "same_bits": {precision: whether, or why not}}."""
     limit = max(1.0, clock.left() - BITS_SECONDS)
     if settings.small:
@@ -38,6 +38,7 @@ def measure(settings: Settings, pool: Pool, clock: Clock) -> dict[str, Any]:
         tests = run_tests(["-m", "gpu", *spread, *files_with_marks(ROOT / "tests")], limit)
     clock.say(f"tests: {tests['counts']}{', cut short' if tests['cut_short'] else ''}")
     found: dict[str, Any] = {}
+    keep({"tests": tests, "same_bits": found})
     network, precisions = SAME_BITS
     for precision in precisions:
         if not clock.has(f"same bits, {precision}"):

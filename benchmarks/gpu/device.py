@@ -105,13 +105,14 @@ class Gpu(Cpu):
 
     def time(self, call: Callable[[], Any], calls: int, ahead: float) -> float:
         start, stop = self.xp.cuda.Event(), self.xp.cuda.Event()
+        stream = self.xp.cuda.get_current_stream()  # an event's own default is another
         if 0 < ahead < MOST_AHEAD:
             cycles = int(1.5 * ahead * self.hertz)
             self.spin((1,), (1,), (np.int64(cycles),))
-        start.record()
+        start.record(stream)
         for _ in range(calls):
             call()
-        stop.record()
+        stop.record(stream)
         stop.synchronize()
         return float(self.xp.cuda.get_elapsed_time(start, stop)) / calls
 

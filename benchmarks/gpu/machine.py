@@ -36,9 +36,9 @@ def facts(device: Cpu) -> dict[str, Any]:
         name = properties["name"]
         found |= {
             "gpu": name.decode() if isinstance(name, bytes) else str(name),
-            "memory_bytes": int(properties["totalGlobalMem"]),
-            "multiprocessors": int(properties["multiProcessorCount"]),
-            "l2_bytes": int(properties["l2CacheSize"]),
+            "memory_bytes": int(properties.get("totalGlobalMem", 0)),
+            "multiprocessors": int(properties.get("multiProcessorCount", 0)),
+            "l2_bytes": int(properties.get("l2CacheSize", 0)),
             "cuda_runtime": int(runtime.runtimeGetVersion()),
             "cuda_driver": int(runtime.driverGetVersion()),
         }

@@ -20,6 +20,8 @@ class Network:
     """A batch of images (batch, side, side, channels) for one of ``tinynet.models``.
 
     settings   of the builder; dropout is left out, so that all compute the same numbers
+    rate       Adam's learning rate: its first steps move every weight by that much. The loss should
+               move by a little, so that rounding does not grow from step to step
     """
 
     model: str
@@ -28,6 +30,7 @@ class Network:
     channels: int = 3
     classes: int = 1000
     settings: dict[str, Any] = field(default_factory=dict)
+    rate: float = 1e-6
 
     @property
     def input_shape(self) -> tuple[int, int, int]:
@@ -70,7 +73,7 @@ class Network:
 
 def radiographs(side: int, batch: int) -> Network:
     """The VGG-like network on images of one channel, two classes."""
-    return Network("vgg_like", side, batch, 1, 2, {"keep_prob": 1.0})
+    return Network("vgg_like", side, batch, 1, 2, {"keep_prob": 1.0}, rate=1e-5)
 
 
 NETWORKS: dict[str, tuple[Network, Sequence[str]]] = {  # and its precisions

@@ -10,7 +10,7 @@ from benchmarks.gpu.ahead import compile_ahead
 from benchmarks.gpu.clock import Clock
 from benchmarks.gpu.ops import load_all
 from benchmarks.gpu.processes import Pool, WorkerError
-from benchmarks.gpu.settings import Settings
+from benchmarks.gpu.settings import Keep, Settings
 from benchmarks.gpu.variants import OPS
 
 LIMIT = 60.0  # seconds for a row
@@ -30,7 +30,7 @@ def rows(small: bool = False) -> Iterator[tuple[str, str, str]]:
                     yield op.name, shape, precision
 
 
-def measure(settings: Settings, pool: Pool, clock: Clock) -> dict[str, Any]:
+def measure(settings: Settings, pool: Pool, clock: Clock, keep: Keep) -> dict[str, Any]:
     """{"rows": a row each, see ``benchmarks.gpu.ops.measure``, "problems": of compiling}."""
     wanted = [
         {"op": op, "shape": shape, "precision": precision, "small": settings.small}
@@ -48,6 +48,7 @@ def measure(settings: Settings, pool: Pool, clock: Clock) -> dict[str, Any]:
         except WorkerError as error:
             answer = {**row, "ms": {}, "errors": {}, "failed": {"both": str(error)}}
         found.append(answer)
+        keep({"rows": found, "problems": problems})
         clock.say(f"{label(**row)}: {said(answer)}")
     return {"rows": found, "problems": problems}
 

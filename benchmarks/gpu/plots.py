@@ -22,7 +22,7 @@ def plot(results: Results, file: Path) -> None:
         for name, draw in (("steps", plot_steps), ("steps", plot_memory), ("scaling", plot_scaling))
         if usable(results.get(name))
     ]
-    rows = usable(results.get("ops")) and results.get("ceilings") is not None
+    rows = usable(results.get("ops")) and usable(results.get("ceilings"))
     if not left and not rows:
         return
     height = max(3.2 * len(left), 1.6 + 0.13 * len(results["ops"]["rows"]) if rows else 0, 4)

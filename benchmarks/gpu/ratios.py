@@ -9,6 +9,12 @@ from benchmarks.gpu.variants import OURS
 from benchmarks.ratios import Ratio, fastest, paired
 
 GIGA, TERA = 1e9, 1e12
+NO_CEILINGS: dict[str, Any] = {"copy_gb_s": None, "product_tflop_s": {}}
+
+
+def ceilings_of(results: dict[str, Any]) -> dict[str, Any]:
+    """The rates that were measured; without them no floor is known."""
+    return {**NO_CEILINGS, **results.get("ceilings", {})}
 
 
 def theirs(variants: dict[str, Any]) -> str | None:
@@ -36,6 +42,8 @@ def op_floor_ms(row: dict[str, Any], ceilings: dict[str, Any]) -> float | None:
     None without a rate. Bytes are at the rate of a copy in the GPU's memory: what fits into its
     cache may be faster.
     """
+    if not ceilings["copy_gb_s"]:
+        return None
     moving = row["bytes"] / ceilings["copy_gb_s"] / GIGA * 1e3
     if not row["multiply_adds"]:
         return float(moving)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, TypeAlias
 
 from benchmarks.gpu.networks import Network
+
+Keep: TypeAlias = Callable[[dict[str, Any]], None]  # writes what a part has found so far
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ import numpy as np
 from benchmarks.gpu.ahead import compile_ahead
 from benchmarks.gpu.clock import Clock
 from benchmarks.gpu.networks import NETWORKS, SCALED, TENSOR_CORES, Network
-from benchmarks.gpu.processes import Pool, WorkerError, at_once
-from benchmarks.gpu.settings import Settings
+from benchmarks.gpu.processes import Pool, Worker, WorkerError, at_once
+from benchmarks.gpu.settings import Keep, Settings
 from benchmarks.gpu.training import WARM_UP
 from benchmarks.gpu.variants import EAGER, GRAPH, HAVE_TORCH, OURS, Variant, chosen
 from benchmarks.processes import PAUSE
@@ -25,32 +25,46 @@ CHECKED = 3  # steps whose losses are compared
 TOLERANCE = {"fp32": 1e-3, "tf32": 1e-2, "bf16": 5e-2}
 AHEAD = 0.3  # of the part's time, at most, for compiling
 LONGEST = 90.0  # seconds that one variant may take to begin
+COMPILING = 40.0  # seconds that torch.compile takes with a network, about
 
 
-def measure_networks(settings: Settings, pool: Pool, clock: Clock) -> dict[str, Any]:
-    """Network -> what it is, its multiply-adds, and precision -> variant -> what was measured."""
+def measure_networks(settings: Settings, pool: Pool, clock: Clock, keep: Keep) -> dict[str, Any]:
+    """Network -> what it is, its multiply-adds, and precision -> variant -> what was measured.
+
+    torch.compile takes part where the time left would do for all the steps that wait.
+    """
+    points = [
+        (name, network, precisions[rank])
+        for rank in range(max(len(precisions) for _, precisions in NETWORKS.values()))
+        for name, (network, precisions) in NETWORKS.items()
+        if rank < len(precisions)
+    ]
     tasks = [
         (f"{name}, {precision}", requests_of(replace(network, batch=2), precision, settings))
-        for name, (network, precisions) in NETWORKS.items()
-        for precision in precisions
+        for name, network, precision in points
     ]
     problems = compile_ahead(tasks, OURS, settings, clock, AHEAD * clock.left())
     found: dict[str, Any] = {}
-    for rank in range(max(len(precisions) for _, precisions in NETWORKS.values())):
-        for name, (network, precisions) in NETWORKS.items():
-            if rank >= len(precisions) or not clock.has(f"{name}, {precisions[rank]}"):
-                continue
-            precision, timed = precisions[rank], settings.network(network)
-            entry = found.setdefault(name, {"network": asdict(timed), "precisions": {}})
-            variants = chosen(precision, settings.compiled, settings.more)
-            measured = measure(timed, precision, variants, settings, pool, clock)
-            entry |= measured.pop("facts")
-            entry["precisions"][precision] = measured.pop("variants")
-            clock.say(f"{name}, {precision}: {said(entry['precisions'][precision])}")
+    for done, (name, network, precision) in enumerate(points):
+        if not clock.has(f"{name}, {precision}"):
+            continue
+        compiled = settings.compiled and HAVE_TORCH
+        if compiled:
+            compiled = clock.has(
+                f"torch.compile, {name}, {precision}", COMPILING * (len(points) - done)
+            )
+        timed = settings.network(network)
+        variants = chosen(precision, compiled, settings.more)
+        measured = measure(timed, precision, variants, settings, pool, clock)
+        entry = found.setdefault(name, {"network": asdict(timed), "precisions": {}})
+        entry |= measured["facts"]
+        entry["precisions"][precision] = measured["variants"]
+        keep({"networks": found, "problems": problems})
+        clock.say(f"{name}, {precision}: {said(measured['variants'])}")
     return {"networks": found, "problems": problems}
 
 
-def measure_scaling(settings: Settings, pool: Pool, clock: Clock) -> dict[str, Any]:
+def measure_scaling(settings: Settings, pool: Pool, clock: Clock, keep: Keep) -> dict[str, Any]:
     """precision -> a list of {"batch", "variants"}, of the VGG-like network at side 128."""
     variants = [OURS, *((EAGER, GRAPH) if HAVE_TORCH else ())]
     points: dict[str, list[dict[str, Any]]] = {precision: [] for precision in TENSOR_CORES}
@@ -62,6 +76,7 @@ def measure_scaling(settings: Settings, pool: Pool, clock: Clock) -> dict[str, A
             timed = settings.network(network)
             measured = measure(timed, precision, variants, fewer, pool, clock)
             line.append({"batch": batch, **measured})
+            keep({"points": points})
             clock.say(f"batch {batch}, {precision}: {said(measured['variants'])}")
     return {"points": points}
 
@@ -82,35 +97,36 @@ def measure(
 ) -> dict[str, Any]:
     """{"facts", "variants": {name: {"difference", "ms", "memory"} or {"failed"}}}.
 
-    All begin at the same time, since that is work for the processor; then they take turns. One that
-    fails is left out of the rest.
+    All are made at the same time, which is work for the processor. From their first step on they
+    have the GPU in turns: cuDNN then tries which algorithm is fastest. One that fails is left out
+    of the rest.
     """
     limit = max(5.0, min(LONGEST, clock.left()))
     found: dict[str, Any] = {v.name: {} for v in variants}
     workers = {v.name: pool.worker(v) for v in variants}
     facts: dict[str, Any] = {}
-
-    def begin(name: str) -> list[float]:
-        made = workers[name].ask(limit=limit, make=asdict(network), precision=precision)
-        facts.update(made)
-        losses: list[float] = workers[name].ask(limit=limit, losses=CHECKED)["losses"]
-        return losses
-
     began = time.monotonic()
-    answers = at_once([lambda name=name: begin(name) for name in workers])
-    losses = {}
-    for name, answer in zip(workers, answers, strict=True):
+
+    def make(worker: Worker) -> dict[str, Any]:
+        return worker.ask(limit=limit, make=asdict(network), precision=precision)
+
+    made = at_once([lambda worker=worker: make(worker) for worker in workers.values()])
+    losses: dict[str, list[float]] = {}
+    for name, answer in zip(workers, made, strict=True):
         if isinstance(answer, WorkerError):
             found[name]["failed"] = str(answer)
-        else:
-            losses[name] = found[name]["losses"] = answer
+            continue
+        facts |= answer
+        ran = attempt(name, found, lambda name=name: workers[name].ask(limit, losses=CHECKED))
+        if ran is not None:
+            losses[name] = found[name]["losses"] = ran["losses"]
     compare(losses, precision, found)
     ready = [name for name in workers if "failed" not in found[name]]
     take_turns(ready, workers, settings, found)
     for name, worker in workers.items():
         if worker.process is not None:
             attempt(name, found, lambda worker=worker: worker.ask(forget=True))
-    clock.say(f"  begun, compared and timed in {time.monotonic() - began:.0f} s")
+    clock.say(f"  made, compared and timed in {time.monotonic() - began:.0f} s")
     return {"facts": facts, "variants": found}
 
 
@@ -145,7 +161,8 @@ def take_turns(
             answer = attempt(
                 name, found, lambda name=name: workers[name].ask(time=name, seconds=settings.turn)
             )
-            found[name]["ms"] += [answer["ms"]] if answer else []
+            if answer is not None:
+                found[name]["ms"].append(answer["ms"])
     for name in ready:
         if "failed" not in found[name]:
             memory = attempt(name, found, lambda name=name: workers[name].ask(memory=True))

@@ -10,7 +10,6 @@ from benchmarks.gpu.machine import describe
 from benchmarks.gpu.variants import OURS
 from benchmarks.tables import NONE, markdown, spread
 
-NO_CEILINGS = {"copy_gb_s": float("inf"), "product_tflop_s": {}}
 MB = 1 << 20
 
 
@@ -151,7 +150,7 @@ def scaling_table(part: dict[str, Any]) -> str:
 
 def page(results: dict[str, Any]) -> str:
     """All tables of the parts that are there, under their headings."""
-    ceilings = results.get("ceilings") or NO_CEILINGS
+    ceilings = ratios.ceilings_of(results)
     makers: dict[str, Any] = {
         "correctness": correctness_table,
         "ceilings": ceilings_table,

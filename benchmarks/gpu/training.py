@@ -14,7 +14,6 @@ from benchmarks.gpu.device import Cpu, set_torch
 from benchmarks.gpu.networks import Network
 from benchmarks.gpu.variants import Variant
 
-LEARNING_RATE = 1e-5  # small, so that rounding does not grow from step to step
 WARM_UP = 3
 
 
@@ -51,7 +50,7 @@ def ours(network: Network, precision: str, _: Variant, device: Cpu) -> Step:
     facts = {"multiply_adds": network.step_multiply_adds(model)}
     if device.name == "gpu":
         model.to("cupy")
-    step = TrainStep(model, SoftmaxCrossEntropy(), Adam(LEARNING_RATE), **more)
+    step = TrainStep(model, SoftmaxCrossEntropy(), Adam(network.rate), **more)
     x, y = network.data()
     images = device.xp.asarray(x)
 
@@ -59,7 +58,7 @@ def ours(network: Network, precision: str, _: Variant, device: Cpu) -> Step:
         found = {"pool": device.pool_bytes(), "step": int(getattr(step, "peak_memory", None) or 0)}
         return {"peak": max(found.values()), **found}
 
-    return Step(lambda: step(images, y), lambda: None, memory, facts)
+    return Step(lambda: step(images, y), device.free, memory, facts)
 
 
 def theirs(network: Network, precision: str, variant: Variant, device: Cpu) -> Step:
@@ -79,7 +78,7 @@ def theirs(network: Network, precision: str, variant: Variant, device: Cpu) -> S
     images = torch.from_numpy(x).permute(0, 3, 1, 2).to(where).contiguous(memory_format=order)
     labels = torch.from_numpy(y).to(where)
     optimizer = torch.optim.Adam(
-        net.parameters(), LEARNING_RATE, fused=True, capturable=variant.graph and where == "cuda"
+        net.parameters(), network.rate, fused=True, capturable=variant.graph and where == "cuda"
     )
     run = torch.compile(net, mode=variant.compiled) if variant.compiled else net
 
@@ -114,10 +113,25 @@ def theirs(network: Network, precision: str, variant: Variant, device: Cpu) -> S
 
 
 def captured(net: Any, optimizer: Any, step: Callable[[], Any]) -> Callable[[], Any]:
-    """A step as one CUDA graph, with weights, statistics and Adam's memory as they were before.
+    """A step that the first call captures as one CUDA graph, which every call replays.
+
+    Weights, statistics and Adam's memory are then as they were before.
 
     Source: PyTorch's notes on CUDA semantics, "Whole-network capture".
     """
+    kept: dict[str, Any] = {}
+
+    def call() -> Any:
+        if not kept:
+            kept["graph"], kept["loss"] = capture(net, optimizer, step)
+        kept["graph"].replay()
+        return kept["loss"]
+
+    return call
+
+
+def capture(net: Any, optimizer: Any, step: Callable[[], Any]) -> tuple[Any, Any]:
+    """The graph, and the loss that it writes."""
     import torch
 
     before = [x.clone() for x in net.state_dict().values()]
@@ -138,12 +152,7 @@ def captured(net: Any, optimizer: Any, step: Callable[[], Any]) -> Callable[[], 
         for entry in optimizer.state.values():
             for value in entry.values():
                 value.zero_()
-
-    def replay() -> Any:
-        graph.replay()
-        return loss
-
-    return replay
+    return graph, loss
 
 
 def same_bits(network: Network, precision: str, device: Cpu, steps: int = 3) -> bool:
