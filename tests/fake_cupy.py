@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests import fake_graph
 from tinynet.backend import use_reference
 
 WAITS = ("__float__", "__int__", "__bool__", "__index__", "item", "tolist", "tobytes", "get")
@@ -59,19 +60,27 @@ class ndarray:  # noqa: N801 - CuPy's name
         name = function.__name__
         raise TypeError(f"np.{name} is called on a CuPy array, want xp.{name}")
 
+    @property
+    def data(self) -> Any:
+        """Where the numbers lie, as CuPy says it: ``x.data.ptr``."""
+        return types.SimpleNamespace(ptr=self.host.ctypes.data)
+
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
             raise AttributeError(name)
         if name in WAITS:
+            fake_graph.refuse(name)
             waits.append(name)
         part = getattr(self.host, name)
-        return _function(part) if callable(part) and name != "dtype" else wrapped(part)
+        return _function(part, name) if callable(part) and name != "dtype" else wrapped(part)
 
     def __setitem__(self, index: Any, value: Any) -> None:
-        self.host[host(index)] = host(value)
+        at, value = host(index), host(value)
+        fake_graph.changed(lambda: self.host.__setitem__(at, value))
 
     def __getitem__(self, index: Any) -> ndarray:
-        return wrapped(np.asarray(self.host[host(index)]))
+        at = host(index)
+        return made("getitem", lambda: np.asarray(self.host[at]))
 
     def __len__(self) -> int:
         return len(self.host)
@@ -80,22 +89,32 @@ class ndarray:  # noqa: N801 - CuPy's name
         return f"cupy {self.host!r}"
 
     def __neg__(self) -> ndarray:
-        return wrapped(-self.host)
+        return made("neg", lambda: -self.host)
 
     def __invert__(self) -> ndarray:
-        return wrapped(~self.host)
+        return made("invert", lambda: ~self.host)
 
     def __abs__(self) -> ndarray:
-        return wrapped(abs(self.host))
+        return made("abs", lambda: abs(self.host))
 
     def __deepcopy__(self, memo: Any) -> ndarray:
         return ndarray(self.host.copy())
 
-    def get(self) -> np.ndarray:
+    def get(self, stream: Any = None) -> np.ndarray:
+        fake_graph.refuse("get")
         waits.append("get")
         return self.host.copy()
 
+    def set(self, x: np.ndarray, stream: Any = None) -> None:
+        fake_graph.refuse("set")
+        assert type(x) is np.ndarray
+        assert (x.shape, x.dtype) == (self.host.shape, self.host.dtype)
+        assert x.flags.c_contiguous
+        assert self.host.flags.c_contiguous
+        self.host[...] = x
+
     def _waiting(self, name: str) -> Any:
+        fake_graph.refuse(name)
         waits.append(name)
         return getattr(self.host, name)()
 
@@ -107,18 +126,19 @@ for _name in (*ARITHMETIC, *COMPARISONS):
     setattr(
         ndarray,
         f"__{_name}__",
-        lambda self, other, whole=_whole: wrapped(whole(self.host, host(other))),
+        lambda self, other, whole=_whole: binary(whole, self, other),
     )
 for _name in ARITHMETIC:
     _whole, _in_place = getattr(operator, f"__{_name}__"), getattr(operator, f"__i{_name}__")
     setattr(
         ndarray,
         f"__r{_name}__",
-        lambda self, other, whole=_whole: wrapped(whole(host(other), self.host)),
+        lambda self, other, whole=_whole: binary(whole, other, self),
     )
 
     def _changed(self: ndarray, other: Any, in_place: Any = _in_place) -> ndarray:
-        self.host = in_place(self.host, host(other))
+        more = host(other)
+        fake_graph.changed(lambda: in_place(self.host, more))
         return self
 
     setattr(ndarray, f"__i{_name}__", _changed)
@@ -135,6 +155,17 @@ def host(value: Any) -> Any:
     return value
 
 
+def made(name: str, compute: Any) -> Any:
+    """What an operation gives, on the GPU."""
+    return wrapped(fake_graph.made(name, compute))
+
+
+def binary(whole: Any, a: Any, b: Any) -> Any:
+    """a + b and the like."""
+    x, y = host(a), host(b)
+    return made(whole.__name__, lambda: whole(x, y))
+
+
 def wrapped(value: Any) -> Any:
     """CuPy's arrays in place of NumPy's arrays and numbers: its sums are arrays of no dimension."""
     if isinstance(value, np.ndarray | np.generic):
@@ -144,18 +175,24 @@ def wrapped(value: Any) -> Any:
     return value
 
 
-def _function(function: Any) -> Any:
+def _function(function: Any, name: str) -> Any:
     def call(*args: Any, **kwargs: Any) -> Any:
-        plain = {name: host(value) for name, value in kwargs.items()}
-        result = function(*(host(arg) for arg in args), **plain)
-        return kwargs["out"] if kwargs.get("out") is not None else wrapped(result)
+        plain = {key: host(value) for key, value in kwargs.items()}
+        given = [host(arg) for arg in args]
+        if plain.get("out") is not None:
+            fake_graph.changed(lambda: function(*given, **plain))
+            return kwargs["out"]
+        return made(name, lambda: function(*given, **plain))
 
     return call
 
 
 def _from_host(function: Any) -> Any:
     def call(x: Any, *args: Any, **kwargs: Any) -> ndarray:
-        return ndarray(function(x.host if isinstance(x, ndarray) else x, *args, **kwargs))
+        if isinstance(x, ndarray):
+            return made(function.__name__, lambda: function(x.host, *args, **kwargs))
+        fake_graph.refuse("a copy from the processor")
+        return ndarray(function(x, *args, **kwargs))
 
     return call
 
@@ -169,14 +206,14 @@ def module() -> types.ModuleType:
                 raise AttributeError(f"module 'cupy' has no attribute {name!r}")
             part = getattr(np, name)
             plain = isinstance(part, type) or not callable(part)
-            return part if plain else _function(part)
+            return part if plain else _function(part, name)
 
-    made = Module("cupy")
-    made.ndarray = ndarray
-    made.asarray, made.array = _from_host(np.asarray), _from_host(np.array)
-    made.ascontiguousarray = _from_host(np.ascontiguousarray)
-    made.asnumpy = lambda x: x.get()
-    return made
+    whole = Module("cupy")
+    whole.ndarray, whole.cuda = ndarray, fake_graph.Cuda
+    whole.asarray, whole.array = _from_host(np.asarray), _from_host(np.array)
+    whole.ascontiguousarray = _from_host(np.ascontiguousarray)
+    whole.asnumpy = lambda x: x.get()
+    return whole
 
 
 def install(monkeypatch: pytest.MonkeyPatch) -> types.ModuleType:

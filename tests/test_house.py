@@ -18,6 +18,9 @@ DESIGN = (ROOT / "docs" / "design.md").read_text(encoding="utf-8")
 # module or a package with all that is in it; docs/design.md, "The house", has the same order.
 ORDER = """
     tinynet.backend
+    tinynet.capture
+    tinynet.precision
+    tinynet.storage
     tinynet.workspace
     tinynet.layer
     tinynet.initializers
@@ -46,10 +49,15 @@ ORDER = """
     tinynet
     tinynet.data
     tinynet.checkpoint
+    tinynet.upload
+    tinynet.graph
+    tinynet.graph_run
     tinynet.evaluation
     tinynet.interop
     tinynet.interrupts
     tinynet.progress
+    tinynet.training_pass
+    tinynet.graph_step
     tinynet.step
     tinynet.run_folder
     tinynet.train
@@ -74,13 +82,14 @@ OPTIONAL = {
     ("tinynet.testing.strategies", "hypothesis"),
     ("tinynet.gradient_check.picture", "matplotlib"),
     ("tinynet.interop.h5_file", "h5py"),
+    ("tinynet.precision", "ml-dtypes"),
     ("tinynet.interop.onnx_graph", "onnx"),
     ("tinynet.kernels.compiled.compile", "numba"),
     ("tinynet.kernels.compiled.vector", "numba"),
     ("tinynet.kernels.compiled.vector", "llvmlite"),  # a part of numba
     ("tinynet.seeing.pictures", "matplotlib"),
 }
-PACKAGE_OF = {"PIL": "pillow"}
+PACKAGE_OF = {"PIL": "pillow", "ml_dtypes": "ml-dtypes"}
 NEVER = {"torch", "keras", "tensorflow", "jax", "sklearn", "autograd"}  # no other library's maths
 NEVER |= {"pickle", "shelve", "marshal", "joblib", "dill"}  # no format that can execute code
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from tinynet.backend import Array
+from tinynet.layers.scale import scale_backward
 from tinynet.loss import Loss
 
 
@@ -57,7 +58,10 @@ class WithAuxiliary(Loss):
         dz = self.loss.backward(first)
         if not is_tuple:
             return dz
-        return (dz, *(self.weight * self.loss.backward(inner) for inner in auxiliary))
+        return (
+            dz,
+            *(scale_backward(self.loss.backward(inner), self.weight) for inner in auxiliary),
+        )
 
     def probabilities(self, z: Any) -> Array:
         """Probability of each class (N, K), by the network's own output."""

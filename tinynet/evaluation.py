@@ -9,14 +9,18 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from tinynet.backend import Array, array_module, library_of, to_device
+from tinynet.backend import Array, array_module, kernels_in_use, library_of, to_device
 from tinynet.data import ArrayDataset, Dataset, as_dataset, batches, prefetch
+from tinynet.graph_run import GraphRuns
 from tinynet.kernels.cpu.threads import one_blas_thread
 from tinynet.layer import Layer
 from tinynet.loss import Loss
 from tinynet.metrics import accuracy, auc, cohen_kappa
 from tinynet.pieces import in_pieces
 from tinynet.planning import inference_plan
+from tinynet.precision import check_precision, use_precision
+from tinynet.storage import stored, widened
+from tinynet.upload import uploaded
 from tinynet.workspace import Workspace
 
 Metric: TypeAlias = Callable[[Array, Array], float]
@@ -37,15 +41,18 @@ def evaluate(
     loss: Loss,
     data: Dataset | tuple[Array, Array],
     batch_size: int | None = 256,
+    *,
+    precision: str = "fp32",
 ) -> tuple[float, Array, Array]:
     """The loss of ``model`` over a whole set, and its predictions, outside training.
 
-    data   a dataset, or a pair (x, y) of arrays
+    data        a dataset, or a pair (x, y) of arrays
+    precision   on a GPU "fp32", "tf32" or "bf16", see ``tinynet.precision``
     Returns the mean loss, not an average of batches' averages; the true classes (N,); the
     probabilities (N, K); both NumPy's.
     """
     outputs, labels = [], []
-    for z, y in _outputs(model, as_dataset(data), batch_size):
+    for z, y in _outputs(model, as_dataset(data), batch_size, precision):
         outputs.append(z)
         labels.append(y)
     xp = array_module(*outputs)
@@ -55,14 +62,22 @@ def evaluate(
 
 
 @one_blas_thread()
-def predict(model: Layer, loss: Loss, data: Dataset | Array, batch_size: int | None = 256) -> Array:
+def predict(
+    model: Layer,
+    loss: Loss,
+    data: Dataset | Array,
+    batch_size: int | None = 256,
+    *,
+    precision: str = "fp32",
+) -> Array:
     """Probability of each class (N, K), NumPy's, for a dataset or an array x (N, ...).
 
-    loss   the one that the model was trained with: it knows whether outputs are logits
+    loss        the one that the model was trained with: it knows whether outputs are logits
+    precision   as in ``evaluate``
     """
     if not hasattr(data, "batch"):
         data = ArrayDataset(data, np.zeros(len(data), np.int64))
-    parts = [loss.probabilities(z) for z, _ in _outputs(model, data, batch_size)]
+    parts = [loss.probabilities(z) for z, _ in _outputs(model, data, batch_size, precision)]
     return np.concatenate([to_device(p, "numpy") for p in parts])
 
 
@@ -96,13 +111,23 @@ def device_of(model: Layer) -> str:
     return library_of(next(iter(model.state().values()), None))
 
 
-def _outputs(model: Layer, data: Dataset, batch_size: int | None) -> Iterator[tuple[Array, Array]]:
+def _outputs(
+    model: Layer, data: Dataset, batch_size: int | None, precision: str
+) -> Iterator[tuple[Array, Array]]:
     """The model's outputs z, and the labels y, batch by batch, in order."""
     order, device = batches(len(data), batch_size, None), device_of(model)
+    check_precision(precision, device)
     plan, workspace = inference_plan(model), _workspaces.setdefault(model, Workspace())
-    with closing(prefetch(data.batch(indices, None) for indices in order)) as loaded:
+    reading = (data.batch(indices, None) for indices in order)
+    graphs = None
+    if device == "cupy" and kernels_in_use() != "reference":
+        graphs = GraphRuns(plan, precision)
+    with closing(prefetch(uploaded(reading, device))) as loaded:
         for x, y in loaded:
-            with workspace:  # not around the yield: what is done with z is not ours
-                x = to_device(x, device)
-                z = in_pieces(plan, x).run(x)
+            if graphs is not None:
+                z = graphs(x)
+            else:
+                # not around the yield: what is done with z is not ours
+                with workspace, use_precision(precision):
+                    z = widened(in_pieces(plan, x).run(stored(x, precision)))
             yield z, to_device(y, device)

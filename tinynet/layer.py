@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
@@ -20,16 +20,24 @@ from tinynet.backend import Array, array_module, library_of, to_device
 Shape = tuple[int, ...]
 
 
+class Draws(Protocol):
+    """What a dropout mask is drawn from: NumPy's generator, or one on a GPU (``DeviceRandom``)."""
+
+    def random(self, size: Shape, /) -> Array:
+        """Uniform numbers in [0, 1), of shape ``size``."""
+
+
 @dataclass(frozen=True)
 class Mode:
     """How a forward pass is run.
 
     train   True in training: dropout drops, batch norm uses the batch's own statistics
-    rng     the generator that dropout masks are drawn from; needed only where something is drawn
+    rng     what dropout masks are drawn from: NumPy's generator, or one on a GPU (DeviceRandom);
+            needed only where something is drawn
     """
 
     train: bool = False
-    rng: np.random.Generator | None = None
+    rng: np.random.Generator | Draws | None = None
 
 
 EVAL = Mode()

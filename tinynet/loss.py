@@ -11,7 +11,9 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from tinynet.backend import Array, array_module
+from tinynet.backend import Array, array_module, library_of
+from tinynet.capture import capturing
+from tinynet.precision import is_bfloat16
 
 MeanOver = Literal["batch", "weights"]
 
@@ -20,20 +22,22 @@ def one_hot(targets: Array, like: Array) -> Array:
     """Labels coded as in the report, 1 for the true class and 0 elsewhere.  Report §2.3.1.
 
     targets   (N,) integers 0 to K - 1, or (N, K), which keep their values
-    like      (N, K) the predictions, whose dtype (its real part) and size the result has
+    like      (N, K) the predictions, whose dtype (its real part; float32 for bfloat16) and size
+              the result has
     Returns y (N, K).
     Raises ValueError for other shapes, for labels that are not integers and for labels outside
-    0 to K - 1.
+    0 to K - 1; these last are not looked at while a step is captured (``tinynet.capture``).
     """
     xp = array_module(targets, like)
     targets = xp.asarray(targets)
     if like.ndim != 2:
         raise ValueError(f"predictions are {like.shape}, want (N, K): one row for each example")
-    if like.dtype.kind not in "fc":
+    dtype = np.dtype(np.float32) if is_bfloat16(like) else like.real.dtype
+    if dtype.kind != "f":
         raise ValueError(f"predictions are {like.dtype}, want floating point, such as float32")
     examples, classes = like.shape
     if targets.shape == like.shape:
-        return targets.astype(like.real.dtype, copy=False)
+        return targets.astype(dtype, copy=False)
     if targets.shape != (examples,):
         raise ValueError(
             f"labels are {targets.shape} for predictions {like.shape}: "
@@ -43,12 +47,13 @@ def one_hot(targets: Array, like: Array) -> Array:
         raise ValueError(
             f"labels are {targets.dtype}, want integers: convert with y.astype('int64')"
         )
-    if ((targets < 0) | (targets >= classes)).any():  # one question, for which a GPU stops once
+    # one question, for which a GPU stops once
+    if not capturing() and ((targets < 0) | (targets >= classes)).any():
         raise ValueError(
             f"labels run from {int(targets.min())} to {int(targets.max())}, want 0 to "
             f"{classes - 1} for {classes} classes: renumber them, or give the model more outputs"
         )
-    return (targets[:, None] == xp.arange(classes)).astype(like.real.dtype)
+    return (targets[:, None] == xp.arange(classes)).astype(dtype)
 
 
 class Loss(ABC):
@@ -84,6 +89,7 @@ class Loss(ABC):
             raise ValueError(f"class_weight is {class_weight}, want one number >= 0 for each class")
         self.label_smoothing = label_smoothing
         self.mean_over = mean_over
+        self._moved: dict[tuple[str, str], tuple[bytes, Array]] = {}  # class_weight elsewhere
 
     @abstractmethod
     def forward(self, z: Array, y: Array) -> tuple[Array, Any]:
@@ -118,7 +124,7 @@ class Loss(ABC):
         xp = array_module(z, y)
         y = xp.asarray(y)
         labels = one_hot(y, z)
-        if y.ndim == 2:
+        if y.ndim == 2 and not capturing():
             _check_distribution(labels)
         examples, classes = labels.shape
         s = self.label_smoothing
@@ -130,17 +136,27 @@ class Loss(ABC):
                 f"class_weight has {len(self.class_weight)} numbers, the predictions have "
                 f"{classes} classes: want one number for each class"
             )
-        class_weight = xp.asarray(self.class_weight, dtype=labels.dtype)
-        weights = labels @ class_weight
+        class_weight = self._class_weight(labels)
+        weights = (labels * class_weight).sum(axis=1)
         if self.mean_over == "batch":
             return smoothed, weights
         total = weights.sum()
-        if total == 0:
+        if not capturing() and total == 0:
             raise ValueError(
                 "every label of this batch has class weight 0, so their weighted mean is "
                 "undefined: use larger batches, or mean_over='batch'"
             )
         return smoothed * class_weight, xp.ones_like(weights) * (examples / total)
+
+    def _class_weight(self, like: Array) -> Array:
+        """class_weight (K,) in the library and dtype of ``like``; copied there once."""
+        assert self.class_weight is not None
+        key, content = (library_of(like), like.dtype.name), self.class_weight.tobytes()
+        known, moved = self._moved.get(key, (b"", like))
+        if known != content:
+            moved = array_module(like).asarray(self.class_weight, dtype=like.dtype)
+            self._moved[key] = content, moved
+        return moved
 
     def __repr__(self) -> str:
         weight = None if self.class_weight is None else self.class_weight.tolist()

@@ -9,13 +9,15 @@ exact where a probability underflows to 0, with the report's short gradient, ŷ 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from tinynet.auxiliary_loss import WithAuxiliary
 from tinynet.backend import Array, array_module, swappable
+from tinynet.capture import capturing
 from tinynet.loss import Loss, MeanOver, one_hot
+from tinynet.storage import converted, widened
 
 __all__ = [
     "CrossEntropy",
@@ -26,6 +28,15 @@ __all__ = [
     "softmax_cross_entropy_backward",
     "softmax_cross_entropy_forward",
 ]
+
+
+class SoftmaxCrossEntropyCache(NamedTuple):
+    """What softmax_cross_entropy_backward needs."""
+
+    probabilities: Array  # (N, K) ŷ
+    y: Array  # (N, K)
+    share: Array  # (N,) w / N
+    dtype: Any  # that of the logits, and of their gradient
 
 
 @swappable
@@ -73,16 +84,16 @@ def cross_entropy_backward(cache: Any) -> Array:
 @swappable
 def softmax_cross_entropy_forward(
     logits: Array, targets: Array, weights: Array | None = None
-) -> tuple[Array, Any]:
+) -> tuple[Array, SoftmaxCrossEntropyCache]:
     """Mean cross-entropy of softmax(logits).  Report §2.3.1-2.
 
         log ŷ_ij = z_ij - log Σ_k exp z_ik
         L_i = -Σ_j y_ij log ŷ_ij,   L = (1/N) Σ_i w_i L_i
 
-    logits    (N, K)           z
+    logits    (N, K)           z; those in bfloat16 give a loss and ŷ in float32
     targets   (N,) or (N, K)   integer labels, or y: one-hot, or any distribution
     weights   (N,)             w, the weight of each example; None: all 1
-    Returns L, a scalar; cache (ŷ, y, w / N).
+    Returns L, a scalar; cache (ŷ, y, w / N, z's dtype).
     Finite for all finite logits: the largest of a row is subtracted first, which leaves ŷ as it is.
     Raises ValueError for shapes that do not belong together or labels out of range.
     """
@@ -91,25 +102,28 @@ def softmax_cross_entropy_forward(
     shifted, exponentials, total = _exponentials(logits)
     losses = -xp.sum(y * (shifted - xp.log(total)), axis=1)
     share = _shares(weights, y)
-    return xp.sum(share * losses), (exponentials / total, y, share)
+    cache = SoftmaxCrossEntropyCache(exponentials / total, y, share, logits.dtype)
+    return xp.sum(share * losses), cache
 
 
 @swappable
-def softmax_cross_entropy_backward(cache: Any) -> Array:
+def softmax_cross_entropy_backward(cache: SoftmaxCrossEntropyCache) -> Array:
     """∂L/∂z of the cross-entropy of softmax(z).  Report §2.3.2.
 
         dz_ij = (w_i / N) (ŷ_ij Σ_k y_ik - y_ij),   which is (ŷ - y) / N for y that sum to 1
 
     cache   from ``softmax_cross_entropy_forward``
-    Returns dz (N, K).
+    Returns dz (N, K), of z's dtype.
     """
-    probabilities, y, share = cache
-    return share[:, None] * (probabilities * y.sum(axis=1, keepdims=True) - y)
+    probabilities, y, share, dtype = cache
+    dz = share[:, None] * (probabilities * y.sum(axis=1, keepdims=True) - y)
+    return converted(dz, dtype)
 
 
 def _exponentials(logits: Array) -> tuple[Array, Array, Array]:
     """z minus its row's largest, the exponentials of that, and each row's sum of them."""
     xp = array_module(logits)
+    logits = widened(logits)
     shifted = logits - logits.real.max(axis=1, keepdims=True)
     exponentials = xp.exp(shifted)
     return shifted, exponentials, exponentials.sum(axis=1, keepdims=True)
@@ -161,7 +175,7 @@ class CrossEntropy(Loss):
         Raises ValueError for negative z, and for labels that do not fit z.
         """
         targets, weights = self.targets(z, y)
-        if (z.real < 0).any():
+        if not capturing() and (z.real < 0).any():
             raise ValueError(
                 f"probabilities go down to {float(z.real.min()):.3g}, want 0 to 1: end the model "
                 "with Softmax(), or use SoftmaxCrossEntropy, which takes logits"

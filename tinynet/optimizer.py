@@ -5,17 +5,17 @@ The rules themselves are in ``tinynet.optimizers``.
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import numpy as np
 
-from tinynet.backend import Array, array_module, library_of, to_device
+from tinynet.backend import Array, Swappable, array_module, library_of, to_device
 from tinynet.layer import Parameter
 from tinynet.regularizers import Selection, any_parameter
 
 
-class Optimizer(ABC):
+class Optimizer:
     """Base of the optimisers: which parameters are changed, weight decay, and what is remembered.
 
     learning_rate   η; may be set at any time
@@ -25,9 +25,8 @@ class Optimizer(ABC):
                     Source: Loshchilov & Hutter 2019, "Decoupled weight decay regularization".
     decays          which parameters decay, by dotted name; all by default, as in PyTorch.
                     ``tinynet.regularizers.is_weight`` leaves out biases, gammas and betas
+    A subclass gives ``rule``, ``slots`` and ``numbers``, or writes ``update``.
     """
-
-    slots: tuple[str, ...] = ()  # what the rule remembers of each parameter
 
     def __init__(
         self,
@@ -48,9 +47,26 @@ class Optimizer(ABC):
         self._memory: dict[str, Array] = {}  # "slot.dotted name" -> array
         self._known: set[str] | None = None  # names of all parameters, from the first step on
 
-    @abstractmethod
+    @property
+    def slots(self) -> tuple[str, ...]:
+        """What the rule remembers of each parameter, by name."""
+        return ()
+
+    @property
+    def rule(self) -> Swappable[..., None]:
+        """The update function: of w, what is remembered in ``slots``, g, and ``numbers``."""
+        raise TypeError(
+            f"{type(self).__name__} has no rule: write rule and numbers, or update, in the subclass"
+        )
+
+    def numbers(self, name: str) -> tuple[Any, ...]:
+        """What the rule takes after the gradient, for the step in hand, of one parameter."""
+        raise TypeError(f"{type(self).__name__} has no numbers: write them in the subclass")
+
     def update(self, name: str, w: Array, g: Array) -> None:
         """Change w in place by the rule, given its gradient g, of the same shape."""
+        remembered = [self.remembered(slot, name, w) for slot in self.slots]
+        self.rule(w, *remembered, g, *self.numbers(name))
 
     def step(self, parameters: Mapping[str, Parameter]) -> None:
         """Change every trainable parameter by its gradient, once.
@@ -60,19 +76,32 @@ class Optimizer(ABC):
         Raises ValueError, before anything is changed, if these are other parameters than before.
         """
         self._check_same(parameters)
-        self.steps += 1
-        for name, parameter in parameters.items():
-            if parameter.trainable:
-                self._updates[name] = self._updates.get(name, 0) + 1
-                self._step_one(name, parameter.value, parameter.grad)
+        trainable = {name: p for name, p in parameters.items() if p.trainable}
+        self.count(trainable)
+        for name, parameter in trainable.items():
+            self._step_one(name, parameter.value, parameter.grad)
 
     def _step_one(self, name: str, w: Array, g: Array) -> None:
-        if self.weight_decay and self.decays(name):
-            if self.decoupled:
-                w *= 1 - float(self.learning_rate) * self.weight_decay
-            else:
-                g = g + self.weight_decay * w
+        decay, shrink = self.decay(name)
+        if shrink != 1:
+            w *= shrink
+        if decay:
+            g = g + decay * w
         self.update(name, w, g)
+
+    def decay(self, name: str) -> tuple[float, float]:
+        """(λ of g + λ w, what w is multiplied by) for the step in hand: (0, 1) for no decay."""
+        if not (self.weight_decay and self.decays(name)):
+            return 0.0, 1.0
+        if self.decoupled:
+            return 0.0, 1 - float(self.learning_rate) * self.weight_decay
+        return self.weight_decay, 1.0
+
+    def count(self, names: Iterable[str], steps: int = 1) -> None:
+        """So many steps more (or less), in which these parameters are updated."""
+        self.steps += steps
+        for name in names:
+            self._updates[name] = self._updates.get(name, 0) + steps
 
     def zero_grad(self, parameters: Mapping[str, Parameter]) -> None:
         """Set every gradient to zero."""
@@ -88,6 +117,10 @@ class Optimizer(ABC):
         counts = {f"updates.{name}": n for name, n in self._updates.items()}
         counts["step"] = self.steps
         return {key: np.array(n, np.int64) for key, n in counts.items()} | self._memory
+
+    def memory(self) -> dict[str, Array]:
+        """ "slot.dotted name" -> what the rule remembers of a parameter (not copies)."""
+        return dict(self._memory)
 
     def load_state(self, state: Mapping[str, Array]) -> None:
         """Go on from a ``state()``, which is copied.

@@ -8,9 +8,11 @@ what they share, ``step`` and weight decay, is in ``tinynet.optimizer``.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
-from tinynet.backend import Array, array_module, swappable
+from tinynet.backend import Array, Swappable, array_module, swappable
 from tinynet.optimizer import Optimizer, check_range
 from tinynet.regularizers import Selection, any_parameter
 
@@ -132,15 +134,18 @@ class SGD(Optimizer):
             )
         self.momentum = momentum
         self.nesterov = nesterov
-        self.slots = ("velocity",) if momentum else ()
 
-    def update(self, name: str, w: Array, g: Array) -> None:
-        learning_rate = float(self.learning_rate)
-        if not self.momentum:
-            gradient_descent_update(w, g, learning_rate)
-            return
-        velocity = self.remembered("velocity", name, w)
-        momentum_update(w, velocity, g, learning_rate, self.momentum, self.nesterov)
+    @property
+    def slots(self) -> tuple[str, ...]:
+        return ("velocity",) if self.momentum else ()
+
+    @property
+    def rule(self) -> Swappable[..., None]:
+        return momentum_update if self.momentum else gradient_descent_update
+
+    def numbers(self, name: str) -> tuple[Any, ...]:
+        rate = float(self.learning_rate)
+        return (rate, self.momentum, self.nesterov) if self.momentum else (rate,)
 
 
 # The report's plain gradient descent is the same update; what differs is the batch, the whole set.
@@ -178,9 +183,12 @@ class RMSProp(Optimizer):
         self.alpha = _new_weight("rho", rho, "alpha", alpha)
         self.epsilon = check_range("epsilon", epsilon, 0, np.inf)
 
-    def update(self, name: str, w: Array, g: Array) -> None:
-        v = self.remembered("v", name, w)
-        rmsprop_update(w, v, g, float(self.learning_rate), self.alpha, self.epsilon)
+    @property
+    def rule(self) -> Swappable[..., None]:
+        return rmsprop_update
+
+    def numbers(self, name: str) -> tuple[Any, ...]:
+        return float(self.learning_rate), self.alpha, self.epsilon
 
 
 class Adam(Optimizer):
@@ -223,14 +231,15 @@ class Adam(Optimizer):
         self.epsilon = check_range("epsilon", epsilon, 0, np.inf)
         self.bias_correction = bias_correction
 
-    def update(self, name: str, w: Array, g: Array) -> None:
-        m = self.remembered("m", name, w)
-        v = self.remembered("v", name, w)
+    @property
+    def rule(self) -> Swappable[..., None]:
+        return adam_update
+
+    def numbers(self, name: str) -> tuple[Any, ...]:
         corrections = (1.0, 1.0)
         if self.bias_correction:
             corrections = bias_corrections(self._updates[name], self.beta, self.alpha)
-        rate = float(self.learning_rate)
-        adam_update(w, m, v, g, rate, self.beta, self.alpha, self.epsilon, corrections)
+        return float(self.learning_rate), self.beta, self.alpha, self.epsilon, corrections
 
 
 def _new_weight(old_name: str, old: float, new_name: str, new: float | None) -> float:

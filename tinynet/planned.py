@@ -26,7 +26,19 @@ from tinynet.blocks import (
     dense_block_backward,
 )
 from tinynet.layer import EVAL, Layer, Mode, Shape, check_input
-from tinynet.layers import BatchNorm, Concat, Conv2D, Dense, Residual
+from tinynet.layers import (
+    BatchNorm,
+    Concat,
+    Conv2D,
+    Dense,
+    Dropout,
+    Flatten,
+    MaxPool2D,
+    Residual,
+)
+from tinynet.layers.dense import dense_forward
+from tinynet.precision import is_bfloat16
+from tinynet.storage import added, in_float32
 from tinynet.workspace import empty
 
 
@@ -52,14 +64,20 @@ class Plan(Planned):
         """The last layer's output, and the caches of all."""
         caches = []
         for layer in self.layers:
-            x, cache = layer.forward(x, mode)
+            if takes(layer, x):
+                x, cache = layer.forward(x, mode)
+            else:
+                x, cache = in_float32(layer.forward, x, mode)
             caches.append(cache)
         return x, caches
 
     def backward(self, dy: Array, cache: list[Any]) -> Array:
         """The chain rule from last to first; empties the list of caches."""
         for layer in reversed(self.layers):
-            dy = layer.backward(dy, cache.pop())
+            if takes(layer, dy):
+                dy = layer.backward(dy, cache.pop())
+            else:
+                dy = in_float32(layer.backward, dy, cache.pop())
         return dy
 
     def output_shape(self, input_shape: Shape) -> Shape:
@@ -71,7 +89,12 @@ class Plan(Planned):
     def run(self, x: Array, mode: Mode = EVAL) -> Array:
         """The last layer's output alone."""
         for layer in self.layers:
-            x = layer.run(x, mode) if isinstance(layer, Planned) else layer.forward(x, mode)[0]
+            if isinstance(layer, Planned):
+                x = layer.run(x, mode)
+            elif takes(layer, x):
+                x = layer.forward(x, mode)[0]
+            else:
+                x = in_float32(lambda x, layer=layer: layer.forward(x, mode)[0], x)
         return x
 
 
@@ -171,7 +194,7 @@ class ConvBlock(Planned):
     def forward(self, x: Array, mode: Mode = EVAL) -> tuple[Array, Any]:
         """y, as conv2d_block_forward."""
         conv = self.conv
-        check_input(conv, x, (None, None, None, conv.in_channels), conv.weight.value)
+        check_input(conv, x, (None, None, None, conv.in_channels), like(x, conv.weight.value))
         self.output_shape(x.shape[1:])  # raises ValueError for too small an image
         where = conv.stride, conv.padding, conv.dilation, conv.groups
         return conv2d_block_forward(x, self.w, self.b, *where, self.tail.kind)
@@ -198,7 +221,7 @@ class BatchNormBlock(Planned):
     def forward(self, x: Array, mode: Mode = EVAL) -> tuple[Array, Any]:
         """y, as batchnorm_block_forward; the moving statistics take a step."""
         norm, beta = self.norm, self.norm.beta.value
-        check_input(norm, x, (None, None, None, norm.channels), beta)
+        check_input(norm, x, (None, None, None, norm.channels), like(x, beta))
         gamma = array_module(beta).ones_like(beta) if norm.gamma is None else norm.gamma.value
         self.output_shape(x.shape[1:])
         y, cache = batchnorm_block_forward(x, gamma, beta, norm.epsilon, self.tail.kind)
@@ -230,7 +253,9 @@ class DenseBlock(Planned):
 
     def forward(self, x: Array, mode: Mode = EVAL) -> tuple[Array, Any]:
         """z (N, n_out), as the layer's."""
-        return self.dense.forward(x, mode)
+        weight, bias = self.dense.weight.value, self.dense.bias
+        check_input(self.dense, x, (None, self.dense.in_features), like(x, weight))
+        return dense_forward(x, weight, None if bias is None else bias.value)
 
     def backward(self, dy: Array, cache: Any) -> Array:
         """dx, or nothing where nobody needs it; adds to the gradients of weight and bias."""
@@ -242,6 +267,18 @@ class DenseBlock(Planned):
     def output_shape(self, input_shape: Shape) -> Shape:
         """(n_in,) -> (n_out,)."""
         return self.dense.output_shape(input_shape)
+
+
+def takes(layer: Layer, x: Any) -> bool:
+    """Whether a layer has what it takes for activations as x is stored."""
+    if isinstance(x, tuple) or not is_bfloat16(x):
+        return True
+    return isinstance(layer, Planned) or type(layer) in (Dropout, Flatten, MaxPool2D)
+
+
+def like(x: Array, w: Array) -> Array | None:
+    """What x's dtype and library are compared with: nothing where x is stored in bfloat16."""
+    return None if is_bfloat16(x) else w
 
 
 def folded(conv: Conv2D, norm: BatchNorm | None) -> tuple[Array, Array | None]:
@@ -262,13 +299,17 @@ def folded(conv: Conv2D, norm: BatchNorm | None) -> tuple[Array, Array | None]:
 def add(a: Array, b: Array) -> Array:
     """a + b, in the step's workspace."""
     if library_of(a) != "numpy":
-        return a + b
+        return added(a, b)
     return np.add(a, b, out=empty(a.shape, np.result_type(a, b)))
 
 
 def stack(parts: list[Array]) -> Array:
     """Arrays side by side along the last axis, in the step's workspace."""
     if library_of(parts[0]) != "numpy":
-        return cast(Array, array_module(*parts).concatenate(parts, axis=-1))
+        xp = array_module(*parts)
+        if is_bfloat16(parts[0]):  # CuPy moves numbers of two bytes, whatever they mean
+            bits = [part.view(np.uint16) for part in parts]
+            return cast(Array, xp.concatenate(bits, axis=-1).view(parts[0].dtype))
+        return cast(Array, xp.concatenate(parts, axis=-1))
     shape = (*parts[0].shape[:-1], sum(part.shape[-1] for part in parts))
     return np.concatenate(parts, axis=-1, out=empty(shape, np.result_type(*parts)))

@@ -28,10 +28,15 @@ def precision_in_use() -> str:
     return _precision.get()
 
 
-def check_precision(name: str) -> str:
-    """``name`` itself; ValueError, with the choices, if it is no precision."""
+def check_precision(name: str, library: str = "cupy") -> str:
+    """``name`` itself; ValueError, with the choices, if arrays of ``library`` have none such."""
     if name not in PRECISIONS:
         raise ValueError(f"precision is {name!r}, want one of {', '.join(PRECISIONS)}")
+    if library == "numpy" and name != PRECISIONS[0]:
+        raise ValueError(
+            f"precision is {name!r} and the model on the processor, want {PRECISIONS[0]!r}: "
+            "or move it to a GPU with model.to('cupy')"
+        )
     return name
 
 

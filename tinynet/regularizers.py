@@ -9,8 +9,10 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 from tinynet.backend import Array, array_module
+from tinynet.capture import number
 from tinynet.layer import Parameter
 
 Selection = Callable[[str], bool]
@@ -26,9 +28,9 @@ def any_parameter(name: str) -> bool:
     return True
 
 
-def l1_penalty(w: Array, strength: float) -> float:
-    """R = λ Σ |w|, for λ = ``strength`` and w of any shape.  Report §2.4.2."""
-    return strength * float(abs(w).sum())
+def l1_penalty(w: Array, strength: float) -> Any:
+    """R = λ Σ |w|, a float, for λ = ``strength`` and w of any shape.  Report §2.4.2."""
+    return strength * number(abs(w).sum())
 
 
 def l1_gradient(w: Array, strength: float) -> Array:
@@ -36,9 +38,9 @@ def l1_gradient(w: Array, strength: float) -> Array:
     return strength * array_module(w).sign(w)
 
 
-def l2_penalty(w: Array, strength: float) -> float:
-    """R = (λ/2) Σ w², for λ = ``strength`` and w of any shape.  Report §2.4.2."""
-    return strength / 2 * float((w * w).sum())
+def l2_penalty(w: Array, strength: float) -> Any:
+    """R = (λ/2) Σ w², a float, for λ = ``strength`` and w of any shape.  Report §2.4.2."""
+    return strength / 2 * number((w * w).sum())
 
 
 def l2_gradient(w: Array, strength: float) -> Array:
@@ -60,7 +62,7 @@ class Regularizer(ABC):
         self.strength = strength
         self.applies = applies
 
-    def penalty(self, parameters: Mapping[str, Parameter]) -> float:
+    def penalty(self, parameters: Mapping[str, Parameter]) -> Any:
         """R summed over the penalised parameters, to be added to the loss that is shown."""
         return sum((self.penalty_of(p.value) for p in self._chosen(parameters)), start=0.0)
 
@@ -73,8 +75,8 @@ class Regularizer(ABC):
             parameter.grad += self.gradient_of(parameter.value)
 
     @abstractmethod
-    def penalty_of(self, w: Array) -> float:
-        """R of one array."""
+    def penalty_of(self, w: Array) -> Any:
+        """R of one array, a float; an array of no dimension while a step is captured."""
 
     @abstractmethod
     def gradient_of(self, w: Array) -> Array:
@@ -90,7 +92,7 @@ class Regularizer(ABC):
 class L1(Regularizer):
     """R = λ Σ |w|.  Report §2.4.2."""
 
-    def penalty_of(self, w: Array) -> float:
+    def penalty_of(self, w: Array) -> Any:
         return l1_penalty(w, self.strength)
 
     def gradient_of(self, w: Array) -> Array:
@@ -103,7 +105,7 @@ class L2(Regularizer):
     In plain SGD the same as ``SGD(weight_decay=λ)``; Keras' ``l2(s)`` has no half: λ = 2 s.
     """
 
-    def penalty_of(self, w: Array) -> float:
+    def penalty_of(self, w: Array) -> Any:
         return l2_penalty(w, self.strength)
 
     def gradient_of(self, w: Array) -> Array:

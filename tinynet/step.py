@@ -8,17 +8,19 @@ later ones do not.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 
-from tinynet.backend import Array, array_module
+from tinynet.backend import Array, array_module, kernels_in_use, library_of, load_library, to_device
 from tinynet.data import generator
 from tinynet.kernels.cpu.threads import one_blas_thread
-from tinynet.layer import Layer, Mode, Parameter
+from tinynet.layer import Layer, Mode
 from tinynet.loss import Loss
 from tinynet.optimizer import Optimizer
-from tinynet.planning import training_plans
+from tinynet.precision import check_precision, use_precision
 from tinynet.regularizers import Regularizer
+from tinynet.training_pass import backward, forward
 from tinynet.workspace import Workspace
 
 
@@ -32,10 +34,12 @@ class TrainStep:
         L = loss(model(x), y) + penalty(w),   w ← optimiser(w, ∂L/∂w)
 
     ``loss_value = step(x, y)`` takes x (N, ...) and labels y (N,) or (N, K), and returns L, the
-    very number that was differentiated, taken before the update.
+    very number that was differentiated, taken before the update. On a GPU the step is a captured
+    graph (``graph_step``), and x and y may be NumPy's, too.
     seed          what dropout's masks are drawn from, together with ``count``
     count         steps made so far; set it to go on where another run stopped
-    last_output   the model's output z (N, K) of the last call
+    last_output   the model's output z (N, K) of the last call; on a GPU until the next
+    precision     on a GPU "fp32", "tf32" or "bf16", see ``tinynet.precision``
     whole         False from a step's beginning to its end: after an exception, whether model and
                   optimiser stand between two steps
     The backward pass ends at the first trainable parameter: layers before it, such as a frozen
@@ -51,51 +55,82 @@ class TrainStep:
         *,
         seed: int = 0,
         regularizer: Regularizer | None = None,
+        precision: str = "fp32",
     ) -> None:
         self.model, self.loss, self.optimizer = model, loss, optimizer
         self.seed, self.regularizer = seed, regularizer
+        self.precision = check_precision(precision)
         self.count = 0
         self.last_output: Array | None = None
         self.whole = True
         self.workspace = Workspace()
         self._shape: tuple[int, ...] = ()  # of the last batch
+        self._graphs: Any = None  # of a model on a GPU: GraphSteps
 
     # an overflow is reported once, by the loss that it spoils, not operation by operation
     @np.errstate(over="ignore", invalid="ignore", divide="ignore")
     @one_blas_thread()
     def __call__(self, x: Array, y: Array) -> float:
         self.whole = False
-        parameters = self.model.parameters()
-        mode = Mode(train=True, rng=generator(self.seed, "dropout", self.count))
-
-        if x.shape != self._shape:  # buffers of other sizes are of no use
-            self.workspace.clear()
-            self._shape = x.shape
-        with self.workspace:
-            loss_value = self._step(x, y, parameters, mode)
-
+        rng = generator(self.seed, "dropout", self.count)
+        if library_of(next(iter(self.model.state().values()), None)) == "cupy":
+            loss_value = self._on_gpu(x, y, rng)
+        else:
+            loss_value = self._on_processor(x, y, rng)
         self.count += 1
         self.whole = True
         return loss_value
 
-    def _step(self, x: Array, y: Array, parameters: dict[str, Parameter], mode: Mode) -> float:
-        before, rest = training_plans(self.model)
-        z, cache = rest.forward(before.run(x, mode), mode)
-        value, loss_cache = self.loss.forward(z, y)
-        loss_value = float(value)
-        if self.regularizer is not None:
-            loss_value += self.regularizer.penalty(parameters)
+    def _on_processor(self, x: Array, y: Array, rng: np.random.Generator) -> float:
+        check_precision(self.precision, "numpy")
+        if x.shape != self._shape:  # buffers of other sizes are of no use
+            self.workspace.clear()
+            self._shape = x.shape
+        with self.workspace:
+            return self._step(x, y, rng)
+
+    def _on_gpu(self, x: Array, y: Array, rng: np.random.Generator) -> float:
+        result = None if kernels_in_use() == "reference" else self._by_graph(x, y, rng)
+        if result is None:
+            with use_precision(self.precision):
+                return self._step(to_device(x, "cupy"), to_device(y, "cupy"), rng)
+        self._check_finite(result.value, x)
+        self.last_output = result.z
+        return float(result.value)
+
+    def _by_graph(self, x: Array, y: Array, rng: np.random.Generator) -> Any:
+        if self._graphs is None:
+            from tinynet.graph_step import GraphSteps  # of use on a GPU alone
+
+            how = self.model, self.loss, self.optimizer, self.regularizer, self.precision
+            self._graphs = GraphSteps(*how)
+        return self._graphs(x, y, rng)
+
+    def _step(self, x: Array, y: Array, rng: np.random.Generator) -> float:
+        parameters, mode = self.model.parameters(), Mode(train=True, rng=rng)
+        how = self.loss, self.regularizer, x, y, mode, self.precision
+        done = forward(self.model, *how)
+        loss_value = float(done.value)
+        self._check_finite(loss_value, x)
+
+        self.optimizer.zero_grad(parameters)
+        backward(done, self.loss, self.regularizer, parameters, self.precision)
+        self.optimizer.step(parameters)
+        self.last_output = done.z
+        return loss_value
+
+    def _check_finite(self, loss_value: float, x: Array) -> None:
         if not math.isfinite(loss_value):
             cause = why_not_finite(self.model, self.optimizer, x)
             raise TrainingError(f"the loss is {loss_value}: {cause}")
 
-        self.optimizer.zero_grad(parameters)
-        rest.backward(self.loss.backward(loss_cache), cache)
-        if self.regularizer is not None:
-            self.regularizer.add_gradients(parameters)
-        self.optimizer.step(parameters)
-        self.last_output = z
-        return loss_value
+    @property
+    def gpu_memory(self) -> int:
+        """Bytes of the GPU's memory that are held: the pools of the graphs and of all else."""
+        if self._graphs is None:
+            return 0
+        of_all_else = load_library("cupy").get_default_memory_pool().total_bytes()
+        return int(self._graphs.ground.pool.total_bytes() + of_all_else)
 
     def last_probabilities(self) -> Array:
         """Probabilities (N, K) that the last call's forward pass gave, before its update."""
@@ -109,8 +144,8 @@ def why_not_finite(model: Layer, optimizer: Optimizer, x: Array | None = None) -
 
     x   (N, ...) the batch whose loss it is; None if only the weights are in question
     """
-    xp = array_module(x)
     if x is not None:
+        xp = array_module(x)
         bad = ~xp.isfinite(x).reshape(len(x), -1).all(axis=1)
         if bad.any():
             first, total = int(bad.argmax()), int(bad.sum())

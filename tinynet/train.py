@@ -38,6 +38,7 @@ from tinynet.regularizers import Regularizer
 from tinynet.run_folder import Position, Row, RunFolder
 from tinynet.schedules import Schedule
 from tinynet.step import TrainingError, TrainStep, not_finite, why_not_finite
+from tinynet.upload import uploaded
 
 __all__ = ["METRICS", "TrainStep", "TrainingError", "best_row", "evaluate", "fit", "predict"]
 
@@ -65,6 +66,7 @@ def fit(
     resume: bool = False,
     callbacks: Sequence[Callable[[Row, Layer], object]] = (),
     progress: bool = True,
+    precision: str = "fp32",
 ) -> list[Row]:
     """Train ``model``; the same arguments give the same weights, bit for bit.  Report §2.3.4.
 
@@ -85,6 +87,7 @@ def fit(
     callbacks           functions (row, model) called after each epoch, when it is on disk; they
                         may look at the model but not change it
     progress            False: silent; else a bar on a terminal, one line per epoch elsewhere
+    precision           on a GPU "fp32", "tf32" or "bf16", see ``tinynet.precision``
     Returns the history, one row per epoch: epoch (from 1), train_loss, train_accuracy,
     validation_loss, validation_accuracy, learning_rate, seconds. Training figures are those of
     the batches as they were trained on, with dropout and augmentation.
@@ -113,7 +116,8 @@ def fit(
     files = None if folder is None else RunFolder(folder, model, optimizer, settings)
     position = Position() if files is None else files.resume() if resume else files.begin()
     history = position.history
-    step = TrainStep(model, loss, optimizer, seed=seed, regularizer=regularizer)
+    how = {"seed": seed, "regularizer": regularizer, "precision": precision}
+    step = TrainStep(model, loss, optimizer, **how)  # type: ignore[arg-type]
     step.count = position.steps
     best_state: dict[str, Array] = {}
 
@@ -194,10 +198,10 @@ def _train_epoch(
             "accuracy": accuracy(labels, probabilities.argmax(axis=1)),
         }
 
-    with closing(prefetch(reading)) as loaded:
+    with closing(prefetch(uploaded(reading, device))) as loaded:
         for x, y in loaded:
             with held_interrupts():
-                loss = step(to_device(x, device), to_device(y, device))
+                loss = step(x, y)
                 probabilities = to_device(step.last_probabilities(), "numpy")
                 position.add(loss, class_numbers(y), probabilities)
                 position.seconds = time.perf_counter() - start
@@ -221,7 +225,9 @@ def _measure(
     parts = {"train": (position.loss_sum / len(labels), labels, probabilities)}
     if validation is not None:
         with np.errstate(over="ignore", invalid="ignore"):  # reported below, once
-            parts["validation"] = evaluate(step.model, step.loss, validation, batch_size)
+            parts["validation"] = evaluate(
+                step.model, step.loss, validation, batch_size, precision=step.precision
+            )
     row: Row = {"epoch": len(position.history) + 1}
     for part, (loss, labels, probabilities) in parts.items():
         if not math.isfinite(loss):

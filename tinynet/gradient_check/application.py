@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
+
 from tinynet.backend import Array, array_module
 from tinynet.layer import Layer, Mode
 from tinynet.layers import Concat, Residual, Sequential
@@ -37,7 +39,7 @@ class Application:
         if self.buffers:
             for name, buffer in self.layer.buffers().items():
                 buffer[...] = self.buffers[name]
-        if self.mode.rng is not None:
+        if isinstance(self.mode.rng, np.random.Generator):
             self.mode.rng.bit_generator.state = self.drawn
         return self.layer.forward(x, self.mode)
 
@@ -56,7 +58,7 @@ def record(
     layer: Layer, x: Array, mode: Mode, name: str = "", given: str = "x"
 ) -> tuple[Array, Application]:
     """y and the tree of applications; mode's own generator is used, so hand in a copy."""
-    state = None if mode.rng is None else mode.rng.bit_generator.state
+    state = mode.rng.bit_generator.state if isinstance(mode.rng, np.random.Generator) else None
     buffers = {n: b.copy() for n, b in layer.buffers().items()}
     x = array_module(x).array(x, order="C")  # a copy: it will be perturbed
     whole = Application(name, given, layer, x, mode, state, buffers)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from tinynet.backend import Array, library_of, swappable, to_device
-from tinynet.layer import EVAL, Mode
+from tinynet.layer import EVAL, Draws, Mode
 from tinynet.layers.activations import Elementwise
 
 
@@ -14,6 +14,20 @@ class DropoutCache(NamedTuple):
 
     mask: Array | None  # booleans of the shape of x; None outside training
     scale: float
+
+
+@swappable
+def dropout_mask(x: Array, rng: Draws, keep_prob: float) -> Array:
+    """Draw which neurons of x are retained, each with probability p.  Report §2.4.1.
+
+        mask = u < p,   u uniform in [0, 1)
+
+    x     any shape; of it the shape counts, and the library
+    rng   whose next draws are used: NumPy's generator, so that a seed means the same mask in both
+          libraries, or one that draws the same numbers on a GPU
+    Returns booleans of the shape of x.
+    """
+    return to_device(rng.random(x.shape) < keep_prob, library_of(x))
 
 
 @swappable
@@ -78,8 +92,7 @@ class Dropout(Elementwise):
                     f"{self!r}: a mask is drawn in training, but mode.rng is None; "
                     "want Mode(train=True, rng=np.random.default_rng(seed))"
                 )
-            # drawn on the host for both libraries, so that a seed means the same mask on each
-            mask = to_device(mode.rng.random(x.shape) < self.keep_prob, library_of(x))
+            mask = dropout_mask(x, mode.rng, self.keep_prob)
         return dropout_forward(x, mask, self.keep_prob, self.scale_at)
 
     def backward(self, dy: Array, cache: DropoutCache) -> Array:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
+import importlib
 import re
 import shutil
 import subprocess
@@ -15,6 +16,9 @@ import numpy as np
 import pytest
 
 from tests import fake_cupy as stand_in
+from tests import fake_graph
+from tinynet.doctor.gpu import read_gpu
+from tinynet.kernels.cuda import source
 
 COMPILER = shutil.which("g++")
 SHIM = Path(__file__).parent / "shim.h"
@@ -73,7 +77,9 @@ class Module:
             values = [
                 self._value(name, kind, arg) for (kind, _), arg in zip(given, args, strict=True)
             ]
-            kernel(dimensions(grid), dimensions(block), *values)
+            sizes = dimensions(grid), dimensions(block)
+            # args are held: a graph may run this when nobody else holds them
+            fake_graph.changed(lambda args=args: kernel(*sizes, *values))
 
         return call
 
@@ -118,9 +124,15 @@ def dimensions(sizes: tuple[int, ...]) -> Any:
     return (ctypes.c_uint * 3)(*map(int, whole))
 
 
-@pytest.fixture
-def cupy_on_cpu(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """The stand-in for CuPy, whose kernels run on the processor."""
+@pytest.fixture(params=["processor", pytest.param("GPU", marks=pytest.mark.gpu)])
+def cupy_kernels(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """CuPy's kernels: on the processor, by the stand-in for CuPy, and on a GPU."""
+    for kept in (source.function, source._module):  # of the other one
+        kept.cache_clear()
+    if request.param == "GPU":
+        if not (gpu := read_gpu()).devices:
+            pytest.skip(gpu.note)
+        return importlib.import_module("cupy")
     if COMPILER is None:
         pytest.skip("g++ is not installed: CUDA kernels are not run on the processor")
     made = stand_in.install(monkeypatch)

@@ -6,9 +6,19 @@ import numpy as np
 import pytest
 
 from tests.kernels.cuda.test_conv import GEOMETRIES
-from tinynet.kernels.cuda import conv, pooling, source
+from tinynet.kernels.cuda import (
+    batchnorm_passes,
+    conv,
+    few_channels,
+    losses,
+    pooling,
+    source,
+    tails,
+)
+from tinynet.kernels.cuda.columns import divide
 from tinynet.layers.pooling import pool_window_over
 from tinynet.layers.window import pair, window_over
+from tinynet.precision import bfloat16
 
 core = pytest.importorskip(
     "cuda.core", reason='NVIDIA\'s runtime compiler is not installed: pip install ".[gpu-check]"'
@@ -29,14 +39,79 @@ def pool_definitions(dtype):
     return pooling.definitions(window, np.empty((2, 9, 8, 5), dtype))
 
 
+ACT_REAL = [
+    (("ACT", act), ("REAL", real))
+    for act, real in (("float", "float"), ("double", "double"), ("bf16", "float"))
+]
+
+
+def types(dtype):
+    return source.kinds(np.empty(0, dtype))
+
+
+def columns(dtype, channels):
+    return divide(1000, channels, np.dtype(dtype).itemsize).definitions
+
+
+def batchnorm_definitions(dtype, channels, **more):
+    return batchnorm_passes.definitions(np.empty(0, dtype), columns(dtype, channels), **more)
+
+
+def tail_definitions(dtype, channels):
+    return tails.definitions(np.empty((1, 1, 1, channels), dtype), (9, 8))[0]
+
+
+DTYPES = ["float32", "float64", bfloat16()]
+CHANNELS = [64, 3]  # by packs of 16 bytes, and one by one
 CASES = {
+    "batchnorm": [
+        batchnorm_definitions(dtype, channels, **more)
+        for dtype in DTYPES
+        for channels in CHANNELS
+        for more in (
+            {},
+            {"x_hat": True},
+            {"x_hat": True, "frozen": True},
+            {"tail": 1},
+            {"tail": 2, "size": (9, 8)},
+        )
+    ],
+    "cast": [
+        (*pair, ("VEC", vec))
+        for pair in (
+            *map(types, DTYPES),
+            (("ACT", "bf16"), ("REAL", "double")),
+            (("ACT", "float"), ("REAL", "double")),
+        )
+        for vec in (1, 8)
+    ],
+    "channel_sums": [(*types(d), *columns(d, channels)) for d in DTYPES for channels in CHANNELS],
     "conv": [
         conv_definitions(name, dtype)
         for name in ("3x3", "7x7, stride 2", "groups", "depthwise")
         for dtype in ("float32", "float64")
     ],
+    "dense": [
+        (*kinds, ("SIDE", 16), ("ROWS", rows), ("FOURS", fours))
+        for kinds in ACT_REAL
+        for rows, fours in ((1, 0), (2, 1), (4, 1))
+    ],
+    "dropout": ACT_REAL,
+    "few_channels": [
+        few_channels.definitions(
+            np.empty((2, 9, 8, 3), dtype),
+            np.empty((3, 3, 3, 8), "float64" if dtype == "float64" else "float32"),
+            window_over((9, 8), (3, 3), (2, 1), 1, (1, 2)),
+            has_bias=True,
+            relu=True,
+            rows=8,
+        )
+        for dtype in DTYPES
+    ],
+    "losses": [losses.definitions(kinds, threads) for kinds in ACT_REAL for threads in (32, 256)],
     "optimizers": [(("REAL", real),) for real in ("float", "double")],
-    "pooling": [pool_definitions(dtype) for dtype in ("float32", "float64")],
+    "pooling": [pool_definitions(dtype) for dtype in DTYPES],
+    "tails": [tail_definitions(dtype, channels) for dtype in DTYPES for channels in CHANNELS],
 }
 
 

@@ -3,14 +3,14 @@
 import numpy as np
 import pytest
 
-from tests.kernels.cuda.on_cpu import cupy_on_cpu
+from tests.kernels.cuda.on_cpu import cupy_kernels
 from tests.layers.support import assert_close, normal
 from tinynet.backend import to_device
 from tinynet.blocks import conv2d_block_backward, conv2d_block_forward
 from tinynet.kernels.cuda import conv, source
 from tinynet.layers.conv import conv2d_backward, conv2d_forward
 
-__all__ = ["cupy_on_cpu"]  # a fixture
+__all__ = ["cupy_kernels"]  # a fixture
 
 # x, (kernel height, kernel width, C / groups, K), stride, padding, dilation, groups
 GEOMETRIES = {
@@ -30,7 +30,7 @@ GEOMETRIES = {
 
 
 @pytest.fixture(autouse=True)
-def small_blocks(monkeypatch, cupy_on_cpu):
+def small_blocks(monkeypatch, cupy_kernels):
     """Blocks of 4 × 4 threads: several tiles, and the end of one, in a small product."""
     monkeypatch.setattr(conv, "SIDE", 4)
     monkeypatch.setattr(conv, "PART", 16)

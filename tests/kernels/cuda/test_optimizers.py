@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tests.kernels.cuda.on_cpu import cupy_on_cpu
+from tests.kernels.cuda.on_cpu import cupy_kernels
 from tinynet.backend import to_device
 from tinynet.kernels.cuda import launch, optimizers
 from tinynet.optimizers import (
@@ -13,7 +13,7 @@ from tinynet.optimizers import (
     rmsprop_update,
 )
 
-__all__ = ["cupy_on_cpu"]  # a fixture
+__all__ = ["cupy_kernels"]  # a fixture
 
 # function, arrays that it changes, the numbers after the gradient
 UPDATES = {
@@ -26,7 +26,7 @@ UPDATES = {
 
 
 @pytest.fixture(autouse=True)
-def few_threads(cupy_on_cpu, monkeypatch):
+def few_threads(cupy_kernels, monkeypatch):
     """Two blocks of 8 threads, so that a thread takes several numbers, and some none at the end."""
     for module in (launch, optimizers):
         monkeypatch.setattr(module, "THREADS", 8)

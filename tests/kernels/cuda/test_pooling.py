@@ -3,13 +3,14 @@
 import numpy as np
 import pytest
 
-from tests.kernels.cuda.on_cpu import cupy_on_cpu
+from tests.kernels.cuda.on_cpu import cupy_kernels
 from tests.layers.support import assert_close
 from tinynet.backend import to_device
 from tinynet.kernels.cuda import launch, pooling
 from tinynet.layers.pooling import max_pool2d_backward, max_pool2d_forward
+from tinynet.precision import bfloat16
 
-__all__ = ["cupy_on_cpu"]  # a fixture
+__all__ = ["cupy_kernels"]  # a fixture
 
 # shape of x, pool_size, stride, padding
 GEOMETRIES = {
@@ -24,7 +25,7 @@ GEOMETRIES = {
 
 
 @pytest.fixture(autouse=True)
-def few_threads(cupy_on_cpu, monkeypatch):
+def few_threads(cupy_kernels, monkeypatch):
     """Two blocks of 8 threads, so that a thread takes several numbers, and some none at the end."""
     for module in (launch, pooling):
         monkeypatch.setattr(module, "THREADS", 8)
@@ -80,3 +81,21 @@ def test_float32_and_what_is_not_covered():
         np.testing.assert_array_equal(
             to_device(dx, "numpy"), max_pool2d_backward.reference(want, reference)
         )
+
+
+@pytest.mark.parametrize("name", ["3x3, stride 2", "overlapping"])
+def test_bfloat16(name):
+    """Compared exactly, and gradients added up in float32: the results are rounded once."""
+    shape, *more = GEOMETRIES[name]
+    x = images(shape, "normal").astype(bfloat16())
+    want, cache = max_pool2d_forward.reference(x.astype("float64"), *more)
+    y, kept = max_pool2d_forward(to_device(x, "cupy"), *more)
+    assert y.dtype == bfloat16()
+    np.testing.assert_array_equal(to_device(y, "numpy").astype("float64"), want)
+    np.testing.assert_array_equal(to_device(kept.winner, "numpy"), cache.winner)
+    dx = max_pool2d_backward(y, kept)
+    wanted = max_pool2d_backward.reference(want.astype("float32"), cache).astype(bfloat16())
+    assert dx.dtype == bfloat16()
+    np.testing.assert_array_equal(
+        to_device(dx, "numpy").astype("float64"), wanted.astype("float64")
+    )

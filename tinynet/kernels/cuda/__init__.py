@@ -4,6 +4,36 @@ Importing this package registers them and needs neither CuPy nor a GPU; a source
 geometry when that is first met.
 """
 
-from tinynet.kernels.cuda import conv, optimizers, pooling, source
+from tinynet.kernels.cuda import (
+    batchnorm,
+    cast,
+    channel_sums,
+    conv,
+    dense,
+    dropout,
+    few_channels,
+    losses,
+    optimizers,
+    pooling,
+    random,
+    source,
+    tails,
+    together,
+)
 
-__all__ = ["conv", "optimizers", "pooling", "source"]
+__all__ = [
+    "batchnorm",
+    "cast",
+    "channel_sums",
+    "conv",
+    "dense",
+    "dropout",
+    "few_channels",
+    "losses",
+    "optimizers",
+    "pooling",
+    "random",
+    "source",
+    "tails",
+    "together",
+]

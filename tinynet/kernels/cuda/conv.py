@@ -10,11 +10,11 @@ from tinynet.blocks import (
     Tail,
     conv2d_block_backward,
     conv2d_block_forward,
-    tail_backward,
-    tail_forward,
 )
+from tinynet.kernels.cuda.channel_sums import channel_sums
 from tinynet.kernels.cuda.launch import plain
 from tinynet.kernels.cuda.source import REALS, Definitions, function
+from tinynet.kernels.cuda.tails import tail_backward_cuda, tail_forward_cuda
 from tinynet.layers.conv import Conv2DCache, _check_shapes, conv2d_backward, conv2d_forward
 from tinynet.layers.window import Padding, Pair, Window, pair, window_over
 
@@ -52,7 +52,7 @@ def conv2d_block_forward_cuda(
         y = convolve(x, w, b, window, groups, relu=True)
         kept = Tail(tail, y, None, window.output_size)
     else:
-        y, kept = tail_forward(convolve(x, w, b, window, groups), tail)
+        y, kept = tail_forward_cuda(convolve(x, w, b, window, groups), tail)
     return y, Conv2DBlockCache(x, w, window, groups, b is not None, kept)
 
 
@@ -64,10 +64,10 @@ def conv2d_block_backward_cuda(
     x, w, window, groups, has_bias, tail = cache
     if not covers(x, w) or dy.dtype != w.dtype:
         return conv2d_block_backward.reference(dy, cache, need_dx)
-    dz = tail_backward(dy, tail)
+    dz = tail_backward_cuda(dy, tail)
     dw = weight_gradient(dz, x, w, window, groups)
     dx = input_gradient(dz, x, w, window, groups) if need_dx else None
-    return dx, dw, dz.sum(axis=(0, 1, 2)) if has_bias else None
+    return dx, dw, channel_sums(dz) if has_bias else None
 
 
 @register(conv2d_forward, "cupy")
@@ -101,7 +101,7 @@ def conv2d_backward_cuda(dz: Array, cache: Conv2DCache) -> tuple[Array, Array, A
     padded = window.over_padded()
     dw = weight_gradient(dz, p, w, padded, groups)
     dx = window.crop(input_gradient(dz, p, w, padded, groups))
-    return dx, dw, dz.sum(axis=(0, 1, 2)) if has_bias else None
+    return dx, dw, channel_sums(dz) if has_bias else None
 
 
 def convolve(

@@ -1,4 +1,7 @@
-"""Weight updates of CuPy's arrays: what starts the kernels of ``optimizers.cu``."""
+"""Weight updates of CuPy's arrays: what starts the kernels of ``optimizers.cu``, tensor by tensor.
+
+``together`` starts those that change all tensors of a network at once.
+"""
 
 from __future__ import annotations
 
@@ -15,28 +18,67 @@ from tinynet.optimizers import (
 )
 
 
-def over_all(name: str, changed: tuple[Array, ...], g: Array, *numbers: float | int) -> bool:
-    """Run the kernel ``name`` over all numbers; False if it does not cover the arrays.
+def covers(*arrays: Array) -> bool:
+    """Whether the kernels here change these arrays: of one shape and dtype, without gaps."""
+    w = arrays[0]
+    return w.dtype in REALS and all(
+        library_of(a) == "cupy"
+        and a.dtype == w.dtype
+        and a.shape == w.shape
+        and a.flags.c_contiguous
+        for a in arrays
+    )
 
-    numbers   in the arrays' dtype, but for whole numbers
-    """
+
+def over_all(name: str, changed: tuple[Array, ...], g: Array, numbers: tuple[float, ...]) -> bool:
+    """Run the kernel ``name`` over all numbers; False if it does not cover the arrays."""
     w = changed[0]
-    for a in (*changed, g):
-        same = library_of(a) == "cupy" and a.dtype == w.dtype and a.shape == w.shape
-        if not (same and a.dtype in REALS and a.flags.c_contiguous):
-            return False
+    if not covers(*changed, g):
+        return False
     if not w.size:
         return True
-    of_dtype = [np.int32(n) if isinstance(n, int) else w.dtype.type(n) for n in numbers]
     kernel = function("optimizers", name, (("REAL", REALS[w.dtype]),))
-    kernel((blocks(w.size),), (THREADS,), (*changed, g, *of_dtype, np.int64(w.size)))
+    arguments = (*changed, g, *map(w.dtype.type, numbers), np.int64(w.size))
+    kernel((blocks(w.size),), (THREADS,), arguments)
     return True
+
+
+# What the kernels take after the gradient, from what the updates take.
+
+
+def gradient_descent_numbers(learning_rate: float) -> tuple[float, ...]:
+    """(rate,)."""
+    return (float(learning_rate),)
+
+
+def momentum_numbers(learning_rate: float, momentum: float, nesterov: bool) -> tuple[float, ...]:
+    """(rate, mu, nesterov), the last 0 or 1."""
+    return float(learning_rate), float(momentum), float(nesterov)
+
+
+def rmsprop_numbers(learning_rate: float, alpha: float, epsilon: float) -> tuple[float, ...]:
+    """(rate, alpha, keep_v, epsilon)."""
+    return float(learning_rate), float(alpha), 1.0 - alpha, float(epsilon)
+
+
+def adam_numbers(
+    learning_rate: float,
+    beta: float,
+    alpha: float,
+    epsilon: float,
+    corrections: tuple[float, float] = (1.0, 1.0),
+) -> tuple[float, ...]:
+    """(rate, beta, keep_m, alpha, keep_v, epsilon, v_correction)."""
+    rate = float(learning_rate) / corrections[0]
+    averages = float(beta), 1.0 - beta, float(alpha), 1.0 - alpha
+    return rate, *averages, float(epsilon), float(corrections[1])
 
 
 @register(gradient_descent_update, "cupy")
 def gradient_descent_update_cuda(w: Array, g: Array, learning_rate: float) -> None:
     """gradient_descent_update: changes w; w and g of one shape."""
-    if not over_all("gradient_descent_update", (w,), g, float(learning_rate)):
+    numbers = gradient_descent_numbers(learning_rate)
+    if not over_all("gradient_descent_update", (w,), g, numbers):
         gradient_descent_update.reference(w, g, learning_rate)
 
 
@@ -45,8 +87,8 @@ def momentum_update_cuda(
     w: Array, velocity: Array, g: Array, learning_rate: float, momentum: float, nesterov: bool
 ) -> None:
     """momentum_update: changes w and velocity; all of one shape."""
-    numbers = float(learning_rate), float(momentum), int(nesterov)
-    if not over_all("momentum_update", (w, velocity), g, *numbers):
+    numbers = momentum_numbers(learning_rate, momentum, nesterov)
+    if not over_all("momentum_update", (w, velocity), g, numbers):
         momentum_update.reference(w, velocity, g, learning_rate, momentum, nesterov)
 
 
@@ -55,8 +97,8 @@ def rmsprop_update_cuda(
     w: Array, v: Array, g: Array, learning_rate: float, alpha: float, epsilon: float
 ) -> None:
     """rmsprop_update: changes w and v; all of one shape."""
-    numbers = float(learning_rate), float(alpha), 1.0 - alpha, float(epsilon)
-    if not over_all("rmsprop_update", (w, v), g, *numbers):
+    numbers = rmsprop_numbers(learning_rate, alpha, epsilon)
+    if not over_all("rmsprop_update", (w, v), g, numbers):
         rmsprop_update.reference(w, v, g, learning_rate, alpha, epsilon)
 
 
@@ -73,8 +115,6 @@ def adam_update_cuda(
     corrections: tuple[float, float] = (1.0, 1.0),
 ) -> None:
     """adam_update: changes w, m and v; all of one shape."""
-    m_correction, v_correction = corrections
-    rate = float(learning_rate) / m_correction
-    numbers = rate, float(beta), 1.0 - beta, float(alpha), 1.0 - alpha, float(epsilon)
-    if not over_all("adam_update", (w, m, v), g, *numbers, float(v_correction)):
+    numbers = adam_numbers(learning_rate, beta, alpha, epsilon, corrections)
+    if not over_all("adam_update", (w, m, v), g, numbers):
         adam_update.reference(w, m, v, g, learning_rate, beta, alpha, epsilon, corrections)

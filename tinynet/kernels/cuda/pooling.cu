@@ -4,13 +4,15 @@
 // last axis, so that they read and write runs of memory. The backward pass gathers: each cell adds up
 // the windows that it won, in the windows' order, so that its bits are always the same.
 //
-// REAL (float or double) and the geometry are compiled in: CHANNELS, HEIGHT, WIDTH (of x), OUT_H,
-// OUT_W (of y), KERNEL_H, KERNEL_W (256 taps at most), STRIDE_H, STRIDE_W, TOP, LEFT (padding).
+// ACT (float, double or bf16) of images, REAL (float or double) of arithmetic, and the geometry are
+// compiled in: CHANNELS, HEIGHT, WIDTH (of x), OUT_H, OUT_W (of y), KERNEL_H, KERNEL_W (256 taps at
+// most), STRIDE_H, STRIDE_W, TOP, LEFT (padding).
 
+#include "bf16.cuh"
 #include "each_number.cuh"
 
 // y and winner (n, OUT_H, OUT_W, CHANNELS).  The first of equals wins, a NaN over numbers.
-extern "C" __global__ void max_pool2d_forward(const REAL* x, REAL* y, unsigned char* winner, int n) {
+extern "C" __global__ void max_pool2d_forward(const ACT* x, ACT* y, unsigned char* winner, int n) {
     EACH_NUMBER(at, Index(n) * OUT_H * OUT_W * CHANNELS) {
         const int c = at % CHANNELS, across = at / CHANNELS % OUT_W;
         const int down = at / (CHANNELS * OUT_W) % OUT_H;
@@ -30,7 +32,7 @@ extern "C" __global__ void max_pool2d_forward(const REAL* x, REAL* y, unsigned c
 }
 
 // dx (n, HEIGHT, WIDTH, CHANNELS) from dy and winner.
-extern "C" __global__ void max_pool2d_backward(const REAL* dy, const unsigned char* winner, REAL* dx,
+extern "C" __global__ void max_pool2d_backward(const ACT* dy, const unsigned char* winner, ACT* dx,
                                                int n) {
     EACH_NUMBER(at, Index(n) * HEIGHT * WIDTH * CHANNELS) {
         const int c = at % CHANNELS, column = at / CHANNELS % WIDTH + LEFT;
@@ -45,7 +47,7 @@ extern "C" __global__ void max_pool2d_backward(const REAL* dy, const unsigned ch
                 if (a >= OUT_H || b >= OUT_W) continue;
                 const Index window = ((image * OUT_H + a) * OUT_W + b) * CHANNELS + c;
                 // times 0 where another cell won: a NaN is not hidden
-                total += dy[window] * REAL(winner[window] == i * KERNEL_W + j);
+                total += REAL(dy[window]) * REAL(winner[window] == i * KERNEL_W + j);
             }
         dx[at] = total;
     }

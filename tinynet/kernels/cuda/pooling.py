@@ -6,7 +6,7 @@ import numpy as np
 
 from tinynet.backend import Array, load_library, register
 from tinynet.kernels.cuda.launch import THREADS, blocks, plain
-from tinynet.kernels.cuda.source import REALS, Definitions, function
+from tinynet.kernels.cuda.source import Definitions, function, kinds
 from tinynet.layers.pooling import (
     MaxPoolCache,
     max_pool2d_backward,
@@ -24,7 +24,7 @@ def max_pool2d_forward_cuda(
 ) -> tuple[Array, MaxPoolCache]:
     """max_pool2d_forward: x (N, H, W, C) -> y (N, H', W', C)."""
     window = pool_window(x, pool_size, stride, padding)
-    if x.dtype not in REALS or window.kernel[0] * window.kernel[1] > MOST_TAPS or not x.size:
+    if kinds(x) is None or window.kernel[0] * window.kernel[1] > MOST_TAPS or not x.size:
         return max_pool2d_forward.reference(x, pool_size, stride, padding)
     xp, shape = load_library("cupy"), (len(x), *window.output_size, x.shape[3])
     y, winner = xp.empty(shape, x.dtype), xp.empty(shape, np.uint8)
@@ -37,7 +37,7 @@ def max_pool2d_forward_cuda(
 def max_pool2d_backward_cuda(dy: Array, cache: MaxPoolCache) -> Array:
     """max_pool2d_backward: dy (N, H', W', C) -> dx (N, H, W, C)."""
     winner, window = cache
-    if dy.dtype not in REALS or winner.dtype != np.uint8 or not dy.size:
+    if kinds(dy) is None or winner.dtype != np.uint8 or not dy.size:
         return max_pool2d_backward.reference(dy, cache)
     shape = len(dy), *window.size, dy.shape[3]
     dx = load_library("cupy").empty(shape, dy.dtype)
@@ -51,8 +51,10 @@ def definitions(window: Window, x: Array) -> Definitions:
     """The geometry, as ``pooling.cu`` asks for it, over images of x's dtype and channels."""
     (height, width), (out_h, out_w) = window.size, window.output_size
     (top, _), (left, _) = window.padding
+    types = kinds(x)
+    assert types is not None
     return (
-        *(("REAL", REALS[x.dtype]), ("CHANNELS", x.shape[3])),
+        *(*types, ("CHANNELS", x.shape[3])),
         *(("HEIGHT", height), ("WIDTH", width), ("OUT_H", out_h), ("OUT_W", out_w)),
         *(("KERNEL_H", window.kernel[0]), ("KERNEL_W", window.kernel[1])),
         *(("STRIDE_H", window.stride[0]), ("STRIDE_W", window.stride[1])),

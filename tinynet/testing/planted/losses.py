@@ -62,7 +62,7 @@ class DividedByEveryNumber(SoftmaxCrossEntropy):
 
     def backward(self, cache: Any) -> Array:
         """dz, K times too small."""
-        probabilities, y, _ = cache
+        probabilities, y, *_ = cache
         return (probabilities - y) / y.size
 
 
@@ -81,7 +81,7 @@ class SoftmaxTwice(SoftmaxCrossEntropy):
 
     def backward(self, cache: Any) -> Array:
         """dz of probabilities for logits."""
-        probabilities, y, share = cache
+        probabilities, y, share, *_ = cache
         again, _ = softmax_forward(probabilities)
         return share[:, None] * (again - y)
 
@@ -101,7 +101,7 @@ class SmoothingLeftOut(SoftmaxCrossEntropy):
 
     def backward(self, cache: Any) -> Array:
         """dz for hard labels."""
-        probabilities, y, share = cache
+        probabilities, y, share, *_ = cache
         hard = y == y.max(axis=1, keepdims=True)
         return share[:, None] * (probabilities - hard)
 
@@ -112,7 +112,7 @@ class SmoothingNotScaled(SoftmaxCrossEntropy):
 
     def backward(self, cache: Any) -> Array:
         """dz for labels that sum to more than 1."""
-        probabilities, y, share = cache
+        probabilities, y, share, *_ = cache
         classes, s = y.shape[1], self.label_smoothing
         return share[:, None] * (probabilities - (y + (1 - s) / classes))
 
@@ -123,7 +123,7 @@ class WeightsLeftOut(SoftmaxCrossEntropy):
 
     def backward(self, cache: Any) -> Array:
         """dz with weights of 1."""
-        probabilities, y, _ = cache
+        probabilities, y, *_ = cache
         return (probabilities - y) / len(y)
 
 
@@ -133,7 +133,7 @@ class WeightOfThePredictedClass(SoftmaxCrossEntropy):
 
     def backward(self, cache: Any) -> Array:
         """dz with the wrong example weights."""
-        probabilities, y, _ = cache
+        probabilities, y, *_ = cache
         weights = np.asarray(WEIGHTS)[probabilities.argmax(axis=1)]
         return weights[:, None] * (probabilities - y) / len(y)
 
@@ -144,7 +144,7 @@ class WeightOfEachColumn(SoftmaxCrossEntropy):
 
     def backward(self, cache: Any) -> Array:
         """dz weighted along the wrong axis."""
-        probabilities, y, _ = cache
+        probabilities, y, *_ = cache
         return np.asarray(WEIGHTS) * (probabilities - y) / len(y)
 
 
@@ -163,7 +163,7 @@ class DividedByTheBatch(SoftmaxCrossEntropy):
 
     def backward(self, cache: Any) -> Array:
         """dz of the plain mean."""
-        _, y, _ = cache
+        _, y, *_ = cache
         return super().backward(cache) * y.sum() / len(y)
 
 
@@ -173,7 +173,7 @@ class HardLabels(SoftmaxCrossEntropy):
 
     def backward(self, cache: Any) -> Array:
         """dz for hard labels."""
-        probabilities, y, share = cache
+        probabilities, y, share, *_ = cache
         return share[:, None] * (probabilities - (y == y.max(axis=1, keepdims=True)))
 
 
@@ -196,7 +196,7 @@ function = FunctionBench(
 @function.plant("TensorFlow #60314")
 def labels_thought_to_sum_to_1(dy: Array, cache: Any) -> Gradients:
     """ŷ - y for a row of labels that is all 0: it is ŷ Σ y - y, which is 0 there."""
-    probabilities, y, share = cache
+    probabilities, y, share, *_ = cache
     return dy * share[:, None] * (probabilities - y)
 
 

@@ -1,0 +1,172 @@
+"""A training step on a GPU: captured once as a CUDA graph, launched again for every batch.
+
+It runs the same kernels on the same memory each time, so
+
+    x, y          are copied to a fixed place
+    what changes  (learning rate, bias corrections, the key of dropout) lies in the GPU's memory
+    the labels    are checked before, by the processor
+    the loss      is read once, at the end; an update whose loss is not finite changes nothing
+
+The first step of a shape runs kernel by kernel, which compiles them and finds out how much memory
+they need.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from tinynet.backend import Array, load_library, to_device
+from tinynet.capture import captured_step
+from tinynet.graph import Ground, Repeated
+from tinynet.kernels.cuda.random import DeviceRandom
+from tinynet.kernels.cuda.together import Together
+from tinynet.layer import Layer, Mode
+from tinynet.loss import Loss
+from tinynet.optimizer import Optimizer
+from tinynet.precision import use_precision
+from tinynet.regularizers import Regularizer
+from tinynet.training_pass import backward, forward
+
+MOST_GRAPHS = 4  # of different shapes; training has two, of whole batches and of the last
+FLAGS = ("frozen_statistics", "frozen_dropout", "keep_prob", "momentum")  # of layers
+
+
+class Result(NamedTuple):
+    """What a step gives."""
+
+    value: float  # the loss
+    z: Any  # the network's output; the next step of this shape writes over it
+
+
+class GraphSteps:
+    """The steps of one network, loss and optimiser on a GPU; a graph for each shape of a batch."""
+
+    def __init__(
+        self,
+        model: Layer,
+        loss: Loss,
+        optimizer: Optimizer,
+        regularizer: Regularizer | None,
+        precision: str,
+    ) -> None:
+        self.model, self.loss, self.optimizer = model, loss, optimizer
+        self.regularizer, self.precision = regularizer, precision
+        self.ground = Ground()
+        self.together: Together | None = None
+        self._steps: dict[Any, GraphStep] = {}
+        self._arrays: list[Any] = []  # what the graphs read and write
+        self._settings: list[Any] = []
+
+    def __call__(self, x: Array, y: Array, rng: np.random.Generator) -> Result | None:
+        """One step; None, and nothing is done, for an optimiser whose rule has no kernel."""
+        self._renew()
+        if self.together is None:
+            return None
+        key = x.shape, x.dtype, y.shape, y.dtype
+        step = self._steps.pop(key, None) or GraphStep(self, self.together, x, y)
+        while len(self._steps) >= MOST_GRAPHS:
+            del self._steps[next(iter(self._steps))]
+        self._steps[key] = step  # the latest is the last
+        return step(x, y, rng)
+
+    def _renew(self) -> None:
+        """Forget all graphs if the network or the optimiser has other arrays or settings."""
+        arrays, settings = self._state()
+        same = len(arrays) == len(self._arrays) and settings == self._settings
+        if same and all(a is b for a, b in zip(arrays, self._arrays, strict=True)):
+            return
+        self._steps.clear()
+        trainable = {
+            name: parameter
+            for name, parameter in self.model.parameters().items()
+            if parameter.trainable
+        }
+        try:
+            self.together = Together(self.optimizer, trainable)
+        except ValueError as error:
+            self.together = None
+            warnings.warn(
+                f"the training step runs kernel by kernel, not as a CUDA graph: {error}",
+                RuntimeWarning,
+                stacklevel=5,
+            )
+        self._arrays, self._settings = self._state()
+
+    def _state(self) -> tuple[list[Any], list[Any]]:
+        """All arrays that a graph reads or writes, and what else it depends on."""
+        parameters = self.model.parameters().values()
+        arrays = [array for p in parameters for array in (p.value, p.grad)]
+        arrays += [*self.model.buffers().values(), *self.optimizer.memory().values()]
+        settings: list[Any] = [p.trainable for p in parameters]
+        for layer in self.model.named_layers().values():
+            settings += [getattr(layer, name, None) for name in FLAGS]
+        return arrays, settings
+
+
+class GraphStep:
+    """The step for one shape of batch."""
+
+    def __init__(self, steps: GraphSteps, together: Together, x: Array, y: Array) -> None:
+        self.steps, self.together = steps, together
+        xp = load_library("cupy")
+        with steps.ground():
+            self.x, self.y = xp.empty(x.shape, x.dtype), xp.empty(y.shape, y.dtype)
+            self.numbers = xp.empty(together.shape, together.dtype)
+            self.random = DeviceRandom()
+        self.labels: Array | None = None  # to be checked in the first run, which tells z's shape
+        self.run = Repeated(steps.ground, self._body, "the training step")
+
+    def __call__(self, x: Array, y: Array, rng: np.random.Generator) -> Result:
+        """One step; x and y are NumPy's or CuPy's."""
+        steps, labels = self.steps, to_device(y, "numpy")
+        if self.run.result is None:
+            self.labels = labels
+        else:
+            check_labels(steps.loss, self.run.result[1], labels)
+        value = math.nan
+        steps.optimizer.count(self.together.names)
+        try:
+            with steps.ground():
+                steps.ground.put(self.x, x)
+                steps.ground.put(self.y, y)
+                steps.ground.put(self.numbers, self.together.numbers(steps.optimizer))
+                self.random.start(rng)
+                loss, z = self.run()
+                value = float(loss)
+        finally:
+            if not math.isfinite(value):  # nothing was changed
+                steps.optimizer.count(self.together.names, -1)
+        return Result(value, z)
+
+    def _body(self) -> tuple[Any, Any]:
+        """Forward pass, backward pass and update, without waiting; the loss and z, on the GPU."""
+        steps = self.steps
+        model, loss, regularizer = steps.model, steps.loss, steps.regularizer
+        parameters = model.parameters()
+        self.random.rewind()
+        with captured_step(), use_precision(steps.precision):
+            mode = Mode(train=True, rng=self.random)
+            done = forward(model, loss, regularizer, self.x, self.y, mode, steps.precision)
+            if self.labels is not None:
+                check_labels(loss, done.z, self.labels)
+                self.labels = None
+            steps.optimizer.zero_grad(parameters)
+            backward(done, loss, regularizer, parameters, steps.precision)
+            self.together.launch(self.numbers, done.value)
+        return done.value, done.z
+
+
+def check_labels(loss: Loss, z: Any, labels: Array) -> None:
+    """Raise what ``loss`` raises for labels (NumPy's) that do not fit the output z, or are none."""
+
+    def like(z: Any) -> Any:
+        if isinstance(z, tuple):
+            return tuple(like(part) for part in z)
+        return np.full(z.shape, 1 / z.shape[-1], np.float32)
+
+    with captured_step(False):
+        loss.forward(like(z), labels)

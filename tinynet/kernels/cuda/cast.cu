@@ -1,0 +1,62 @@
+// One number in, one number out: conversions, sums of two arrays, ReLU and its gradient.
+//
+// A thread takes VEC neighbours at a time, 16 bytes of the narrower type. ACT (float, double or
+// bf16), REAL (float or double, at least as wide: all arithmetic) and VEC are compiled in. `packs`
+// counts packs of VEC numbers.
+
+#include "bf16.cuh"
+#include "each_number.cuh"
+#include "packs.cuh"
+#include "tail.cuh"
+
+extern "C" __global__ void widen(const ACT* x, REAL* y, Index packs) {
+    EACH_NUMBER(i, packs) {
+        REAL number[VEC];
+        load(x + i * VEC, number);
+        store(y + i * VEC, number);
+    }
+}
+
+// To the nearest; a double on its way to bf16 is rounded to float first.
+extern "C" __global__ void narrow(const REAL* x, ACT* y, Index packs) {
+    EACH_NUMBER(i, packs) {
+        REAL number[VEC];
+        load(x + i * VEC, number);
+        store(y + i * VEC, number);
+    }
+}
+
+// sum = a + b
+extern "C" __global__ void add(const ACT* a, const ACT* b, ACT* sum, Index packs) {
+    EACH_NUMBER(i, packs) {
+        REAL number[VEC], other[VEC];
+        load(a + i * VEC, number);
+        load(b + i * VEC, other);
+#pragma unroll
+        for (int v = 0; v < VEC; v++) number[v] += other[v];
+        store(sum + i * VEC, number);
+    }
+}
+
+// y = max{x, 0}
+extern "C" __global__ void relu_of_each(const ACT* x, ACT* y, Index packs) {
+    EACH_NUMBER(i, packs) {
+        REAL number[VEC];
+        load(x + i * VEC, number);
+#pragma unroll
+        for (int v = 0; v < VEC; v++) number[v] = relu(number[v]);
+        store(y + i * VEC, number);
+    }
+}
+
+// dx = dy where y > 0, else 0 dy: a NaN is not hidden
+extern "C" __global__ void relu_gradient(const ACT* dy, const ACT* y, ACT* dx, Index packs) {
+    EACH_NUMBER(i, packs) {
+        REAL number[VEC], output[VEC];
+        load(dy + i * VEC, number);
+        load(y + i * VEC, output);
+#pragma unroll
+        for (int v = 0; v < VEC; v++) number[v] *= REAL(output[v] > 0);
+        store(dx + i * VEC, number);
+    }
+}

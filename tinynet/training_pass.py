@@ -1,0 +1,65 @@
+"""A forward and a backward pass of one batch: what comes before the weights change.  Report §2.3.2.
+
+A step on the processor and one captured for a GPU run the same two functions.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from tinynet.backend import Array
+from tinynet.capture import number
+from tinynet.layer import Layer, Mode, Parameter
+from tinynet.loss import Loss
+from tinynet.planned import Plan
+from tinynet.planning import training_plans
+from tinynet.regularizers import Regularizer
+from tinynet.storage import stored, widened
+
+
+class Forward(NamedTuple):
+    """What ``forward`` found, and what ``backward`` needs of it."""
+
+    z: Any  # the network's output, (N, K) or, with auxiliary classifiers, a tuple of such
+    value: Any  # L, with the penalty: a float, or while a step is captured an array of no dimension
+    plan: Plan
+    cache: Any
+    loss_cache: Any
+
+
+def forward(
+    model: Layer,
+    loss: Loss,
+    regularizer: Regularizer | None,
+    x: Array,
+    y: Array,
+    mode: Mode,
+    precision: str = "fp32",
+) -> Forward:
+    """L = loss(model(x), y) + penalty(w), in training.
+
+    x           (N, ...) the batch
+    y           (N,) or (N, K) labels
+    precision   of the activations; see ``tinynet.precision``
+    """
+    before, rest = training_plans(model)
+    z, cache = rest.forward(before.run(stored(x, precision), mode), mode)
+    z = widened(z)
+    of_loss, loss_cache = loss.forward(z, y)
+    value = number(of_loss)
+    if regularizer is not None:
+        value = value + regularizer.penalty(model.parameters())
+    return Forward(z, value, rest, cache, loss_cache)
+
+
+def backward(
+    done: Forward,
+    loss: Loss,
+    regularizer: Regularizer | None,
+    parameters: dict[str, Parameter],
+    precision: str = "fp32",
+) -> None:
+    """Add ∂L/∂w to the gradient of each of ``parameters``; uses the caches up."""
+    done.plan.backward(stored(loss.backward(done.loss_cache), precision), done.cache)
+    if regularizer is not None:
+        regularizer.add_gradients(parameters)
