@@ -76,7 +76,7 @@ def run(settings: Settings, names: Sequence[str], minutes: float, folder: Path) 
 def record(results: dict[str, Any], file: Path) -> None:
     """Write figures, tables and picture; a picture that fails is no loss."""
     write(file, results)
-    file.with_suffix(".md").write_text(tables.page(results), encoding="utf-8")
+    file.with_suffix(".md").write_text(tables.page(read(file)), encoding="utf-8")
     try:
         plots.plot(results, file.with_suffix(".png"))
     except Exception as error:

@@ -1,7 +1,7 @@
 """Our kernels compiled ahead, by several processes at once: CuPy keeps the code on disk.
 
-The compiler takes about a second a kernel and geometry, one after the other in a process; sizes of
-a batch are no part of a geometry, so that small batches do.
+The compiler takes its time for each kernel and geometry, one after the other in a process. What is
+compiled may depend on the size of the batch: it is run at that size.
 """
 
 from __future__ import annotations

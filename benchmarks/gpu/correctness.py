@@ -23,7 +23,8 @@ from benchmarks.processes import ROOT
 
 COUNT = re.compile(r"(\d+) (passed|failed|errors?|skipped|xfailed|deselected)")
 KEPT_FAILURES = 40
-MARKS = ("mark.gpu", "ON_GPU")  # in the files that have tests for a GPU
+# in the files that have tests for a GPU; the last has a fixture that runs on both
+MARKS = ("mark.gpu", "ON_GPU", "cuda.on_cpu")
 REHEARSED = ["tests/benchmarks/test_ratios.py"]
 BITS_SECONDS = 20.0  # kept back for the second half
 

@@ -128,11 +128,14 @@ def open_device(name: str) -> Cpu:
     return Gpu() if name == "gpu" else Cpu()
 
 
-def set_torch(precision: str) -> None:
-    """Have torch multiply float32 as the precision says, and try which algorithm is fastest."""
+def set_torch(precision: str, search: bool = True) -> None:
+    """Have torch multiply float32 as the precision says.
+
+    search   let cuDNN try which algorithm is fastest, at the first call of each shape
+    """
     import torch
 
     tensor_cores = precision != "fp32"
     torch.backends.cuda.matmul.allow_tf32 = tensor_cores
     torch.backends.cudnn.allow_tf32 = tensor_cores
-    torch.backends.cudnn.benchmark = True
+    torch.backends.cudnn.benchmark = search

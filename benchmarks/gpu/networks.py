@@ -61,7 +61,7 @@ class Network:
             "vgg16": {"width": 1 / 16, "hidden": 16},
             "resnet50": {"width": 1 / 16},
         }[self.model]
-        side = 16 if self.model == "vgg_like" else 32
+        side = {"vgg_like": 16, "vgg16": 32, "resnet50": 64}[self.model]
         return replace(
             self,
             side=side,

@@ -47,6 +47,8 @@ def measure(settings: Settings, pool: Pool, clock: Clock, keep: Keep) -> dict[st
             answer = pool.worker(OPS).ask(limit=LIMIT, **row, rounds=settings.rounds)
         except WorkerError as error:
             answer = {**row, "ms": {}, "errors": {}, "failed": {"both": str(error)}}
+        for why in answer["failed"].values():
+            pool.worker(OPS).close_if_spoiled(why)
         found.append(answer)
         keep({"rows": found, "problems": problems})
         clock.say(f"{label(**row)}: {said(answer)}")

@@ -40,7 +40,7 @@ def measure_networks(settings: Settings, pool: Pool, clock: Clock, keep: Keep) -
         if rank < len(precisions)
     ]
     tasks = [
-        (f"{name}, {precision}", requests_of(replace(network, batch=2), precision, settings))
+        (f"{name}, {precision}", requests_of(network, precision, settings))
         for name, network, precision in points
     ]
     problems = compile_ahead(tasks, OURS, settings, clock, AHEAD * clock.left())

@@ -55,7 +55,7 @@ def ours(network: Network, precision: str, _: Variant, device: Cpu) -> Step:
     images = device.xp.asarray(x)
 
     def memory() -> dict[str, int]:
-        found = {"pool": device.pool_bytes(), "step": int(getattr(step, "peak_memory", None) or 0)}
+        found = {"pool": device.pool_bytes(), "step": int(getattr(step, "gpu_memory", 0))}
         return {"peak": max(found.values()), **found}
 
     return Step(lambda: step(images, y), device.free, memory, facts)

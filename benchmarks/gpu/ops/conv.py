@@ -55,12 +55,9 @@ def our_input_gradient(s: Conv, arrays: list[Any]) -> Call:
     _, cache = conv2d_block_forward(x, w, None, s.stride, s.padding)
     if library_of(x) != "cupy":
         return lambda: conv2d_block_backward(dz, cache)[:1]
-    from tinynet.kernels import cuda
+    from tinynet.kernels.cuda.conv import input_gradient
 
-    tensor = getattr(cuda, "tensor_conv", None)
-    if tensor is not None and tensor.covers(x, w, cache.window, 1):
-        return lambda: (tensor.input_gradient(dz, w, x.shape, cache.window),)
-    return lambda: (cuda.conv.input_gradient(dz, x, w, cache.window, 1),)
+    return lambda: (input_gradient(dz, x, w, cache.window, 1),)
 
 
 def their_forward(s: Conv, tensors: list[Any]) -> Call:

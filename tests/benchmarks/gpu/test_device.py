@@ -136,7 +136,7 @@ def test_our_step_is_asked_for_its_precision_and_its_memory(gpu, monkeypatch):
     made = []
 
     class Step:
-        peak_memory = 99
+        gpu_memory = 99
 
         def __init__(self, model, loss, optimizer, *, precision):
             made.append((precision, library_of(next(iter(model.parameters().values())).value)))
