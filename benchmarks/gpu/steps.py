@@ -21,8 +21,9 @@ from benchmarks.processes import PAUSE
 from benchmarks.steps import difference
 
 CHECKED = 3  # steps whose losses are compared
-# relative; three updates apart, and the rounding of products on the way to the loss
-TOLERANCE = {"fp32": 1e-3, "tf32": 1e-2, "bf16": 5e-2}
+# relative. Rounding moves the signs of small gradients, and with them Adam's first steps: PyTorch's
+# ResNet-50 on a CPU has losses in bfloat16 that are 2, 2 and 6 % from those in float32
+TOLERANCE = {"fp32": 1e-3, "tf32": 2e-2, "bf16": 1e-1}
 AHEAD = 0.3  # of the part's time, at most, for compiling
 LONGEST = 90.0  # seconds that one variant may take to begin
 COMPILING = 40.0  # seconds that torch.compile takes with a network, about
