@@ -1,9 +1,9 @@
-"""No race in the kernels that share memory; and a barrier that is missing is noticed."""
+"""No race and nothing past an array's end, in kernels that share memory; mistakes are noticed."""
 
 import numpy as np
 import pytest
 
-from tests.kernels.cuda.races import races
+from tests.kernels.cuda.sanitizers import complaints
 from tests.kernels.cuda.test_tensor_conv import SMALL
 from tinynet.kernels.cuda import conv, source, tensor_conv
 from tinynet.layers.window import window_over
@@ -27,26 +27,29 @@ def product(code, folder):
         (name, 2 if name == "SIDE" else value) for name, value in conv.definitions(x, w, window, 1)
     )
     sizes = (x.size, w.size, 11, 12 * 11, "1")
-    return races(code, source.options(given), "conv2d_forward", (2, 2, 1), (2, 2, 1), sizes, folder)
+    return complaints(
+        code, source.options(given), "conv2d_forward", (2, 2, 1), (2, 2, 1), sizes, folder
+    )
 
 
-def tensor_product(code, folder, kernel="tensor_forward"):
-    """One launch of a kernel of tensor_conv.cu, two tiles of it.
+def tensor_product(code, folder, kernel="tensor_forward", sanitizer="thread"):
+    """One launch of a kernel of tensor_conv.cu: all tiles of its result.
 
     The last of the forward pass's 3 · 3 · 24 / 32 loads is to the stage that the result lies on.
     """
     window = window_over((5, 7), (3, 3), (1, 1), "same")
-    x, w = np.empty((1, 5, 7, 24), bfloat16()), np.empty((3, 3, 24, 16), "float32")
+    x, w = np.empty((1, 5, 7, 24), bfloat16()), np.empty((3, 3, 24, 24), "float32")
     given = tensor_conv.definitions(x, w, window, SMALL)
     arrays = {
-        "tensor_forward": (x.size, w.size, 16, 35 * 16, 1, "1", "1", "1"),
-        "tensor_input_gradient": (35 * 16, w.size, x.size, "1"),
-        "tensor_weight_gradient": (x.size, 35 * 16, w.size, "1", "64"),
+        "tensor_forward": (x.size, w.size, 24, 35 * 24, 1, "1", "1", "1"),
+        "tensor_input_gradient": (35 * 24, w.size, x.size, "1"),
+        "tensor_weight_gradient": (x.size, 35 * 24, w.size, "1", "64"),
     }[kernel]
     shared = SMALL.shared_bytes(2)
-    block = SMALL.threads, 1, 1
-    return races(
-        code, source.options(given), kernel, (2, 1, 1), block, arrays, folder, shared=shared
+    tiles = 2 * 7 if kernel == "tensor_weight_gradient" else 2 * 2  # both ends are in the last one
+    grid, block = (tiles, 1, 1), (SMALL.threads, 1, 1)
+    return complaints(
+        code, source.options(given), kernel, grid, block, arrays, folder, shared, sanitizer
     )
 
 
@@ -67,3 +70,21 @@ def test_forward_on_tensor_cores(tmp_path):
     assert tensor_product(code, tmp_path) == ""
     for number in range(3):  # before a stage is overwritten, before the result is laid there, read
         assert "data race" in tensor_product(without_barrier(code, number), tmp_path)
+
+
+GUARDS = {
+    "tensor_forward": ["&& k < COLUMNS;", "if (m < rows)", "top + row < rows &&"],
+    "tensor_input_gradient": ["&& k < COLUMNS;", "if (m < rows)", "top + row < rows &&"],
+    "tensor_weight_gradient": ["m < last &&", "&& k < N_FILTERS;", "row < ROWS &&"],
+}
+
+
+@pytest.mark.parametrize("kernel", GUARDS)
+def test_nothing_past_the_end_of_an_array(kernel, tmp_path):
+    """Tiles are larger than what is left, and every comparison that says so is needed."""
+    code = source.text("tensor_conv")
+    assert tensor_product(code, tmp_path, kernel, "address") == ""
+    for guard in GUARDS[kernel]:
+        assert guard in code
+        wrong = code.replace(guard, "if (true)" if "if" in guard else ";" if ";" in guard else "")
+        assert "overflow" in tensor_product(wrong, tmp_path, kernel, "address"), guard
