@@ -8,6 +8,7 @@ what was there before, or nothing.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -16,18 +17,24 @@ import numpy as np
 REFUSED = {"matmul", "dot", "tensordot", "einsum", "inner", "outer", "vdot"}
 UNDEFINED = {"empty", "empty_like"}  # their content is nobody's
 
-captured: list[Callable[[], Any]] | None = None  # what the graph in the making is to do
+_thread = threading.local()  # one captures while another, which reads batches, does not
+
+
+def captured() -> list[Callable[[], Any]] | None:
+    """What the graph in the making, in this thread, is to do."""
+    return getattr(_thread, "captured", None)
 
 
 def refuse(what: str) -> None:
     """RuntimeError while a stream is captured."""
-    if captured is not None:
+    if captured() is not None:
         raise RuntimeError(f"{what} is not permitted while a stream is captured")
 
 
 def made(name: str, compute: Callable[[], Any]) -> Any:
     """The result of an operation that makes new arrays, or views."""
-    if captured is None:
+    graph = captured()
+    if graph is None:
         return compute()
     if name in REFUSED:
         refuse(name)
@@ -38,17 +45,18 @@ def made(name: str, compute: Callable[[], Any]) -> Any:
     if name not in UNDEFINED:
         for place in result if isinstance(result, list | tuple) else [result]:
             if isinstance(place, np.ndarray):
-                captured.append(lambda: _fill(result, compute()))
+                graph.append(lambda: _fill(result, compute()))
                 break
     return result
 
 
 def changed(compute: Callable[[], Any]) -> None:
     """An operation that changes arrays: while a stream is captured, not done at once."""
-    if captured is None:
+    graph = captured()
+    if graph is None:
         compute()
     else:
-        captured.append(compute)
+        graph.append(compute)
 
 
 def _fill(places: Any, values: Any) -> None:
@@ -84,16 +92,15 @@ class Stream:
         refuse("synchronize")
 
     def begin_capture(self) -> None:
-        global captured
         assert self.non_blocking
-        assert captured is None
-        captured = []
+        assert captured() is None
+        _thread.captured = []
 
     def end_capture(self) -> Graph:
-        global captured
-        assert captured is not None
-        graph, captured = Graph(captured), None
-        return graph
+        operations = captured()
+        assert operations is not None
+        _thread.captured = None
+        return Graph(operations)
 
 
 class Graph:

@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 import tempfile
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,24 @@ ARRAYS = {
 _folder = tempfile.TemporaryDirectory(prefix="tinynet-kernels-")
 
 
+def compiled(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    """Run g++; AssertionError, with what it says, where it fails."""
+    command = [str(COMPILER), *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done
+
+
+@cache
+def precompiled(flags: tuple[str, ...]) -> Path:
+    """A copy of the shim, compiled for these flags: reading it anew takes longer than a kernel."""
+    name = hashlib.sha256(" ".join(flags).encode()).hexdigest()[:16]
+    header = Path(_folder.name) / f"{name}.h"
+    header.write_text(f'#include "{SHIM}"\n', encoding="utf-8")
+    compiled(*flags, "-x", "c++-header", header, "-o", f"{header}.gch")
+    return header
+
+
 class Module:
     """The kernels of one source under one set of options."""
 
@@ -55,18 +74,16 @@ class Module:
         macros = dict(option[2:].split("=") for option in options if option.startswith("-D"))
         self.types = {name: macros.get(name, "float") for name in ("ACT", "REAL")}
         starts = [start(name, given) for name, given in self.kernels.items()]
-        whole = "\n".join([f'#include "{SHIM}"', code, *starts])
+        whole = "\n".join([code, *starts])
         key = hashlib.sha256("\n".join([whole, *options, *flags]).encode()).hexdigest()[:16]
         source, self.file = (Path(_folder.name) / f"{key}.{kind}" for kind in ("cpp", "so"))
         if not self.file.exists():
             source.write_text(whole, encoding="utf-8")
             defined = [f"-D{name}={value}" for name, value in macros.items()]
             given = ["-std=c++20", "-O1", "-Wall", "-Wno-unknown-pragmas", "-shared", "-fPIC"]
-            command = [str(COMPILER), *given, "-pthread", *flags, *defined]
-            done = subprocess.run(
-                [*command, str(source), "-o", str(self.file)], capture_output=True, text=True
-            )
-            assert done.returncode == 0, done.stderr
+            command = [*given, "-pthread", *flags]
+            header = precompiled(tuple(command))
+            done = compiled(*command, *defined, "-include", header, str(source), "-o", self.file)
             assert "warning" not in done.stderr, done.stderr
         self.library = ctypes.CDLL(str(self.file))
 

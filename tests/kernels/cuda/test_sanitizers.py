@@ -1,9 +1,9 @@
-"""No race in the kernels that share memory; and a barrier that is missing is noticed."""
+"""No race and nothing past an array's end, in kernels that share memory; mistakes are noticed."""
 
 import numpy as np
 import pytest
 
-from tests.kernels.cuda.races import races
+from tests.kernels.cuda.sanitizers import complaints
 from tests.kernels.cuda.test_tensor_conv import SMALL
 from tinynet.kernels.cuda import conv, source, tensor_conv
 from tinynet.layers.window import window_over
@@ -27,26 +27,29 @@ def product(code, folder):
         (name, 2 if name == "SIDE" else value) for name, value in conv.definitions(x, w, window, 1)
     )
     sizes = (x.size, w.size, 11, 12 * 11, "1")
-    return races(code, source.options(given), "conv2d_forward", (2, 2, 1), (2, 2, 1), sizes, folder)
+    return complaints(
+        code, source.options(given), "conv2d_forward", (2, 2, 1), (2, 2, 1), sizes, folder
+    )
 
 
-def tensor_product(code, folder, kernel="tensor_forward"):
-    """One launch of a kernel of tensor_conv.cu, two tiles of it.
+def tensor_product(code, folder, kernel="tensor_forward", sanitizer="thread"):
+    """One launch of a kernel of tensor_conv.cu: all tiles of its result.
 
     The last of the forward pass's 3 · 3 · 24 / 32 loads is to the stage that the result lies on.
     """
     window = window_over((5, 7), (3, 3), (1, 1), "same")
-    x, w = np.empty((1, 5, 7, 24), bfloat16()), np.empty((3, 3, 24, 16), "float32")
+    x, w = np.empty((1, 5, 7, 24), bfloat16()), np.empty((3, 3, 24, 24), "float32")
     given = tensor_conv.definitions(x, w, window, SMALL)
     arrays = {
-        "tensor_forward": (x.size, w.size, 16, 35 * 16, 1, "1", "1", "1"),
-        "tensor_input_gradient": (35 * 16, w.size, x.size, "1"),
-        "tensor_weight_gradient": (x.size, 35 * 16, w.size, "1", "64"),
+        "tensor_forward": (x.size, w.size, 24, 35 * 24, 1, "1", "1", "1"),
+        "tensor_input_gradient": (35 * 24, w.size, x.size, "1"),
+        "tensor_weight_gradient": (x.size, 35 * 24, w.size, "1", "64"),
     }[kernel]
     shared = SMALL.shared_bytes(2)
-    block = SMALL.threads, 1, 1
-    return races(
-        code, source.options(given), kernel, (2, 1, 1), block, arrays, folder, shared=shared
+    tiles = 2 * 7 if kernel == "tensor_weight_gradient" else 2 * 2  # both ends are in the last one
+    grid, block = (tiles, 1, 1), (SMALL.threads, 1, 1)
+    return complaints(
+        code, source.options(given), kernel, grid, block, arrays, folder, shared, sanitizer
     )
 
 
@@ -69,27 +72,19 @@ def test_forward_on_tensor_cores(tmp_path):
         assert "data race" in tensor_product(without_barrier(code, number), tmp_path)
 
 
-DENSE = (("ACT", "float"), ("REAL", "float"), ("SIDE", 4), ("ROWS", 4), ("FOURS", 1))
+GUARDS = {
+    "tensor_forward": ["&& k < COLUMNS;", "if (m < rows)", "top + row < rows &&"],
+    "tensor_input_gradient": ["&& k < COLUMNS;", "if (m < rows)", "top + row < rows &&"],
+    "tensor_weight_gradient": ["m < last &&", "&& k < N_FILTERS;", "row < ROWS &&"],
+}
 
 
-def dense_forward(code, folder):
-    """Two tiles of 13 rows by 20 columns, over 37 numbers in three parts."""
-    sizes = (13 * 37, 37 * 20, 20, 13 * 20, 3 * 13 * 20, "13", "37", "20", "3", "1")
-    return races(code, source.options(DENSE), "dense_forward", (1, 2, 3), (4, 4, 1), sizes, folder)
-
-
-def cross_entropy(code, folder):
-    """Three rows of 21 numbers by 8 threads."""
-    given = source.options((("ACT", "float"), ("REAL", "float"), ("THREADS", 8)))
-    name, sizes = "softmax_cross_entropy_forward", (63, 63, 3, 63, 3, 3, "21", "0")
-    return races(code, given, name, (3, 1, 1), (8, 1, 1), sizes, folder)
-
-
-@pytest.mark.parametrize(
-    ("name", "launch", "barriers"), [("dense", dense_forward, 2), ("losses", cross_entropy, 3)]
-)
-def test_dense_layers_and_losses(name, launch, barriers, tmp_path):
-    code = source.text(name)
-    assert launch(code, tmp_path) == ""
-    for number in range(barriers):
-        assert "data race" in launch(without_barrier(code, number), tmp_path)
+@pytest.mark.parametrize("kernel", GUARDS)
+def test_nothing_past_the_end_of_an_array(kernel, tmp_path):
+    """Tiles are larger than what is left, and every comparison that says so is needed."""
+    code = source.text("tensor_conv")
+    assert tensor_product(code, tmp_path, kernel, "address") == ""
+    for guard in GUARDS[kernel]:
+        assert guard in code
+        wrong = code.replace(guard, "if (true)" if "if" in guard else ";" if ";" in guard else "")
+        assert "overflow" in tensor_product(wrong, tmp_path, kernel, "address"), guard
