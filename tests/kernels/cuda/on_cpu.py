@@ -55,13 +55,14 @@ def compiled(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
 
 
 @cache
-def precompiled(flags: tuple[str, ...]) -> Path:
-    """A copy of the shim, compiled for these flags: reading it anew takes longer than a kernel."""
+def shim(flags: tuple[str, ...]) -> tuple[Path, ...]:
+    """What is behind the shim's words, compiled with these flags; once, it takes a second."""
     name = hashlib.sha256(" ".join(flags).encode()).hexdigest()[:16]
-    header = Path(_folder.name) / f"{name}.h"
-    header.write_text(f'#include "{SHIM}"\n', encoding="utf-8")
-    compiled(*flags, "-x", "c++-header", header, "-o", f"{header}.gch")
-    return header
+    objects = []
+    for part in sorted(SHIM.parent.glob("shim_*.cpp")):
+        objects.append(Path(_folder.name) / f"{name}-{part.stem}.o")
+        compiled(*flags, "-c", part, "-o", objects[-1])
+    return tuple(objects)
 
 
 class Module:
@@ -74,17 +75,17 @@ class Module:
         macros = dict(option[2:].split("=") for option in options if option.startswith("-D"))
         self.types = {name: macros.get(name, "float") for name in ("ACT", "REAL")}
         starts = [start(name, given) for name, given in self.kernels.items()]
-        whole = "\n".join([code, *starts])
+        whole = "\n".join([f'#include "{SHIM}"', code, *starts])
         key = hashlib.sha256("\n".join([whole, *options, *flags]).encode()).hexdigest()[:16]
         source, self.file = (Path(_folder.name) / f"{key}.{kind}" for kind in ("cpp", "so"))
         if not self.file.exists():
             source.write_text(whole, encoding="utf-8")
             defined = [f"-D{name}={value}" for name, value in macros.items()]
-            given = ["-std=c++20", "-O1", "-Wall", "-Wno-unknown-pragmas", "-shared", "-fPIC"]
-            command = [*given, "-pthread", *flags]
-            header = precompiled(tuple(command))
-            done = compiled(*command, *defined, "-include", header, str(source), "-o", self.file)
-            assert "warning" not in done.stderr, done.stderr
+            # or shared memory of a template would be one for all libraries, whatever their sizes
+            apart = "-fno-gnu-unique"
+            given = ("-std=c++20", "-O1", "-Wall", "-Wno-unknown-pragmas", "-fPIC", apart, *flags)
+            parts = *given, *defined, "-pthread", "-shared", source, *shim(given), "-o", self.file
+            assert "warning" not in compiled(*parts).stderr
         self.library = ctypes.CDLL(str(self.file))
 
     def get_function(self, name: str) -> Any:

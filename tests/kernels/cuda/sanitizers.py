@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.kernels.cuda.on_cpu import COMPILER, KERNEL, SHIM, parameters
+from tests.kernels.cuda.on_cpu import COMPILER, KERNEL, SHIM, compiled, parameters, shim
 
 LIBRARIES = ("tsan", "asan")
 
@@ -36,7 +36,7 @@ def complaints(
     folder          for the program
     shared          bytes of shared memory that the launch gives
     sanitizer       "thread" or "address"
-    Copies to shared memory are made at once (EAGER of ``shim_tensor.h``).
+    Copies to shared memory are made at once (EAGER of ``shim_tensor.cpp``).
     """
     if COMPILER is None:
         pytest.skip("g++ is not installed")
@@ -45,8 +45,7 @@ def complaints(
     for (kind, name), value in zip(given, arguments, strict=True):
         if isinstance(value, int):
             element = kind.replace("const ", "").rstrip("* ")
-            lines.append(f"std::vector<{element}> of_{name}({value});")
-            lines.append(f"{kind} {name} = of_{name}.data();")
+            lines.append(f"{kind} {name} = new {element}[{value}]();")
         else:
             lines.append(f"{kind} {name} = {value};")
     call = f"{kernel}({', '.join(name for _, name in given)});"
@@ -59,13 +58,13 @@ def complaints(
     source, program = folder / "watched.cpp", folder / "watched"
     source.write_text("\n".join([f'#include "{SHIM}"', code, main]), encoding="utf-8")
     macros = [option for option in options if option.startswith("-D")]
-    flags = ["-std=c++20", "-O1", "-g", f"-fsanitize={sanitizer}", "-pthread", "-DEAGER"]
-    built = subprocess.run(
-        [COMPILER, *flags, *macros, str(source), "-o", str(program)], capture_output=True, text=True
-    )
-    if any(f"{lib}{library}" in built.stderr for lib in ("lib", "-l") for library in LIBRARIES):
-        pytest.skip(f"g++ has no library for -fsanitize={sanitizer}")
-    assert built.returncode == 0, built.stderr
+    flags = "-std=c++20", "-O1", "-g", f"-fsanitize={sanitizer}", "-DEAGER"
+    try:
+        compiled(*flags, *macros, source, *shim(flags), "-pthread", "-o", program)
+    except AssertionError as error:
+        if any(f"{lib}{library}" in str(error) for lib in ("lib", "-l") for library in LIBRARIES):
+            pytest.skip(f"g++ has no library for -fsanitize={sanitizer}")
+        raise
     settings = {"TSAN_OPTIONS": "halt_on_error=1", "ASAN_OPTIONS": "detect_leaks=0"}
     ran = subprocess.run(
         [str(program)], capture_output=True, text=True, env={**os.environ, **settings}

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 
 from tests.kernels.cuda.few_threads import few_threads
-from tests.kernels.cuda.on_cpu import cupy_on_cpu
+from tests.kernels.cuda.on_cpu import cupy_kernels
 from tinynet.backend import to_device
 from tinynet.layers.activations import relu_backward, relu_forward
 from tinynet.precision import bfloat16
 
-__all__ = ["cupy_on_cpu", "few_threads"]  # fixtures
+__all__ = ["cupy_kernels", "few_threads"]  # fixtures
 pytestmark = pytest.mark.usefixtures("few_threads")
 
 

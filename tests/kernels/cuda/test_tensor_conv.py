@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from tests import fake_cupy as stand_in
-from tests.kernels.cuda.on_cpu import Module, cupy_on_cpu
+from tests.kernels.cuda.on_cpu import Module, cupy_kernels
 from tests.layers.support import normal
 from tinynet.backend import load_library, to_device
 from tinynet.blocks import (
@@ -25,7 +25,7 @@ from tinynet.layers.conv import conv2d_backward, conv2d_forward
 from tinynet.layers.window import pair, window_over
 from tinynet.precision import bfloat16, use_precision
 
-__all__ = ["cupy_on_cpu"]  # a fixture
+__all__ = ["cupy_kernels"]  # a fixture
 
 # x, (kernel height, kernel width, C, K), stride, padding
 GEOMETRIES = {
@@ -51,7 +51,7 @@ def use_tile(monkeypatch, tile):
 
 
 @pytest.fixture(autouse=True)
-def small_tiles(monkeypatch, cupy_on_cpu):
+def small_tiles(monkeypatch, cupy_kernels):
     """Several tiles, the end of one, and several parts of a weight gradient, in a small product."""
     use_tile(monkeypatch, SMALL)
     monkeypatch.setattr(tensor_conv, "WANTED_BLOCKS", 10**6)  # as many parts as can be

@@ -2,7 +2,7 @@
 // time (PTX ISA: cp.async). A thread closes what it has asked for into groups, and later waits until
 // all but its N latest groups have arrived; other threads' copies are seen after a __syncthreads().
 //
-// On the processor the same words are in shim_tensor.h.
+// On the processor the same words are in shim_tensor.cpp.
 #ifdef __CUDA_ARCH__
 
 __device__ __forceinline__ unsigned shared_address(const void* at) {

@@ -3,7 +3,7 @@
 //
 //   sum (16, 8) += a (16, k) b (k, 8)        k = 16 of bf16, 8 of TF32: 32 bytes in either case
 //
-// On the processor the same words are in shim_tensor.h.
+// On the processor the same words are in shim_tensor.cpp.
 #ifdef __CUDA_ARCH__
 
 // Four matrices of 8 rows of 16 bytes. Thread i gives the address of row i % 8 of matrix i / 8, and

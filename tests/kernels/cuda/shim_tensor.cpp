@@ -1,32 +1,25 @@
-// Words of pipeline.cuh and tensor_core.cuh for a C++ compiler, after the PTX ISA: which thread of a
-// warp holds which numbers, and what its copies have done when.
+// What is behind the words of pipeline.cuh and tensor_core.cuh in shim.h, after the PTX ISA: which
+// thread of a warp holds which numbers, and what its copies have done when.
 //
 // A copy to shared memory is made when its thread waits for it and not before, so that a kernel that
 // waits too little reads old numbers. With -DEAGER it is made at once, so that one that asks too early
 // overwrites what others still read. Both may happen on a GPU.
-#pragma once
 #include <cstdint>
+#include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <deque>
 #include <vector>
 
-struct alignas(16) uint4 {
-    unsigned x, y, z, w;
-};
+#include "shim.h"
 
-struct alignas(8) float2 {
-    float x, y;
-};
-
-#define dynamic_shared reinterpret_cast<uint4*>(shared_bytes.get())
-
-inline void must(bool so, const char* what) {
+static void must(bool so, const char* what) {
     if (so) return;
     std::fprintf(stderr, "a GPU would stop here: %s\n", what);
     std::abort();
 }
 
-inline bool aligned(const void* at) { return reinterpret_cast<std::uintptr_t>(at) % 16 == 0; }
+static bool aligned(const void* at) { return reinterpret_cast<std::uintptr_t>(at) % 16 == 0; }
 
 struct Copy {
     void* to;
@@ -42,9 +35,9 @@ struct Copy {
 
 static thread_local std::deque<std::vector<Copy>> groups{{}};  // the last one is not closed
 
-static inline void copy_16(void* to, const void* from, bool real) {
+void copy_16(void* to, const void* from, bool real) {
     must(aligned(to) && aligned(from), "copy_16: an address is no multiple of 16");
-    const auto offset = static_cast<unsigned char*>(to) - shared_bytes.get();
+    const auto offset = static_cast<unsigned char*>(to) - shared_bytes;
     must(offset >= 0 && offset + 16 <= long(shared_size), "copy_16: outside of shared memory");
     const Copy copy{to, real ? from : nullptr};
 #ifdef EAGER
@@ -54,11 +47,10 @@ static inline void copy_16(void* to, const void* from, bool real) {
 #endif
 }
 
-static inline void close_group() { groups.emplace_back(); }
+void close_group() { groups.emplace_back(); }
 
-template <int LATEST>
-static inline void wait_for_all_but() {
-    while (groups.size() > LATEST + 1) {
+void wait_for_groups(unsigned latest) {
+    while (groups.size() > latest + 1) {
         for (const Copy& copy : groups.front()) copy.make();
         groups.pop_front();
     }
@@ -107,20 +99,20 @@ static inline void matrices(unsigned (&r)[4], const void* row) {
     }
 }
 
-static inline void load_matrices(unsigned (&r)[4], const void* row) { matrices<false>(r, row); }
-static inline void load_matrices_turned(unsigned (&r)[4], const void* row) {
+void load_matrices(unsigned (&r)[4], const void* row) { matrices<false>(r, row); }
+void load_matrices_turned(unsigned (&r)[4], const void* row) {
     matrices<true>(r, row);
 }
 
 // Halves away from zero; a NaN stays one.
-static inline unsigned tf32(float x) {
+unsigned tf32(float x) {
     return x != x ? 0x7fffffffu : (__float_as_uint(x) + 0x1000u) & 0xffffe000u;
 }
 
 // mma.m16n8k16 of bf16: with g = lane / 4 and t = lane % 4, register i of a holds row g + 8 (i % 2),
 // columns 2 t + 8 (i / 2) and the next; register i of b rows 2 t + 8 i and the next, column g; sum i
 // is row g + 8 (i / 2), column 2 t + i % 2.
-static inline void multiply_bf16(float (&sum)[4], const unsigned (&a)[4], unsigned b0,
+void multiply_bf16(float (&sum)[4], const unsigned (&a)[4], unsigned b0,
                                  unsigned b1) {
     const Board::Sheet* all = exchanged({nullptr, {a[0], a[1], a[2], a[3]}, {b0, b1}});
     const int g = linear_thread % 32 / 4, t = linear_thread % 4;
@@ -137,7 +129,7 @@ static inline void multiply_bf16(float (&sum)[4], const unsigned (&a)[4], unsign
 
 // mma.m16n8k8 of TF32: register i of a holds row g + 8 (i % 2), column t + 4 (i / 2); register i of b
 // row t + 4 i, column g; the sums as above. The 13 low bits are not looked at.
-static inline void multiply_tf32(float (&sum)[4], const unsigned (&a)[4], unsigned b0,
+void multiply_tf32(float (&sum)[4], const unsigned (&a)[4], unsigned b0,
                                  unsigned b1) {
     const Board::Sheet* all = exchanged({nullptr, {a[0], a[1], a[2], a[3]}, {b0, b1}});
     const int g = linear_thread % 32 / 4, t = linear_thread % 4;
