@@ -58,6 +58,9 @@ class Module:
             source.write_text(whole, encoding="utf-8")
             defined = [f"-D{name}={value}" for name, value in macros.items()]
             given = ["-std=c++20", "-O1", "-Wall", "-Wno-unknown-pragmas", "-shared", "-fPIC"]
+            # Shared memory in a template is a static array, which all libraries of a process would
+            # have in common, at the size that the first of them asked for.
+            given += ["-fno-gnu-unique", "-fvisibility-inlines-hidden"]
             command = [str(COMPILER), *given, "-pthread", *flags, *defined]
             done = subprocess.run(
                 [*command, str(source), "-o", str(self.file)], capture_output=True, text=True
