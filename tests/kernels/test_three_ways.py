@@ -260,7 +260,8 @@ UPDATES = {
 }
 
 
-DRAWS = {"dropout_mask"}  # their case is test_masks_are_the_same_draws
+# What has a test of its own below: masks, and what is of storage alone.
+OTHERS = {"dropout_mask", "added", "converted"}
 
 
 def swappables():
@@ -276,7 +277,7 @@ def swappables():
 def uncovered(functions):
     """Names of functions that have no case."""
     covered = {f"{name}_{way}" for name in CASES for way in ("forward", "backward")}
-    covered |= set(UPDATES) | DRAWS
+    covered |= set(UPDATES) | OTHERS
     return [f.__name__ for f in functions if f.__name__ not in covered]
 
 
@@ -366,6 +367,21 @@ def test_masks_are_the_same_draws(library, shapes, seed, before):
                 assert library_of(mask) == library
                 np.testing.assert_array_equal(to_device(mask, "numpy"), twin.random(shape) < 0.6)
             assert rng.random() == twin.random()
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+@drawn_some
+@given(shape=SHAPES, seed=seeds())
+def test_sums_and_conversions_are_numpys(library, shape, seed):
+    """To the bit, as each number is rounded once."""
+    a, b = (x.astype("float32") for x in normal(seed, shape, shape))
+    for way in ways("added", library):
+        assert_all_close([way(*moved([a, b], library))], [a + b], library)
+    for way in ways("converted", library):
+        for dtype in ("float32", "float64"):
+            found = way(*moved([a], library), np.dtype(dtype))
+            assert found.dtype == dtype
+            np.testing.assert_array_equal(to_device(found, "numpy"), a.astype(dtype))
 
 
 def test_every_operation_has_a_case():
