@@ -6,13 +6,14 @@ Python takes about ten microseconds to start a kernel, longer than the GPU takes
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
 import numpy as np
 
 from tinynet.backend import Array, library_of, load_library
+from tinynet.kernels.cuda.source import compile_all, counted
 
 
 class Ground:
@@ -47,13 +48,18 @@ class Ground:
 class Repeated:
     """A function on fixed places of the GPU's memory, captured when it is called again.
 
-    body   takes nothing; starts kernels and waits for none. The first call runs it as it is, which
-           compiles kernels and finds out how much memory they need. The second captures it.
-    what   it is, for the warning where it cannot be captured: then it runs as it is each time
+    body      takes nothing; starts kernels and waits for none. Before the first call it runs
+              without kernels, to find out which are to be compiled. The first call runs it as it
+              is, which finds out how much memory it needs. The second captures it.
+    what      it is, for the warning where it cannot be captured: then it runs as it is each time
+    changes   what body changes beside its result, other than by our kernels
     """
 
-    def __init__(self, ground: Ground, body: Callable[[], Any], what: str) -> None:
+    def __init__(
+        self, ground: Ground, body: Callable[[], Any], what: str, changes: Iterable[Array] = ()
+    ) -> None:
         self.ground, self.body, self.what = ground, body, what
+        self.changes = list(changes)
         self.result: Any = None  # of body; the next call writes over it
         self._ran = False
         self._graph: Any = None
@@ -61,7 +67,9 @@ class Repeated:
 
     def __call__(self) -> Any:
         """What ``body`` returns, on the GPU."""
-        if self._ran and self._graph is None and self._captures:
+        if not self._ran:
+            self._compile()
+        elif self._graph is None and self._captures:
             self._capture()
         if self._graph is not None:
             self._graph.launch(self.ground.stream)
@@ -69,6 +77,16 @@ class Repeated:
             self.result = self.body()
         self._ran = True
         return self.result
+
+    def _compile(self) -> None:
+        """All kernels at once, and before the first of them runs."""
+        before = [array.copy() for array in self.changes]
+        # what is wrong is said when it happens again, with kernels
+        with counted() as wanted, np.errstate(all="ignore"), suppress(Exception):
+            self.body()
+        for array, copy in zip(self.changes, before, strict=True):
+            array[...] = copy
+        compile_all(wanted)
 
     def _capture(self) -> None:
         stream = self.ground.stream

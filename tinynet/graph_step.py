@@ -118,7 +118,8 @@ class GraphStep:
             self.numbers = xp.empty(together.shape, together.dtype)
             self.random = DeviceRandom()
         self.labels: Array | None = None  # to be checked in the first run, which tells z's shape
-        self.run = Repeated(steps.ground, self._body, "the training step")
+        statistics = steps.model.buffers().values()
+        self.run = Repeated(steps.ground, self._body, "the training step", statistics)
 
     def __call__(self, x: Array, y: Array, rng: np.random.Generator) -> Result:
         """One step; x and y are NumPy's or CuPy's."""
@@ -126,6 +127,7 @@ class GraphStep:
         if self.run.result is None:
             self.labels = labels
         else:
+            self.labels = None
             check_labels(steps.loss, self.run.result[1], labels)
         value = math.nan
         steps.optimizer.count(self.together.names)
@@ -153,7 +155,6 @@ class GraphStep:
             done = forward(model, loss, regularizer, self.x, self.y, mode, steps.precision)
             if self.labels is not None:
                 check_labels(loss, done.z, self.labels)
-                self.labels = None
             steps.optimizer.zero_grad(parameters)
             backward(done, loss, regularizer, parameters, steps.precision)
             self.together.launch(self.numbers, done.value)

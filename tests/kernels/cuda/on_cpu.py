@@ -88,6 +88,9 @@ class Module:
             assert "warning" not in compiled(*parts).stderr
         self.library = ctypes.CDLL(str(self.file))
 
+    def compile(self) -> None:
+        """As CuPy's; it is compiled already."""
+
     def get_function(self, name: str) -> Any:
         """As CuPy's: a function of grid, block and arguments."""
         return Kernel(self, name)
@@ -165,8 +168,7 @@ def dimensions(sizes: tuple[int, ...], most: tuple[int, int, int]) -> Any:
 @pytest.fixture(params=["processor", pytest.param("GPU", marks=pytest.mark.gpu)])
 def cupy_kernels(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Any:
     """CuPy's kernels: on the processor, by the stand-in for CuPy, and on a GPU."""
-    for kept in (source.function, source._module):  # of the other one
-        kept.cache_clear()
+    source.forget()
     if request.param == "GPU":
         if not (gpu := read_gpu()).devices:
             pytest.skip(gpu.note)

@@ -26,8 +26,7 @@ __all__ = ["cupy_kernels"]  # a fixture
 @pytest.fixture
 def large(cupy_kernels):
     """Whether there is a GPU for large arrays."""
-    for kept in (source.function, source._module):  # of smaller blocks
-        kept.cache_clear()
+    source.forget()
     return cupy_kernels.RawModule is not Module
 
 

@@ -35,11 +35,9 @@ def small_blocks(monkeypatch, cupy_kernels):
     """Blocks of 4 × 4 threads: several tiles, and the end of one, in a small product."""
     monkeypatch.setattr(conv, "SIDE", 4)
     monkeypatch.setattr(conv, "PART", 16)
-    for cached in (source.function, source._module):
-        cached.cache_clear()
+    source.forget()
     yield
-    for cached in (source.function, source._module):
-        cached.cache_clear()
+    source.forget()
 
 
 def on(x):

@@ -36,12 +36,10 @@ def small_blocks(monkeypatch, cupy_kernels):
     monkeypatch.setattr(dense, "LEAST_DEPTH", 6)
     monkeypatch.setattr(dense, "MOST_PARTS", 5)
     monkeypatch.setattr(dense, "THREADS", 8)
-    for cached in (source.function, source._module):
-        cached.cache_clear()
+    source.forget()
     with captured_step():
         yield
-    for cached in (source.function, source._module):
-        cached.cache_clear()
+    source.forget()
 
 
 @pytest.fixture

@@ -55,11 +55,9 @@ def small_tiles(monkeypatch, cupy_kernels):
     """Several tiles, the end of one, and several parts of a weight gradient, in a small product."""
     use_tile(monkeypatch, SMALL)
     monkeypatch.setattr(tensor_conv, "WANTED_BLOCKS", 10**6)  # as many parts as can be
-    for cached in (source.function, source._module):
-        cached.cache_clear()
+    source.forget()
     yield
-    for cached in (source.function, source._module):
-        cached.cache_clear()
+    source.forget()
 
 
 def on(x):
