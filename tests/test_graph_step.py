@@ -185,6 +185,26 @@ def test_a_step_waits_once_for_its_loss():
     waits.clear()
     step(*data())
     assert waits in (["__float__"], [])  # a real GPU's are not counted
+    (graph,) = step._graphs._steps.values()
+    assert graph.run.launched
+
+
+class Remembers(ReLU):
+    """A layer that keeps its input's shape, a new tuple each time."""
+
+    def forward(self, x, mode=None):
+        self.seen = (*x.shape,)
+        return super().forward(x)
+
+
+def test_a_layer_may_keep_what_it_saw():
+    rng = np.random.default_rng(0)
+    model = Sequential(Flatten(), Dense(36, 3, rng=rng), Remembers()).to(dtype="float64")
+    step = steps_of(model)
+    for _ in range(3):
+        step(*data())
+    (graph,) = step._graphs._steps.values()
+    assert graph.run.launched
 
 
 def state_of(step):

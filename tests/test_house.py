@@ -57,6 +57,7 @@ ORDER = """
     tinynet.interrupts
     tinynet.progress
     tinynet.training_pass
+    tinynet.watch
     tinynet.graph_step
     tinynet.step
     tinynet.run_folder

@@ -61,12 +61,18 @@ class Repeated:
         self.ground, self.body, self.what = ground, body, what
         self.changes = list(changes)
         self.result: Any = None  # of body; the next call writes over it
-        self._ran = False
+        self._ran = self._launched = False
         self._graph: Any = None
         self._captures = True
 
+    @property
+    def launched(self) -> bool:
+        """Whether the last call was a graph's launch: nothing of ``body`` ran on the processor."""
+        return self._launched
+
     def __call__(self) -> Any:
         """What ``body`` returns, on the GPU."""
+        self._launched = self._graph is not None
         if not self._ran:
             self._compile()
         elif self._graph is None and self._captures:

@@ -30,9 +30,9 @@ from tinynet.optimizer import Optimizer
 from tinynet.precision import use_precision
 from tinynet.regularizers import Regularizer
 from tinynet.training_pass import backward, forward
+from tinynet.watch import Watch, same
 
 MOST_GRAPHS = 4  # of different shapes; training has two, of whole batches and of the last
-FLAGS = ("frozen_statistics", "frozen_dropout", "keep_prob", "momentum")  # of layers
 
 
 class Result(NamedTuple):
@@ -58,8 +58,9 @@ class GraphSteps:
         self.ground = Ground()
         self.together: Together | None = None
         self._steps: dict[Any, GraphStep] = {}
-        self._arrays: list[Any] = []  # what the graphs read and write
-        self._settings: list[Any] = []
+        self._watch: Watch | None = None  # on all that the graphs depend on
+        self._rule: Any = None
+        self._memory: list[Array] = []
 
     def __call__(self, x: Array, y: Array, rng: np.random.Generator) -> Result | None:
         """One step; None, and nothing is done, for an optimiser whose rule has no kernel."""
@@ -71,22 +72,27 @@ class GraphSteps:
         while len(self._steps) >= MOST_GRAPHS:
             del self._steps[next(iter(self._steps))]
         self._steps[key] = step  # the latest is the last
-        return step(x, y, rng)
+        result = step(x, y, rng)
+        if self._watch is not None and not step.run.launched:
+            self._watch.refresh()  # a layer may keep what it saw
+        return result
 
     def _renew(self) -> None:
-        """Forget all graphs if the network or the optimiser has other arrays or settings."""
-        arrays, settings = self._state()
-        same = len(arrays) == len(self._arrays) and settings == self._settings
-        if same and all(a is b for a, b in zip(arrays, self._arrays, strict=True)):
+        """Forget all graphs if the network, its loss or what the optimiser keeps is another."""
+        optimizer = self.optimizer
+        memory = list(optimizer.memory().values())
+        if (
+            self._watch is not None
+            and not self._watch.changed()
+            and optimizer.rule is self._rule
+            and same(memory, self._memory)
+        ):
             return
         self._steps.clear()
-        trainable = {
-            name: parameter
-            for name, parameter in self.model.parameters().items()
-            if parameter.trainable
-        }
+        parameters = self.model.parameters()
         try:
-            self.together = Together(self.optimizer, trainable)
+            trainable = {name: p for name, p in parameters.items() if p.trainable}
+            self.together = Together(optimizer, trainable)
         except ValueError as error:
             self.together = None
             warnings.warn(
@@ -94,17 +100,9 @@ class GraphSteps:
                 RuntimeWarning,
                 stacklevel=5,
             )
-        self._arrays, self._settings = self._state()
-
-    def _state(self) -> tuple[list[Any], list[Any]]:
-        """All arrays that a graph reads or writes, and what else it depends on."""
-        parameters = self.model.parameters().values()
-        arrays = [array for p in parameters for array in (p.value, p.grad)]
-        arrays += [*self.model.buffers().values(), *self.optimizer.memory().values()]
-        settings: list[Any] = [p.trainable for p in parameters]
-        for layer in self.model.named_layers().values():
-            settings += [getattr(layer, name, None) for name in FLAGS]
-        return arrays, settings
+        watched = [*self.model.named_layers().values(), *parameters.values(), self.loss]
+        self._watch = Watch([*watched, *([] if self.regularizer is None else [self.regularizer])])
+        self._rule, self._memory = optimizer.rule, list(optimizer.memory().values())
 
 
 class GraphStep:
@@ -163,6 +161,10 @@ class GraphStep:
 
 def check_labels(loss: Loss, z: Any, labels: Array) -> None:
     """Raise what ``loss`` raises for labels (NumPy's) that do not fit the output z, or are none."""
+    if not isinstance(z, tuple) and loss.mean_over == "batch" and labels.shape == z.shape[:1]:
+        in_range = labels.dtype.kind in "iu" and labels.min() >= 0 and labels.max() < z.shape[1]
+        if in_range:  # the rest takes ten times as long, and has nothing to say
+            return
 
     def like(z: Any) -> Any:
         if isinstance(z, tuple):
