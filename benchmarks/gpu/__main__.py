@@ -1,8 +1,8 @@
 """Speed and memory of tinynet beside PyTorch's on an NVIDIA GPU: ``python -m benchmarks.gpu``.
 
-In this order: correctness, ceilings, ops, steps, scaling; or those that are named. A part begins
-with its share of the minutes and says what it had no time for. What is there is written after
-every part: GPU-DATE.json, .md and .png in the folder.
+In this order: correctness, ceilings, ops, steps, kernels, scaling; or those that are named. A part
+begins with its share of the minutes and says what it had no time for. What is there is written
+after every part: GPU-DATE.json, .md and .png in the folder.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from benchmarks.gpu import correctness, operations, plots, steps, tables
+from benchmarks.gpu import correctness, kernels, operations, plots, steps, tables
 from benchmarks.gpu.clock import SHARES, Clock
 from benchmarks.gpu.machine import nvidia_smi
 from benchmarks.gpu.processes import Pool, WorkerError, pool
@@ -41,6 +41,7 @@ PARTS: dict[str, Part] = {
     "ceilings": ceilings,
     "ops": operations.measure,
     "steps": steps.measure_networks,
+    "kernels": kernels.measure,
     "scaling": steps.measure_scaling,
 }
 

@@ -11,6 +11,7 @@ from benchmarks.gpu.variants import OURS
 from benchmarks.tables import NONE, markdown, spread
 
 MB = 1 << 20
+MOST_KERNELS = 16  # of a step, in a table
 
 
 def cell(value: float | None, form: str = ".2f") -> str:
@@ -123,6 +124,26 @@ def step_cells(
     ]
 
 
+def kernels_table(part: dict[str, Any]) -> str:
+    """Where a step's time goes: the kernels that take most of it, and the rest."""
+    rows = []
+    for name, found in part["networks"].items():
+        if "failed" in found:
+            rows.append([name, reason(found["failed"]), *[NONE] * 4])
+            continue
+        whole, first = found["step_ms"], name
+        for row in found["rows"][:MOST_KERNELS]:
+            share = row["ms"] / whole
+            kernel = f"{row['source']}: {row['kernel']}"
+            figures = f"{row['launches']:g}", f"{row['ms']:.3f}", f"{share:.0%}"
+            rows.append([first, kernel, row["at"], *figures])
+            first = ""
+        rest = whole - sum(row["ms"] for row in found["rows"])
+        rows.append([first, "CuPy's, and between kernels", "", "", f"{rest:.3f}", ""])
+    head = ["network", "kernel", "at", "launches a step", "ms a step", "of the step"]
+    return markdown(head, rows, 3)
+
+
 def scaling_table(part: dict[str, Any]) -> str:
     """Images a second by batch."""
     rows = []
@@ -156,6 +177,7 @@ def page(results: dict[str, Any]) -> str:
         "ceilings": ceilings_table,
         "ops": lambda part: ops_table(part, ceilings),
         "steps": lambda part: steps_table(part, ceilings),
+        "kernels": kernels_table,
         "scaling": scaling_table,
     }
     texts = [f"{results['date']}. {describe(results['machine'])}."]

@@ -12,6 +12,7 @@ python -m benchmarks.gpu.worker '{"name": "tinynet", "library": "tinynet", …}'
     {"memory": true}                                     bytes since "settle"
     {"forget": true}                                     the step goes, and its memory
     {"same_bits": {network}, "precision": P}             whether steps give the same bits twice
+    {"kernels": {network}, "precision": P}               where a step's time goes
 
 "error" in an answer says what went wrong.
 """
@@ -40,7 +41,7 @@ class Server:
 
     def obey(self, request: dict[str, Any]) -> dict[str, Any]:
         """Do what one line asks."""
-        for name in ("facts", "ceilings", "op", "make", "same_bits"):
+        for name in ("facts", "ceilings", "op", "make", "same_bits", "kernels"):
             if name in request:
                 return getattr(self, f"do_{name}")(request)
         if "forget" in request:
@@ -90,6 +91,14 @@ class Server:
     def do_same_bits(self, request: dict[str, Any]) -> dict[str, Any]:
         network = Network(**request["same_bits"])
         return {"same": same_bits(network, request["precision"], self.device)}
+
+    def do_kernels(self, request: dict[str, Any]) -> dict[str, Any]:
+        from benchmarks.gpu.kernels import rows_of
+
+        network = Network(**request["kernels"])
+        found = rows_of(self.device, network, request["precision"])
+        self.free()
+        return found
 
     def milliseconds(self, step: Step, seconds: float) -> float:
         """Mean time of a step, over as many as fit into so many seconds; at least two."""
