@@ -11,8 +11,8 @@ SHARES = {
     "correctness": 0.2,
     "ceilings": 0.05,
     "ops": 0.25,
-    "steps": 0.3,
-    "kernels": 0.05,
+    "steps": 0.25,
+    "kernels": 0.1,
     "scaling": 0.15,
 }
 
