@@ -1,6 +1,6 @@
 // CUDA's words for a C++ compiler: a kernel runs on the processor, a thread for each CUDA thread of a
-// block, the blocks one after the other. What is behind them is in shim_threads.cpp, and for tensor
-// cores in shim_tensor.cpp, compiled once; here are no other headers, which take longer than a kernel.
+// block, the blocks one after the other. What is behind them is in shim_fibers.cpp, shim_threads.cpp and,
+// for tensor cores, shim_tensor.cpp, compiled once; other headers here would take longer than a kernel.
 #pragma once
 
 #define __global__
@@ -42,6 +42,7 @@ extern unsigned shared_size;
 
 void __syncthreads();
 void meet_warp();
+void begin_copies();  // of a launch: none is under way
 void start(const unsigned* grid, const unsigned* block, unsigned shared,
            void (*kernel)(const void*), const void* arguments);
 

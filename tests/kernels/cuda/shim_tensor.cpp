@@ -33,7 +33,14 @@ struct Copy {
     }
 };
 
-static thread_local std::deque<std::vector<Copy>> groups{{}};  // the last one is not closed
+struct Thread {
+    std::deque<std::vector<Copy>> groups{{}};  // the last one is not closed
+    unsigned turn = 0;
+};
+
+static std::vector<Thread> all_threads;
+
+void begin_copies() { all_threads.assign(blockDim.x * blockDim.y * blockDim.z, Thread()); }
 
 void copy_16(void* to, const void* from, bool real) {
     must(aligned(to) && aligned(from), "copy_16: an address is no multiple of 16");
@@ -43,13 +50,14 @@ void copy_16(void* to, const void* from, bool real) {
 #ifdef EAGER
     copy.make();
 #else
-    groups.back().push_back(copy);
+    all_threads[linear_thread].groups.back().push_back(copy);
 #endif
 }
 
-void close_group() { groups.emplace_back(); }
+void close_group() { all_threads[linear_thread].groups.emplace_back(); }
 
 void wait_for_groups(unsigned latest) {
+    auto& groups = all_threads[linear_thread].groups;
     while (groups.size() > latest + 1) {
         for (const Copy& copy : groups.front()) copy.make();
         groups.pop_front();
@@ -67,9 +75,8 @@ struct Board {
 
 static inline const Board::Sheet* exchanged(const Board::Sheet& mine) {
     static Board boards[32];  // a block has 32 warps at most
-    static thread_local unsigned turn = 0;
     Board& board = boards[linear_thread / 32];
-    auto& sheets = board.sheets[turn++ % 2];
+    auto& sheets = board.sheets[all_threads[linear_thread].turn++ % 2];
     sheets[linear_thread % 32] = mine;
     meet_warp();
     return sheets;

@@ -1,4 +1,5 @@
-// The threads and barriers behind shim.h.
+// The threads and barriers behind shim.h where a sanitizer watches them; otherwise shim_fibers.cpp.
+#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
 #include <barrier>
 #include <cstdlib>
 #include <cstring>
@@ -29,6 +30,7 @@ void start(const unsigned* grid, const unsigned* block, unsigned shared,
     of_warp.clear();
     for (unsigned first = 0; first < count; first += 32)
         of_warp.push_back(std::make_unique<std::barrier<>>(count - first < 32 ? count - first : 32));
+    begin_copies();
     shared_size = shared;
     shared_bytes = static_cast<unsigned char*>(std::aligned_alloc(128, (shared + 128) & ~127u));
     std::vector<std::thread> threads;
@@ -49,3 +51,5 @@ void start(const unsigned* grid, const unsigned* block, unsigned shared,
     for (auto& thread : threads) thread.join();
     std::free(shared_bytes);
 }
+
+#endif
