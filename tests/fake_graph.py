@@ -121,7 +121,7 @@ class MemoryPool:
         raise AssertionError("the stand-in takes NumPy's memory")
 
     def total_bytes(self) -> int:
-        return 0
+        return 3 << 20
 
 
 class _Allocator:

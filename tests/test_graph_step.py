@@ -343,6 +343,15 @@ def test_fit_is_the_same_with_both():
     np.testing.assert_allclose(rows[1], rows[0], rtol=1e-8)
 
 
+def test_fit_says_how_much_of_the_gpus_memory_it_held(capsys):
+    x, y = data(6)
+    for device in ("numpy", "cupy"):
+        fit(network().to(device), SoftmaxCrossEntropy(), Adam(0.01), (x, y), epochs=1)
+        said = capsys.readouterr().err
+        assert ("GPU memory held at most:" in said) == (device == "cupy")
+        assert " 0 MiB" not in said
+
+
 def test_wrong_precisions():
     with pytest.raises(ValueError, match="want one of fp32, tf32, bf16"):
         steps_of(network(), precision="half")

@@ -151,6 +151,8 @@ def fit(
             raise TrainingError(f"epoch {len(history) + 1}, {where}: {error}{kept}") from None
         if len(history) < epochs:
             shown.say(f"stopped early: no better {monitor} in {patience} epochs")
+        if step.gpu_memory:
+            shown.say(f"GPU memory held at most: {step.gpu_memory / 2**20:,.0f} MiB")
 
     if restore_best and best_row(history, monitor) is not None:
         if files is not None:
