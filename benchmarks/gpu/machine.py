@@ -6,10 +6,10 @@ import os
 import platform
 import shutil
 import subprocess
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from benchmarks.gpu.device import Cpu
+from benchmarks.machine import versions
 from tinynet.doctor.machine import processor_name
 
 PACKAGES = ("tinynet-dl", "cupy-cuda13x", "cupy-cuda12x", "numpy", "ml-dtypes", "torch", "triton")
@@ -26,7 +26,7 @@ def facts(device: Cpu) -> dict[str, Any]:
         "system": platform.system(),
         "processor": processor_name(),
         "cores": os.cpu_count(),
-        "versions": versions(),
+        "versions": versions(PACKAGES),
         "device": device.name,
         "gpu": processor_name() if device.name == "cpu" else None,
     }
@@ -47,17 +47,6 @@ def facts(device: Cpu) -> dict[str, Any]:
 
         found["torch_cuda"] = torch.version.cuda
         found["cudnn"] = torch.backends.cudnn.version() if device.name == "gpu" else None
-    return found
-
-
-def versions() -> dict[str, str | None]:
-    """Of the libraries; None for one that is not installed."""
-    found: dict[str, str | None] = {}
-    for package in PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            found[package] = None
     return found
 
 
