@@ -16,7 +16,7 @@ MOST = 2**31 - 1  # bytes; mallopt takes an int
 
 
 def have_mallopt() -> bool:
-    """Whether this process runs on glibc."""
+    """Return whether this process runs on glibc."""
     try:
         libc = ctypes.CDLL(None)
     except (OSError, TypeError):  # Windows

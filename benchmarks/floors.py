@@ -1,4 +1,4 @@
-"""What bounds an operation from below: multiplying matrices, and moving memory.
+"""What bounds a calculation from below: multiplying matrices, moving memory, starting kernels.
 
     floor = max(2 · multiply-adds / rate of a large matrix product, time to copy as many bytes)
 
@@ -10,37 +10,42 @@ from __future__ import annotations
 
 import os
 from concurrent.futures import ThreadPoolExecutor, wait
+from typing import Any
 
 import numpy as np
 
-from benchmarks.subject import Subject
+from benchmarks.backends import Run
+from benchmarks.device import Cpu, Subject, torch_precision
+from benchmarks.processes import noted, take_turns
 
-SIDE = 1024  # of the matrices; larger ones are no faster
 ONE_THREAD = 1 << 20  # bytes up to which a second thread costs more than it saves
-PRODUCT_FLOPS = 2 * SIDE**3
+LAUNCHES = 1000
 
 
-def numpy_product() -> Subject:
-    """A product of two matrices in NumPy."""
-    a, b = np.random.default_rng(0).standard_normal((2, SIDE, SIDE), dtype=np.float32)
-    c = np.empty_like(a)
-    return Subject(lambda: np.matmul(a, b, out=c), lambda c: [c])
+def product(device: Cpu, library: str, side: int, precision: str = "fp32") -> Subject:
+    """A product of two square matrices, by NumPy's or CuPy's BLAS, or by torch's."""
+    dtype = "bfloat16" if precision == "bf16" else "float32"
+    a, b = (device.drawn(seed, (side, side), dtype) for seed in (0, 1))
+    if library in ("torch", "both"):
+        import torch
+
+        left, right = device.tensor(a), device.tensor(b)
+        out = torch.empty_like(left)
+        return Subject(
+            lambda: torch.mm(left, right, out=out),
+            lambda c: [device.comparable(c)],
+            lambda: torch_precision(precision),
+        )
+    c = device.xp.empty_like(a)
+    return Subject(lambda: device.xp.matmul(a, b, out=c), lambda c: [device.comparable(c)])
 
 
-def torch_product() -> Subject:
-    """The same in PyTorch, which brings another BLAS."""
-    import torch
-
-    a, b = np.random.default_rng(0).standard_normal((2, SIDE, SIDE), dtype=np.float32)
-    left, right = torch.from_numpy(a), torch.from_numpy(b)
-    out = torch.empty(SIDE, SIDE)
-    return Subject(lambda: torch.mm(left, right, out=out), lambda c: [c.numpy()])
-
-
-def copy(moved: int) -> Subject:
+def copy(device: Cpu, library: str, moved: int) -> Subject:
     """A copy that reads half of ``moved`` bytes and writes the other half, on every thread."""
-    source = np.ones(max(1, moved // 2), np.uint8)
-    target = np.zeros_like(source)
+    source = device.xp.ones(max(1, moved // 2), np.uint8)
+    target = device.xp.zeros_like(source)
+    if device.xp is not np:
+        return Subject(lambda: device.xp.copyto(target, source))
     threads = 1 if moved <= ONE_THREAD else int(os.environ["OMP_NUM_THREADS"])
     parts = list(zip(np.array_split(target, threads), np.array_split(source, threads), strict=True))
     pool = ThreadPoolExecutor(threads)
@@ -51,3 +56,49 @@ def copy(moved: int) -> Subject:
         wait(others)
 
     return Subject(call, lambda _: [target])
+
+
+def launch(device: Any, library: str, graph: bool) -> Subject:
+    """A thousand kernels that do nothing, started by Python or by a CUDA graph."""
+
+    def start() -> None:
+        for _ in range(LAUNCHES):
+            device.nothing((1,), (32,), ())
+
+    if not graph:
+        return Subject(start)
+    stream = device.xp.cuda.Stream(non_blocking=True)
+    with stream:
+        stream.begin_capture()
+        start()
+        captured = stream.end_capture()
+    return Subject(lambda: captured.launch(stream), around=lambda: stream)
+
+
+def measure_ceilings(run: Run) -> dict[str, Any]:
+    """Return what a GPU does at best: {"ms": name -> times, "failed", and what they are of}.
+
+    copy             of a large array to another, in its memory
+    product, bf16    of large square matrices, by torch's BLAS
+    launch, ...      of a thousand kernels that do nothing
+    """
+    backend, failed = run.backend, dict[str, str]()
+    copied = 1 << 16 if backend.small else 1 << 31  # bytes, read and written
+    tasks: dict[str, dict[str, Any]] = {"copy": {"kind": "copy", "moved": copied}}
+    for precision in backend.op_tolerance:
+        product = {"kind": "product", "side": backend.side, "precision": precision}
+        tasks[f"product, {precision}"] = product
+    for way, graph in (("by Python", False), ("in a graph", True)):
+        tasks[f"launch, {way}"] = {"kind": "launch", "graph": graph}
+    worker, turns = run.worker(backend.single["floor"]), []
+    for name, task in tasks.items():
+        with noted(name, failed):
+            worker.ask("make", name=name, task=task)
+            worker.ask("settle", name=name, calls=3)
+            turns.append((name, worker, name))
+    times = take_turns(turns, backend.rounds, backend.op_turn, failed)
+    for name, _, _ in turns:
+        with noted(name, failed):
+            worker.ask("forget", name=name)
+    what = {"copied": copied, "product_flops": 2 * backend.side**3}
+    return {"ms": times, "failed": failed, "launches": LAUNCHES, **what}

@@ -8,7 +8,7 @@ from typing import Any
 
 from benchmarks import tables
 from benchmarks.machine import describe
-from benchmarks.plots import PLOTS
+from benchmarks.plots import plot
 from benchmarks.results import KEPT, KINDS, ROOT, newest
 
 PAGE = ROOT / "docs" / "performance.md"
@@ -37,14 +37,14 @@ PICTURES = {  # mark -> what its picture shows
 
 
 def measured(results: Results) -> str:
-    """When, on what, and how often."""
+    """Return when, on what, and how often."""
     return f"{results['date']}, {results['rounds']} rounds. {describe(results['machine'])}."
 
 
-def renewed(page: str, results: dict[str, Results | None]) -> str:
-    """The page with what stands between its marks as the results have it.
+def renewed(page: str, results: dict[str, Results]) -> str:
+    """Return the page with what stands between its marks as the results have it.
 
-    results   kind -> results; None: not measured yet, and the page says so
+    results   kind -> results; {}: not measured yet, and the page says so
     Raises ValueError if the page lacks a mark.
     """
     for name, (kind, render) in PARTS.items():
@@ -68,5 +68,5 @@ def renew(folder: Path = KEPT) -> list[Path]:
     for kind, found in results.items():
         if found:
             written.append(FIGURES / f"cpu_{kind}.png")
-            PLOTS[kind](found, written[-1])
+            plot({kind: found}, written[-1])
     return written

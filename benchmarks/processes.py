@@ -1,18 +1,23 @@
-"""Workers, each a library in a process of its own, and taking turns.
+"""Workers, each a library in a process by itself, that take turns.
 
-They take turns round by round, so that a machine that slows down slows all of them. Machine-wide
-settings of BLAS and malloc are taken out of the environment, for every library alike.
+They take turns round by round, so that a machine that slows down slows all of them. Settings of
+BLAS, malloc and CUDA are taken out of the environment, for every library alike. A process that does
+not answer in time, or whose GPU has failed (which spoils a process for good), is ended, and starts
+again with the next request.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import os
+import queue
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -23,7 +28,12 @@ import numpy as np
 from benchmarks.variants import Variant
 
 ROOT = Path(__file__).parents[1]
-HIDDEN = ("OPENBLAS_", "GOTO_", "MKL_", "KMP_", "GOMP_", "MALLOC_", "TINYNET_", "NUMBA_NUM_")
+HIDDEN = (
+    *("OPENBLAS_", "GOTO_", "MKL_", "KMP_", "GOMP_", "MALLOC_", "TINYNET_", "NUMBA_NUM_"),
+    *("CUPY_TF32", "CUDA_LAUNCH_BLOCKING"),
+)
+SPOILED = ("cuda", "cublas", "cudnn", "acceleratorerror", "nvrtc", "out of memory")  # in an error
+LEAST = 5.0  # seconds for an answer
 PAUSE = 0.02  # seconds before a turn: threads of the one before stop waiting for more work
 
 
@@ -32,98 +42,187 @@ class WorkerError(Exception):
 
 
 class Worker:
-    """One variant, in a process of its own."""
+    """One variant, in a process that begins with the first request.
 
-    def __init__(self, variant: Variant, threads: int) -> None:
-        self.variant = variant
+    pool   says on which device, with how many threads, and how long an answer may take
+    """
+
+    def __init__(self, variant: Variant, pool: Pool) -> None:
+        self.variant, self.pool = variant, pool
         self.peak_mb = 0.0  # as of the last answer
-        command = [sys.executable, "-W", "ignore", "-m", "benchmarks.worker"]
-        self.process = subprocess.Popen(
-            [*command, json.dumps(asdict(variant))],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env=environment(variant, threads),
-            cwd=ROOT,
-        )
+        self.process: subprocess.Popen[str] | None = None
+        self.answers: queue.Queue[str] = queue.Queue()
 
-    def ask(self, **request: Any) -> dict[str, Any]:
-        """Send a request, see ``benchmarks.worker``; raises WorkerError if it fails."""
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
+    def ask(self, do: str, limit: float | None = None, **request: Any) -> dict[str, Any]:
+        """Return the answer to a request, one of the methods of ``benchmarks.worker.Server``.
+
+        Raises WorkerError if that fails, or takes more than ``limit`` seconds.
+        """
+        name, limit = self.variant.name, self.pool.limited(limit)
+        process = self.process or self.start()
+        assert process.stdin is not None
         try:
-            self.process.stdin.write(json.dumps(request) + "\n")
-            self.process.stdin.flush()
+            process.stdin.write(json.dumps({"do": do, **request}) + "\n")
+            process.stdin.flush()
+            line = self.answers.get(timeout=limit)
         except BrokenPipeError:
-            raise WorkerError(f"{self.variant.name} ended early, see above") from None
-        line = self.process.stdout.readline()
+            line = ""
+        except queue.Empty:
+            self.close(kill=True)
+            raise WorkerError(f"{name}: no answer in {limit:.0f} s") from None
         if not line:
-            raise WorkerError(f"{self.variant.name} ended early, see above")
+            self.close(kill=True)
+            raise WorkerError(f"{name}: its process ended, see above")
         answer: dict[str, Any] = json.loads(line)
-        self.peak_mb = answer["peak_mb"]
+        self.peak_mb = answer.pop("peak_mb", self.peak_mb)
         if "error" in answer:
-            raise WorkerError(f"{self.variant.name}: {answer['error']}")
+            if self.pool.device == "gpu" and any(
+                word in answer["error"].lower() for word in SPOILED
+            ):
+                self.close(kill=True)
+            raise WorkerError(f"{name}: {answer['error']}")
         return answer
 
+    def call(self, function: str, limit: float | None = None, **arguments: Any) -> Any:
+        """Return what a function "module:name" of benchmarks gives, with the worker's device."""
+        return self.ask("call", limit, function=function, arguments=arguments)["value"]
+
     def results(self, name: str, calls: int) -> list[np.ndarray]:
-        """What a subject gives in so many calls."""
+        """Return the results of several calls of a subject."""
         with tempfile.TemporaryDirectory() as folder:
             file = str(Path(folder) / "results.npz")
-            self.ask(check=name, calls=calls, file=file)
+            self.ask("results", name=name, calls=calls, file=file)
             with np.load(file) as saved:
                 return [saved[key] for key in saved.files]
 
-    def close(self) -> None:
-        """End the process."""
-        if self.process.stdin is not None:
-            self.process.stdin.close()
-        if self.process.stdout is not None:
-            self.process.stdout.close()
-        self.process.wait()
+    def start(self) -> subprocess.Popen[str]:
+        """Begin the process."""
+        self.answers = queue.Queue()
+        self.process = subprocess.Popen(
+            [
+                *(sys.executable, "-W", "ignore", "-m", "benchmarks.worker"),
+                *(json.dumps(asdict(self.variant)), self.pool.device),
+            ],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=environment(self.variant, self.pool.threads, self.pool.device),
+            cwd=ROOT,
+        )
+        threading.Thread(target=_read, args=(self.process, self.answers), daemon=True).start()
+        return self.process
+
+    def close(self, kill: bool = False) -> None:
+        """End the process, if there is one."""
+        process, self.process = self.process, None
+        if process is None:
+            return
+        assert process.stdin is not None
+        try:
+            process.stdin.close()
+        except BrokenPipeError:
+            kill = True
+        if kill:
+            process.kill()
+        try:
+            process.wait(timeout=30)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
 
 
-@contextmanager
-def workers(variants: Sequence[Variant], threads: int) -> Iterator[list[Worker]]:
-    """A worker for each variant, ended with the block."""
-    started: list[Worker] = []
-    try:
-        for variant in variants:
-            started.append(Worker(variant, threads))
-        yield started
-    finally:
-        for worker in started:
-            worker.close()
+def _read(process: subprocess.Popen[str], answers: queue.Queue[str]) -> None:
+    """Pass on each line, and "" at the end."""
+    assert process.stdout is not None
+    with process.stdout:
+        for line in process.stdout:
+            answers.put(line)
+    answers.put("")
 
 
-def environment(variant: Variant, threads: int) -> dict[str, str]:
-    """The variables that a worker starts with."""
+def environment(variant: Variant, threads: int, device: str = "cpu") -> dict[str, str]:
+    """Return the variables that a worker starts with."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith(HIDDEN)}
     kept["OMP_NUM_THREADS"] = str(threads)
     if variant.kernels:
         kept["TINYNET_KERNELS"] = variant.kernels
-    # else torch.compile leaves a pool of compiling processes behind
-    kept["TORCHINDUCTOR_COMPILE_THREADS"] = "1"
+    if device == "cpu":  # else torch.compile leaves a pool of compiling processes behind
+        kept["TORCHINDUCTOR_COMPILE_THREADS"] = "1"
     return kept
 
 
-def take_turns(
-    turns: Sequence[tuple[str, Worker, str]], rounds: int, seconds: float
-) -> dict[str, list[float]]:
-    """Milliseconds of a call, one figure a round, by label; every second round goes backwards.
+class Pool:
+    """The workers of a run, one for each variant; ``with`` ends them.
 
-    turns     (label, worker, name of its subject)
-    seconds   how long a turn lasts; at least one call is made
+    device    "cpu" or "gpu"
+    threads   of each library
+    limit     seconds for an answer, where a request names no other
+    left      seconds that the part of the run has left
+    """
+
+    def __init__(
+        self,
+        device: str,
+        threads: int,
+        limit: float = 1800.0,
+        left: Callable[[], float] = lambda: math.inf,
+    ) -> None:
+        self.device, self.threads, self.limit, self.left = device, threads, limit, left
+        self.workers: dict[str, Worker] = {}
+
+    def __enter__(self) -> Pool:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for worker in self.workers.values():
+            worker.close()
+
+    def limited(self, limit: float | None = None) -> float:
+        """Return the seconds for an answer: a part that is over time still gets a few."""
+        return min(limit or self.limit, self.limit, max(LEAST, self.left()))
+
+    def worker(self, variant: Variant) -> Worker:
+        """Return the worker of a variant."""
+        if variant.name not in self.workers:
+            self.workers[variant.name] = Worker(variant, self)
+        return self.workers[variant.name]
+
+
+Turn = tuple[str, Worker, str]  # a label, its worker, the name of its subject there
+
+
+def take_turns(
+    turns: Sequence[Turn], rounds: int, seconds: float, failed: dict[str, str]
+) -> dict[str, list[float]]:
+    """Return the milliseconds of a call, one figure a round, by label.
+
+    Every second round goes backwards. What fails is noted in ``failed``, and left out of the rest.
+    seconds   how long a turn lasts
     """
     times: dict[str, list[float]] = {label: [] for label, _, _ in turns}
     for number in range(rounds):
         for label, worker, name in turns[:: -1 if number % 2 else 1]:
+            if label in failed:
+                continue
             time.sleep(PAUSE)
-            times[label].append(worker.ask(time=name, seconds=seconds)["ms"])
-    return times
+            with noted(label, failed):
+                times[label].append(worker.ask("time", name=name, seconds=seconds)["ms"])
+    return {label: ms for label, ms in times.items() if label not in failed}
 
 
-def usable_cores() -> int:
-    """The cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+@contextmanager
+def noted(label: str, failed: dict[str, str]) -> Iterator[None]:
+    """Note a WorkerError of this block in ``failed``."""
+    try:
+        yield
+    except WorkerError as error:
+        failed[label] = str(error)
+
+
+def at_once(jobs: Sequence[Callable[[], object]]) -> None:
+    """Run all jobs at the same time, and wait for them."""
+    threads = [threading.Thread(target=job) for job in jobs]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()

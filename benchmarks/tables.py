@@ -1,166 +1,205 @@
-"""Results as Markdown tables, for the terminal and for docs/performance.md."""
+"""Results as Markdown tables, for the terminal and for the pages."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from statistics import median
 from typing import Any
 
-from benchmarks.floors import PRODUCT_FLOPS
 from benchmarks.loader import AIM, delivered_per_consumed, waiting_share
-from benchmarks.ratios import Ratio, fastest, memory_ratio, paired, speed_ratio, targets
-from benchmarks.scaling import best_stock
-from benchmarks.variants import FAST, NUMPY, OURS, STEP_VARIANTS
+from benchmarks.machine import describe
+from benchmarks.ratios import (
+    PRODUCT_FLOPS,
+    Ratio,
+    best_of_torch,
+    fastest,
+    floor_ms,
+    memory_ratio,
+    paired,
+    speed_ratio,
+    step_floor_ms,
+    targets,
+)
+from benchmarks.variants import CUDA, NUMBA, NUMPY, OURS, STEP_VARIANTS
+from benchmarks.workloads import PASSES
 
 NONE = "–"
-PASSES = {"training": 3, "inference": 1}  # forward, and two gradients that cost as much each
+SHORT = {NUMPY.name: "NumPy", NUMBA.name: "Numba", CUDA.name: "ours"}
+MOST_KERNELS = 16  # of a step, in a table
+Steps = Mapping[str, Any]
 
 
 def markdown(head: Sequence[str], rows: Sequence[Sequence[str]], text_columns: int = 2) -> str:
-    """A table; the first columns are text, the others are numbers."""
+    """Return a table; the first columns are text, the others are numbers."""
     marks = ["---"] * text_columns + ["--:"] * (len(head) - text_columns)
     return "\n".join(f"| {' | '.join(line)} |" for line in [head, marks, *rows])
 
 
-def spread(values: Sequence[float], digits: int = 0) -> str:
-    """Median (least to most)."""
+def spread(values: Sequence[float]) -> str:
+    """Return median (least to most)."""
     low, middle, high = min(values), median(values), max(values)
+    digits = 0 if middle > 100 else 1 if middle > 10 else 2 if middle > 1 else 3
     return f"{middle:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
 
 
-def steps_table(steps: dict[str, Any], kind: str) -> str:
-    """Every variant on every workload: time, ratios, rates, memory."""
-    rows = []
+def cell(value: float | Ratio | None, form: str = ".2f") -> str:
+    """Return a number, a ratio, or a dash."""
+    if value is None:
+        return NONE
+    return str(value) if isinstance(value, Ratio) else format(value, form)
+
+
+def reason(text: str, name: str = "", most: int = 80) -> str:
+    """Return why something failed, as a cell can hold it."""
+    return f"failed: {text.removeprefix(f'{name}: ').replace('|', '/')[:most]}"
+
+
+# whole networks
+
+CPU_COLUMNS = (
+    *("ms, median (least to most)", "torch / this", "torch + malloc / this", "images/s"),
+    *("GFLOP/s", "peak MB", "of torch's"),
+)
+GPU_COLUMNS = (
+    *("ms, median (least to most)", "images/s", "torch / this", "peak MB", "of torch's"),
+    *("floor / this", "loss apart"),
+)
+
+
+def kinds_of(result: Mapping[str, Any]) -> list[str]:
+    """Return the kinds that a network was measured at: "training, bf16"."""
+    return [key for key in result if key not in ("workload", "multiply_adds")]
+
+
+def steps_table(steps: Steps, kind: str = "", ceilings: Mapping[str, Any] | None = None) -> str:
+    """Return every variant on every network: time, ratios, rates, memory.
+
+    kind       on a CPU; of a GPU's results all kinds are shown
+    ceilings   of a GPU
+    """
+    gpu = ceilings is not None
+    columns, rows = GPU_COLUMNS if gpu else CPU_COLUMNS, []
     for name, result in steps.items():
-        measured = result.get(kind, {})
-        first = name
-        for variant in STEP_VARIANTS:
-            entry = measured.get(variant.name)
-            if entry is None:
-                continue
-            if "failed" in entry:
-                reason = entry["failed"].removeprefix(f"{variant.name}: ").replace("|", "/")
-                rows.append([first, variant.name, f"failed: {reason[:80]}", *[NONE] * 6])
-            else:
-                rows.append([first, variant.name, *step_cells(result, measured, kind, variant)])
-            first = ""
-    head = [
-        "workload",
-        "library",
-        "ms, median (least to most)",
-        "torch / this",
-        "torch + malloc / this",
-        "images/s",
-        "GFLOP/s",
-        "peak MB",
-        "of torch's",
-    ]
-    return markdown(head, rows)
+        for key in kinds_of(result) if gpu else [kind]:
+            measured = result.get(key, {})
+            first = f"{name}, {key.partition(', ')[2]}" if gpu else name
+            order = [v.name for v in STEP_VARIANTS if v.name in measured]
+            for variant in order:
+                if why := measured[variant].get("failed"):
+                    cells = [reason(why, variant), *[NONE] * (len(columns) - 1)]
+                else:
+                    known = step_cells(result, key, variant, ceilings or {})
+                    cells = [known[column] for column in columns]
+                rows.append([first, variant, *cells])
+                first = ""
+    return markdown(["network" if gpu else "workload", "library", *columns], rows)
 
 
 def step_cells(
-    result: dict[str, Any], measured: dict[str, Any], kind: str, variant: Any
-) -> list[str]:
-    """One variant's numbers."""
-    entry = measured[variant.name]
-    seconds = median(entry["ms"]) / 1e3
-    ratios = [NONE, NONE, NONE]
-    if variant in OURS:
-        memory = memory_ratio(measured, variant.name)
-        ratios = [
-            text_of(speed_ratio(measured, variant.name, "stock")),
-            text_of(speed_ratio(measured, variant.name, "malloc")),
-            NONE if memory is None else f"{memory:.2f}",
-        ]
-    return [
-        spread(entry["ms"], 0 if seconds > 0.1 else 1),
-        ratios[0],
-        ratios[1],
-        f"{result['workload']['batch'] / seconds:.0f}",
-        f"{2 * PASSES[kind] * result['multiply_adds'] / seconds / 1e9:.0f}",
-        f"{entry['peak_mb']:.0f}",
-        ratios[2],
-    ]
+    result: Mapping[str, Any], kind: str, variant: str, ceilings: Mapping[str, Any]
+) -> dict[str, str]:
+    """Return one variant's figures by column; ratios are of ours alone."""
+    measured = result[kind]
+    entry, own = measured[variant], variant in SHORT
+    ms = median(entry["ms"])
+    flops = 2 * PASSES[kind.partition(", ")[0]] * result["multiply_adds"]
+    floor = step_floor_ms(result, kind, ceilings)
+    return {
+        CPU_COLUMNS[0]: spread(entry["ms"]),
+        "torch / this": cell(speed_ratio(measured, variant) if own else None),
+        "torch + malloc / this": cell(speed_ratio(measured, variant, malloc=True) if own else None),
+        "images/s": f"{1e3 * result['workload']['batch'] / ms:.0f}",
+        "GFLOP/s": f"{flops / ms / 1e6:.0f}",
+        "peak MB": f"{entry['peak_mb']:.0f}",
+        "of torch's": cell(memory_ratio(measured, variant) if own else None),
+        "floor / this": cell(floor and floor / ms),
+        "loss apart": cell(entry.get("difference"), ".0e"),
+    }
 
 
-def text_of(ratio: Ratio | None) -> str:
-    """A ratio, or a dash."""
-    return NONE if ratio is None else str(ratio)
-
-
-def targets_table(steps: dict[str, Any]) -> str:
-    """Each target of the workloads that were run, what was measured, and whether it is met."""
+def targets_table(steps: Steps) -> str:
+    """Return each target of the workloads that were run, what was measured, and the verdict."""
     rows = []
     for target in targets():
         if target.kind not in steps.get(target.workload, {}):
             continue
         value = target.value(steps)
+        sign, what = "≥", "torch / this" if target.against == "stock" else "torch + malloc / this"
         if target.against == "memory":
-            what, sign = "peak memory, this / torch", "≤"
-        else:
-            what = "torch / this" if target.against == "stock" else "torch + malloc / this"
-            sign = "≥"
-        got = NONE if value is None else f"{value:.2f}" if isinstance(value, float) else str(value)
+            sign, what = "≤", "peak memory, this / torch"
         verdict = "not measured" if value is None else "met" if target.met(value) else "**missed**"
-        rows.append(
-            [target.workload, f"{target.kind}, {target.ours}", what, f"{sign} {target.limit}", got]
-        )
-        rows[-1].append(verdict)
+        who, limit = f"{target.kind}, {target.ours}", f"{sign} {target.limit}"
+        rows.append([target.workload, who, what, limit, cell(value), verdict])
     return markdown(["workload", "what", "ratio", "target", "measured", ""], rows, 3)
 
 
-def ops_table(rows_of: Sequence[dict[str, Any]]) -> str:
-    """Each operation and shape: times, ratios, and how near to the floor."""
+def scaling_table(panels: Mapping[str, Any]) -> str:
+    """Return a step's time at every point."""
+    points = [point for line in panels.values() for point in line]
+    ours = [v.name for v in OURS if any(v.name in p["variants"] for p in points)]
+    rows = []
+    for panel, line in panels.items():
+        for number, point in enumerate(line):
+            variants = point["variants"]
+            best = best_of_torch(variants)
+            times = [variants.get(name, {}).get("ms") for name in ours]
+            times.append(variants[best]["ms"] if best is not None else None)
+            rows.append(
+                [
+                    panel if number == 0 else "",
+                    f"{point['value']:g}",
+                    *(
+                        cell(ms and median(ms), ".0f" if ms and median(ms) > 20 else ".2f")
+                        for ms in times
+                    ),
+                    *(cell(speed_ratio(variants, name)) for name in ours),
+                ]
+            )
+    names = [SHORT[name] for name in ours]
+    head = ["what grows", "to", *(f"{name} ms" for name in (*names, "torch"))]
+    return markdown([*head, *(f"torch / {name}" for name in names)], rows)
+
+
+# single operations
+
+
+def ops_table(rows_of: Sequence[Mapping[str, Any]]) -> str:
+    """Return each operation and shape: times, ratios, and how near to the floor."""
+    ours = [v.name for v in OURS if any(v.name in row["ours"] for row in rows_of)]
+    precise = any("precision" in row and row["precision"] != "fp32" for row in rows_of)
+    order = sorted(rows_of, key=lambda row: (row["op"], row["shape"])) if precise else rows_of
     rows, last = [], ""
-    for row in rows_of:
-        best = fastest(row["theirs"])
+    for row in order:
+        best, floor = fastest(row["theirs"]), floor_ms(row)
         theirs = None if best is None else row["theirs"][best]
-        floor, is_product = floor_ms(row)
-        times = [*(row["ours"].get(v.name) for v in OURS), theirs]
-        quickest = min((median(ms) for ms in times[:2] if ms), default=float("nan"))
-        work = 2 * row["multiply_adds"] if is_product else row["bytes"]
+        own, failed = [row["ours"].get(name) for name in ours], row.get("failed", {})
+        shown = [cell(ms and median(ms), ".3g") for ms in (*own, theirs)]
+        for at, name in enumerate(ours):
+            shown[at] = reason(failed[name], name) if name in failed else shown[at]
+        quickest = min((median(ms) for ms in own if ms), default=float("nan"))
+        work = 2 * row["multiply_adds"] if floor and floor[1] else row["bytes"]
+        unit = "GFLOP/s" if floor and floor[1] else "GB/s"
         rows.append(
             [
                 row["op"] if row["op"] != last else "",
-                row["shape"],
-                *(NONE if ms is None else f"{median(ms):.3g}" for ms in times),
-                *(
-                    NONE if ours is None or theirs is None else str(paired(theirs, ours))
-                    for ours in times[:2]
-                ),
-                f"{work / quickest / 1e6:.3g} {'GFLOP/s' if is_product else 'GB/s'}",
-                *(NONE if ms is None else f"{floor / median(ms):.2f}" for ms in times),
+                f"{row['shape']}, {row['precision']}" if precise else row["shape"],
+                *shown,
+                *(cell(paired(theirs, ms) if ms and theirs else None) for ms in own),
+                f"{work / quickest / 1e6:.3g} {unit}",
+                *(cell(floor and ms and floor[0] / median(ms)) for ms in (*own, theirs)),
+                *([cell(row["differences"].get(ours[0]), ".0e")] if precise and ours else []),
             ]
         )
         last = row["op"]
-    head = [
-        "operation",
-        "shape",
-        "NumPy ms",
-        "fast ms",
-        "torch ms",
-        "torch / NumPy",
-        "torch / fast",
-        "rate of ours",
-        "floor / NumPy",
-        "floor / fast",
-        "floor / torch",
-    ]
-    return markdown(head, rows)
+    names = [SHORT[name] for name in ours]
+    head = ["operation", "shape", *(f"{name} ms" for name in (*names, "torch"))]
+    head += [f"torch / {name}" for name in names] + ["rate of ours"]
+    head += [f"floor / {name}" for name in (*names, "torch")]
+    return markdown(head + ["apart"] * (precise and bool(ours)), rows)
 
 
-def floor_ms(row: dict[str, Any]) -> tuple[float, bool]:
-    """The least time for an operation, and whether multiplying is what bounds it."""
-    moving = median(row["copy"])
-    if not row["products"]:
-        return moving, False
-    product = min(median(ms) for ms in row["products"].values())
-    multiplying = 2 * row["multiply_adds"] / PRODUCT_FLOPS * product
-    return max(multiplying, moving), multiplying > moving
-
-
-def rates_line(rows: Sequence[dict[str, Any]]) -> str:
-    """The rates that the floors were made of, over the whole run."""
+def rates_line(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return the rates that the floors were made of, over the whole run."""
     products = [min(map(median, r["products"].values())) for r in rows if r["products"]]
     large = [r["bytes"] / median(r["copy"]) / 1e6 for r in rows if r["bytes"] > 1 << 26]
     parts = []
@@ -171,30 +210,8 @@ def rates_line(rows: Sequence[dict[str, Any]]) -> str:
     return f"Floors of this run: {'; '.join(parts)}."
 
 
-def scaling_table(panels: dict[str, Any]) -> str:
-    """The step's time at every point."""
-    rows = []
-    for panel, points in panels.items():
-        for i, point in enumerate(points):
-            ours = [point["variants"].get(v.name, {}).get("ms") for v in (NUMPY, FAST)]
-            theirs = best_stock(point["variants"])
-            rows.append(
-                [
-                    panel if i == 0 else "",
-                    f"{point['value']:g}",
-                    *(NONE if ms is None else f"{median(ms):.0f}" for ms in (*ours, theirs)),
-                    *(
-                        NONE if ms is None or theirs is None else str(paired(theirs, ms))
-                        for ms in ours
-                    ),
-                ]
-            )
-    head = ["what grows", "to", "NumPy ms", "fast ms", "torch ms", "torch / NumPy", "torch / fast"]
-    return markdown(head, rows)
-
-
-def loader_table(networks: dict[str, Any]) -> str:
-    """Images a second delivered and consumed, and how long training waits."""
+def loader_table(networks: Mapping[str, Any]) -> str:
+    """Return the images a second delivered and consumed, and how long training waits."""
     rows = []
     for network, result in networks.items():
         first = network
@@ -202,27 +219,103 @@ def loader_table(networks: dict[str, Any]) -> str:
             ratio = delivered_per_consumed(entry)
             rows.append(
                 [
-                    first,
-                    name,
-                    f"{median(result['decode']):.0f}",
-                    f"{median(entry['delivers']):.0f}",
-                    f"{median(entry['consumes']):.0f}",
+                    *(first, name, f"{median(result['decode']):.0f}"),
+                    *(f"{median(entry['delivers']):.0f}", f"{median(entry['consumes']):.0f}"),
                     f"{ratio:.1f}{'' if ratio >= AIM else f' (**less than {AIM}**)'}",
-                    f"{median(entry['trains']):.0f}",
-                    f"{100 * waiting_share(entry):.2f} %",
+                    *(f"{median(entry['trains']):.0f}", f"{100 * waiting_share(entry):.2f} %"),
                     f"{1e3 * median(entry['first']):.0f} ms",
                 ]
             )
             first = ""
     head = [
-        "network",
-        "library",
-        "decoded/s, once",
-        "delivered/s",
-        "consumed/s, step alone",
-        "delivered / consumed",
-        "trained/s in fit",
-        "waiting",
-        "first batch after",
+        *("network", "library", "decoded/s, once", "delivered/s", "consumed/s, step alone"),
+        *("delivered / consumed", "trained/s in fit", "waiting", "first batch after"),
     ]
     return markdown(head, rows)
+
+
+# a GPU's parts
+
+
+def tests_table(part: Mapping[str, Any]) -> str:
+    """Return how many tests passed, and which failed."""
+    tests = part["tests"]
+    counts = ", ".join(f"{number} {what}" for what, number in tests["counts"].items())
+    rows = [["tests", f"{counts or 'none ran'}{' (cut short)' * tests['cut_short']}"]]
+    rows += [["", line.replace("|", "/")[:120]] for line in [*tests["failures"], *tests["tail"]]]
+    return markdown(["check", "result"], rows)
+
+
+def bits_table(part: Mapping[str, Any]) -> str:
+    """Return which precisions repeat bit by bit."""
+    rows = []
+    for precision, same in part["same_bits"].items():
+        said = same if isinstance(same, str) else "the same bits" if same else "**other bits**"
+        rows.append([f"3 steps twice, {precision}", said.replace("|", "/")])
+    return markdown(["check", "result"], rows)
+
+
+def ceilings_table(part: Mapping[str, Any]) -> str:
+    """Return the rates."""
+    rows = []
+    for name, times in part["ms"].items():
+        ms = median(times)
+        if name.startswith("product"):
+            rate = f"{part['product_flops'] / ms / 1e9:.1f} TFLOP/s"
+        elif name == "copy":
+            rate = f"{part['copied'] / ms / 1e6:.0f} GB/s, read and written"
+        else:
+            rate = f"{1e3 * ms / part['launches']:.2f} µs"
+        rows.append([name, rate])
+    rows += [[name, reason(why)] for name, why in part["failed"].items()]
+    return markdown(["ceiling", "measured"], rows)
+
+
+def kernels_table(part: Mapping[str, Any]) -> str:
+    """Return where a step's time goes: the kernels that take most of it, and the rest."""
+    rows = []
+    for name, found in part["networks"].items():
+        if "failed" in found:
+            rows.append([name, reason(found["failed"]), *[NONE] * 4])
+            continue
+        whole, first = found["step_ms"], name
+        for row in found["rows"][:MOST_KERNELS]:
+            kernel = f"{row['source']}: {row['kernel']}"
+            figures = f"{row['launches']:g}", f"{row['ms']:.3f}", f"{row['ms'] / whole:.0%}"
+            rows.append([first, kernel, row["at"], *figures])
+            first = ""
+        rest = whole - sum(row["ms"] for row in found["rows"])
+        rows.append([first, "CuPy's, and between kernels", "", "", f"{rest:.3f}", ""])
+    head = ["network", "kernel", "at", "launches a step", "ms a step", "of the step"]
+    return markdown(head, rows, 3)
+
+
+def lines(part: Mapping[str, Any]) -> str:
+    """Return what a part says in words."""
+    return "\n".join(f"- {line}" for line in part["lines"])
+
+
+def page(results: Mapping[str, Any]) -> str:
+    """Return all tables of a GPU's parts that are there, under their headings."""
+    ceilings = results.get("ceilings", {})
+    makers: dict[str, Any] = {  # what is in a part -> its table
+        "lines": lines,
+        "tests": tests_table,
+        "same_bits": bits_table,
+        "ms": ceilings_table,
+        "ops": lambda part: ops_table(part["ops"]),
+        "steps": lambda part: steps_table(part["steps"], "", ceilings),
+        "networks": kernels_table,
+        "panels": lambda part: scaling_table(part["panels"]),
+    }
+    texts = [f"{results['date']}. {describe(results['machine'])}."]
+    for name, part in results.items():
+        if not isinstance(part, dict) or "seconds" not in part:
+            continue
+        tables = [make(part) for key, make in makers.items() if key in part]
+        if isinstance(part.get("failed"), str):
+            tables.append(f"Failed: {part['failed']}")
+        if part["skipped"]:
+            tables.append(f"Not measured, for lack of time: {'; '.join(part['skipped'])}.")
+        texts.append("\n\n".join([f"## {name}, {part['seconds']:.0f} s", *tables]))
+    return "\n\n".join(texts) + "\n"

@@ -1,29 +1,30 @@
-"""Single operations beside PyTorch's and beside their floors, one kind of operation a file."""
+"""Single operations beside PyTorch's and beside their floors."""
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import Any
+from benchmarks.device import Cpu, Subject
+from benchmarks.ops.layers import OPS as LISTED
+from benchmarks.ops.op import Op, error
 
-from benchmarks.ops.op import Op
+__all__ = ["GROUPS", "OPS", "Op", "error", "subject"]
 
-MODULES = (
-    "conv_forward",
-    "conv_weight_gradient",
-    "conv_backward",
-    "conv_block",
-    "depthwise",
-    "max_pool",
-    "avg_pool",
-    "batch_norm",
-    "relu",
-    "dense",
-    "softmax_cross_entropy",
-    "adam",
-)
+OPS: dict[str, Op] = {op.name: op for op in LISTED}
+GROUPS = tuple(dict.fromkeys(op.group for op in OPS.values()))
 
 
-def load(module: str) -> dict[str, Op[Any]]:
-    """Name -> operation, of one file."""
-    ops: tuple[Op[Any], ...] = import_module(f"benchmarks.ops.{module}").OPS
-    return {op.name: op for op in ops}
+def subject(
+    op: str,
+    library: str,
+    shape: str,
+    device: Cpu,
+    *,
+    backend: str = "cpu",
+    precision: str = "fp32",
+    way: str = "",
+    small: bool = False,
+    reference: bool = False,
+) -> Subject:
+    """Return one operation of one library, by its name and that of its shape."""
+    found = OPS[op]
+    sized = found.sized(backend, shape, small)
+    return found.subject(sized, library, precision, way or found.ways[-1], reference, device)

@@ -1,4 +1,4 @@
-"""Where the time of a training step goes: each of our kernels by itself, by CUDA events.
+"""Where the time of a training step goes: each of our CUDA kernels by itself, by CUDA events.
 
 The step runs kernel by kernel, not as a graph, behind a kernel that only counts: so the GPU does
 not wait for Python in between. What CuPy's own operations take is the rest of the step.
@@ -11,64 +11,52 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any
 
-from benchmarks.gpu.clock import Clock
-from benchmarks.gpu.device import Cpu
-from benchmarks.gpu.networks import Network, radiographs
-from benchmarks.gpu.processes import Pool, WorkerError
-from benchmarks.gpu.settings import Keep, Settings
-from benchmarks.gpu.variants import OURS
+from benchmarks.backends import Run
+from benchmarks.device import Cpu
+from benchmarks.peers import train_step
+from benchmarks.processes import WorkerError
+from benchmarks.workloads import NETWORKS, Workload
 from tinynet.kernels.cuda import source
 
 STEPS = 5
 AHEAD = 0.1  # seconds for which the GPU waits before a step; Python starts one in less
-NETWORKS = {
-    "vgg_like 128, batch 32": (radiographs(128, 32), ("bf16", "fp32")),
-    "VGG16 224, batch 64": (Network("vgg16", 224, 64, settings={"keep_prob": 1.0}), ("bf16",)),
-}
+WANTED = {"vgg_like 128, batch 32": ("bf16", "fp32"), "VGG16 224, batch 64": ("bf16",)}
 
 
-def measure(settings: Settings, pool: Pool, clock: Clock, keep: Keep) -> dict[str, Any]:
-    """ "network, precision" -> rows of kernels, or why there are none."""
+def measure_kernels(run: Run) -> dict[str, Any]:
+    """Return {"networks": "network, precision" -> rows of kernels, or why there are none}."""
     found: dict[str, Any] = {}
-    for name, (network, precisions) in NETWORKS.items():
-        for precision in precisions:
-            if not clock.has(label := f"{name}, {precision}"):
-                continue
-            task = {"kernels": asdict(settings.network(network)), "precision": precision}
-            try:
-                found[label] = pool.worker(OURS).ask(limit=max(5.0, clock.left()), **task)
-            except WorkerError as error:
-                found[label] = {"failed": str(error)}
-            keep({"networks": found})
-            clock.say(f"{label}: {len(found[label].get('rows', ()))} kernels")
+    for name, precision in [(name, p) for name, precisions in WANTED.items() for p in precisions]:
+        if not run.clock.has(label := f"{name}, {precision}"):
+            continue
+        workload = asdict(run.backend.sized(NETWORKS[name][0]))
+        try:
+            worker = run.worker(run.backend.ours[0])
+            found[label] = worker.call("kernels:rows_of", workload=workload, precision=precision)
+        except WorkerError as error:
+            found[label] = {"failed": str(error)}
+        run.keep({"networks": found})
+        run.clock.say(f"{label}: {len(found[label].get('rows', ()))} kernels")
     return {"networks": found}
 
 
-def rows_of(device: Cpu, network: Network, precision: str) -> dict[str, Any]:
-    """{"rows": [{"source", "kernel", "at", "launches", "ms"}], "step_ms"}: a step's, longest first.
+def rows_of(device: Any, workload: dict[str, Any], precision: str) -> dict[str, Any]:
+    """Return {"rows": [{"source", "kernel", "at", "launches", "ms"}], "step_ms"}, longest first.
 
-    On the processor, where no kernel of ours runs, no rows.
+    On the processor, where none of our CUDA kernels runs, there are no rows.
     """
-    from tinynet.losses import SoftmaxCrossEntropy
-    from tinynet.optimizers import Adam
-    from tinynet.train import TrainStep
-
     if device.name != "gpu":
         return {"rows": [], "step_ms": 0.0}
-    model = network.build().to("cupy")
-    step = TrainStep(model, SoftmaxCrossEntropy(), Adam(network.rate), precision=precision)
-    x, y = network.data()
+    given = Workload(**workload)
+    step = train_step(given, precision, device)
+    x, y = given.data()
     images = device.xp.asarray(x)
     with watched(device) as launches:
         step(images, y)
         (graph,) = step._graphs._steps.values()
         graph.run._captures = False  # kernel by kernel from here on
         launches.clear()
-        times = []
-        for _ in range(STEPS):
-            before = len(launches)
-            times.append(device.time(lambda: step(images, y), 1, AHEAD))
-            assert len(launches) > before
+        times = [device.by_events(lambda: step(images, y), 1, AHEAD) for _ in range(STEPS)]
         device.wait()
     found: dict[tuple[str, str, str], list[float]] = {}
     for key, start, stop in launches:
@@ -81,8 +69,7 @@ def rows_of(device: Cpu, network: Network, precision: str) -> dict[str, Any]:
         }
         for key, ms in found.items()
     ]
-    rows.sort(key=lambda row: -row["ms"])
-    return {"rows": rows, "step_ms": min(times)}
+    return {"rows": sorted(rows, key=lambda row: -row["ms"]), "step_ms": min(times)}
 
 
 @contextmanager
@@ -92,9 +79,9 @@ def watched(device: Cpu) -> Iterator[list[tuple[tuple[str, str, str], Any, Any]]
     plain = source._function
 
     def function(name: str, kernel: str, definitions: source.Definitions) -> Any:
-        return Launches(plain(name, kernel, definitions), (name, kernel, at(definitions)))
+        return Noted(plain(name, kernel, definitions), (name, kernel, at(definitions)))
 
-    class Launches:
+    class Noted:
         """A kernel whose launches are noted."""
 
         def __init__(self, kernel: Any, key: tuple[str, str, str]) -> None:
@@ -123,7 +110,7 @@ def watched(device: Cpu) -> Iterator[list[tuple[tuple[str, str, str], Any, Any]]
 
 
 def at(definitions: source.Definitions) -> str:
-    """The geometry, as far as it is compiled in: "3×3, 64 → 128, 56×56"."""
+    """Return the geometry, as far as it is compiled in: "3×3, 64 → 128, 56×56"."""
     given = dict(definitions)
     parts = []
     if "KERNEL_H" in given:
