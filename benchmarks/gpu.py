@@ -3,7 +3,7 @@
 In this order: correctness, ceilings, ops, steps, kernels, scaling; or those that are named. A part
 begins with its share of the minutes and says what it had no time for. What is there is written
 after every part: GPU-DATE.json, .md and .png in the folder. ``first`` is another list of parts, for
-the first minutes on a GPU machine (``benchmarks.first``): first-GPU-DATE.json and .md.
+the first minutes on a GPU machine (benchmarks/first.py), and writes first-GPU-DATE.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ PARTS: dict[str, tuple[float, Part]] = {  # in their order, and the share of the
     "ops": (0.25, measure_ops),
     "steps": (0.25, measure_steps),
     "kernels": (0.1, measure_kernels),
-    "scaling": (0.15, measure_scaling),
+    "scaling": (0.15, lambda run: measure_scaling(first.briefly(run))),
 }
 
 
@@ -51,21 +51,22 @@ def run(
     parts: Mapping[str, tuple[float, Part]],
     minutes: float,
     folder: Path,
-    prefix: str = "",
+    start: str = "",
 ) -> Path:
     """Measure the parts and write after each; return the JSON file.
 
     A part that fails, or whose processes die, leaves the others.
+    start   of the file's name
     """
     clock = Clock(minutes, {name: share for name, (share, _) in parts.items()})
-    with new_pool(backend) as pool:
-        pool.left = clock.left
+    with new_pool(backend, clock.left) as pool:
         here = Run(backend, pool, clock)
         try:
             on = machine(here)
         except WorkerError as error:
             on = {"gpu": "unknown GPU", "versions": {}, "failed": str(error)}
-        file = folder / f"{prefix}{name_of(on['gpu'], backend)}.json"
+        name = re.sub(r"[^a-z0-9]+", "-", on["gpu"].lower()).strip("-")
+        file = folder / f"{start}{name}-{date.today()}.json"
         results = {**read(file), "date": str(date.today()), "machine": on}
         for name, (_, part) in parts.items():
             clock.begin(name)
@@ -79,19 +80,12 @@ def run(
             except Exception as error:
                 traceback.print_exc(limit=-4)
                 found = {"failed": f"{type(error).__name__}: {error}"}
-            found |= {"seconds": clock.now() - began, "skipped": clock.skipped}
-            results[name] = found
+            results[name] = {**found, "seconds": clock.now() - began, "skipped": clock.skipped}
             record(results, file)
-        results["machine"] = {**on, "nvidia_smi_after": nvidia_smi()}
+        results["machine"] = on | nvidia_smi("nvidia_smi_after")
         record(results, file)
     clock.say("all parts done")
     return file
-
-
-def name_of(gpu: str, backend: Backend) -> str:
-    """Return a file's name without an ending: "nvidia-h100-80gb-hbm3-2026-11-25"."""
-    name = re.sub(r"[^a-z0-9]+", "-", gpu.lower()).strip("-")
-    return f"{'rehearsal-' if backend.small else ''}{name}-{date.today()}"
 
 
 def record(results: dict[str, Any], file: Path) -> None:
@@ -108,61 +102,41 @@ def parser() -> argparse.ArgumentParser:
     """Return the command line."""
     text, _, more = (__doc__ or "").partition("\n")
     made = argparse.ArgumentParser(prog="python -m benchmarks.gpu", description=text, epilog=more)
-    made.add_argument(
-        *("parts",), nargs="*", metavar="PART", help=f"all, or of: {', '.join(PARTS)}; or first"
-    )
-    made.add_argument(
-        "--minutes", type=positive, default=MINUTES, help=f"that the parts share ({MINUTES:g})"
-    )
-    made.add_argument("--out", type=Path, metavar="DIR", help="for the results ($OUT, or as above)")
-    made.add_argument(
-        "--rounds", type=int, metavar="N", help=f"turns of each library ({GPU.rounds})"
-    )
-    made.add_argument(
-        "--without-compile", action="store_true", help="leave torch.compile out, which is slow"
-    )
-    made.add_argument(
-        "--more-torch",
-        action="store_true",
-        help="torch.compile's modes reduce-overhead and max-autotune too, which take minutes",
-    )
+    add, slow = made.add_argument, "torch.compile's modes reduce-overhead and max-autotune"
+    add("parts", nargs="*", metavar="PART", help=f"all, or of: {', '.join(PARTS)}; or first")
+    add("--minutes", type=float, default=MINUTES, help=f"that the parts share ({MINUTES:g})")
+    add("--out", type=Path, metavar="DIR", help="for the results ($OUT, or as above)")
+    add("--rounds", type=int, metavar="N", help=f"turns of each library ({GPU.rounds})")
+    add("--without-compile", action="store_true", help="leave torch.compile out, which is slow")
+    add("--more-torch", action="store_true", help=f"{slow} too, which take minutes")
     # the whole run on a processor, with small shapes: its figures mean nothing
-    made.add_argument("--dry-run", action="store_true", help=argparse.SUPPRESS)
+    add("--dry-run", action="store_true", help=argparse.SUPPRESS)
     return made
-
-
-def positive(text: str) -> float:
-    """Return a number above 0."""
-    number = float(text)
-    if not number > 0:
-        raise argparse.ArgumentTypeError(f"got {text}, want more than 0")
-    return number
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Do what was asked for."""
     made = parser()
-    a = made.parse_args(arguments)
+    a = made.parse_intermixed_args(arguments)
     if unknown := [name for name in a.parts if name not in (*PARTS, "first")]:
         made.error(f"{unknown[0]} is not one of {', '.join(PARTS)}, first")
     if "first" in a.parts and len(a.parts) > 1:
         made.error("first goes without other parts")
+    if not a.minutes > 0:
+        made.error(f"got {a.minutes:g} minutes, want more than 0")
     if not a.dry_run and (why := missing_gpu()):
         raise SystemExit(f"error: no GPU to measure: {why}")
     for line in installed([OPS])[1]:
         print(f"{line}; ours is timed alone, and not checked", file=sys.stderr)
     backend = REHEARSAL if a.dry_run else GPU
     peers = (*backend.peers, *(MORE_TORCH if a.more_torch else ()))
-    if a.without_compile:
-        peers = tuple(v for v in peers if not v.compiled)
+    peers = tuple(v for v in peers if not (v.compiled and a.without_compile))
     backend = replace(backend, peers=peers, rounds=a.rounds or backend.rounds)
-    out = a.out or (Path(os.environ["OUT"]) if "OUT" in os.environ else None)
-    folder = out or (TRIALS if a.dry_run else KEPT)
-    if a.parts == ["first"]:
-        file = run(backend, first.PARTS, a.minutes, out or TRIALS, prefix="first-")
-    else:
-        wanted = {name: part for name, part in PARTS.items() if name in (a.parts or PARTS)}
-        file = run(backend, wanted, a.minutes, folder)
+    begun = a.parts == ["first"]
+    folder = a.out or Path(os.environ.get("OUT") or (TRIALS if begun or a.dry_run else KEPT))
+    start = f"{'first-' * begun}{'rehearsal-' * a.dry_run}"
+    wanted = {name: part for name, part in PARTS.items() if name in (a.parts or PARTS)}
+    file = run(backend, first.PARTS if begun else wanted, a.minutes, folder, start)
     print(tables.page(read(file)))
     print(f"written: {file}, .md and .png")
 

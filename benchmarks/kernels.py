@@ -6,7 +6,7 @@ not wait for Python in between. What CuPy's own operations take is the rest of t
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any
@@ -20,6 +20,7 @@ from tinynet.kernels.cuda import source
 
 STEPS = 5
 AHEAD = 0.1  # seconds for which the GPU waits before a step; Python starts one in less
+Key = tuple[str, str, str]  # source, kernel, geometry
 WANTED = {"vgg_like 128, batch 32": ("bf16", "fp32"), "VGG16 224, batch 64": ("bf16",)}
 
 
@@ -58,49 +59,48 @@ def rows_of(device: Any, workload: dict[str, Any], precision: str) -> dict[str, 
         launches.clear()
         times = [device.by_events(lambda: step(images, y), 1, AHEAD) for _ in range(STEPS)]
         device.wait()
-    found: dict[tuple[str, str, str], list[float]] = {}
+    found: dict[Key, list[float]] = {}
     for key, start, stop in launches:
         found.setdefault(key, []).append(float(device.xp.cuda.get_elapsed_time(start, stop)))
     rows = [
-        {
-            **dict(zip(("source", "kernel", "at"), key, strict=True)),
-            "launches": len(ms) / STEPS,
-            "ms": sum(ms) / STEPS,
-        }
-        for key, ms in found.items()
+        {"source": name, "kernel": kernel, "at": where, "launches": len(ms) / STEPS}
+        | {"ms": sum(ms) / STEPS}
+        for (name, kernel, where), ms in found.items()
     ]
     return {"rows": sorted(rows, key=lambda row: -row["ms"]), "step_ms": min(times)}
 
 
+class Noted:
+    """A kernel whose launches are noted: what it is, and the events around it."""
+
+    def __init__(self, kernel: Any, cuda: Any, note: Callable[[Any, Any], None]) -> None:
+        vars(self).update(_kernel=kernel, _cuda=cuda, _note=note)
+
+    def __call__(self, *arguments: Any, **more: Any) -> None:
+        start, stop = self._cuda.Event(), self._cuda.Event()
+        stream = self._cuda.get_current_stream()
+        start.record(stream)
+        self._kernel(*arguments, **more)
+        stop.record(stream)
+        self._note(start, stop)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._kernel, name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        setattr(self._kernel, name, value)
+
+
 @contextmanager
-def watched(device: Cpu) -> Iterator[list[tuple[tuple[str, str, str], Any, Any]]]:
-    """Within this block every launch of ours is noted: what it is, the events around it."""
-    launches: list[tuple[tuple[str, str, str], Any, Any]] = []
+def watched(device: Cpu) -> Iterator[list[tuple[Key, Any, Any]]]:
+    """Within this block every launch of ours is noted."""
+    launches: list[tuple[Key, Any, Any]] = []
     plain = source._function
 
     def function(name: str, kernel: str, definitions: source.Definitions) -> Any:
-        return Noted(plain(name, kernel, definitions), (name, kernel, at(definitions)))
-
-    class Noted:
-        """A kernel whose launches are noted."""
-
-        def __init__(self, kernel: Any, key: tuple[str, str, str]) -> None:
-            object.__setattr__(self, "_kernel", kernel)
-            object.__setattr__(self, "_key", key)
-
-        def __call__(self, *arguments: Any, **more: Any) -> None:
-            cuda = device.xp.cuda
-            start, stop, stream = cuda.Event(), cuda.Event(), cuda.get_current_stream()
-            start.record(stream)
-            self._kernel(*arguments, **more)
-            stop.record(stream)
-            launches.append((self._key, start, stop))
-
-        def __getattr__(self, name: str) -> Any:
-            return getattr(self._kernel, name)
-
-        def __setattr__(self, name: str, value: Any) -> None:
-            setattr(self._kernel, name, value)
+        key = name, kernel, at(definitions)
+        note = lambda start, stop: launches.append((key, start, stop))  # noqa: E731
+        return Noted(plain(name, kernel, definitions), device.xp.cuda, note)
 
     source._function = function  # type: ignore[assignment]
     try:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import os
 import platform
-import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -16,45 +14,34 @@ from benchmarks.device import Cpu
 from benchmarks.variants import FLOOR, OPS_TORCH, installed
 from tinynet.doctor.machine import processor_name
 
-PACKAGES = ("numpy", "scipy", "numba", "torch")
-GPU_PACKAGES = ("cupy-cuda13x", "cupy-cuda12x", "numpy", "ml-dtypes", "torch", "triton")
-SMI = (
-    *("name", "driver_version", "memory.total", "power.limit", "compute_mode"),
-    *("clocks.sm", "clocks.max.sm", "clocks.mem", "clocks.max.mem", "temperature.gpu"),
-)
-PRODUCT = {"kind": "product", "side": 64}
+PACKAGES = {
+    "cpu": ("numpy", "scipy", "numba", "torch"),
+    "gpu": ("cupy-cuda13x", "cupy-cuda12x", "numpy", "ml-dtypes", "torch", "triton"),
+}
+SMI = "name,driver_version,power.limit,clocks.sm,clocks.max.sm,clocks.mem,temperature.gpu"
 
 
 def machine(run: Run) -> dict[str, Any]:
     """Return the facts of this machine, and of what a run's workers load."""
     found: dict[str, Any] = {
         "processor": processor_name(),
-        "machine": platform.machine(),
-        "system": platform.system(),
         "cores": os.cpu_count(),
         "threads": run.backend.threads,
+        "versions": {"python": platform.python_version()},
     }
+    for package in PACKAGES[run.backend.name]:
+        try:
+            found["versions"][package] = version(package)
+        except PackageNotFoundError:
+            found["versions"][package] = None
     if run.backend.name == "gpu":
-        found["versions"] = {"python": platform.python_version(), **versions(GPU_PACKAGES)}
-        gpu = run.worker(run.backend.single["floor"]).call("machine:gpu_facts")
-        return found | gpu | {"device": run.backend.device, "nvidia_smi": nvidia_smi()}
-    blas = {}
+        return found | run.worker(run.backend.single["floor"]).call("machine:gpu") | nvidia_smi()
+    found["blas"] = {}
     for variant in installed((FLOOR, OPS_TORCH))[0]:
         worker = run.worker(variant)  # a product, so that its library is loaded
-        worker.ask("make", name="product", task=PRODUCT)
+        worker.ask("make", name="product", task={"kind": "product", "side": 64})
         worker.ask("time", name="product", seconds=0)
-        blas[variant.library] = worker.call("machine:blas")
-    return found | {"versions": {"python": platform.python_version(), **versions()}, "blas": blas}
-
-
-def versions(packages: Sequence[str] = PACKAGES) -> dict[str, str | None]:
-    """Return the packages' versions; None for one that is not installed."""
-    found: dict[str, str | None] = {}
-    for package in packages:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            found[package] = None
+        found["blas"][variant.library] = worker.call("machine:blas")
     return found
 
 
@@ -72,41 +59,30 @@ def blas(device: Cpu) -> dict[str, Any]:
     return {"libraries": [{k: b[k] for k in keys if k in b} for b in threadpool_info()]}
 
 
-def gpu_facts(device: Cpu) -> dict[str, Any]:
-    """Return what CUDA says of the GPU; of the processor in the rehearsal."""
+def gpu(device: Cpu) -> dict[str, Any]:
+    """Return what CUDA says of the GPU; in the rehearsal its name is the processor's."""
     if device.name != "gpu":
         return {"gpu": processor_name()}
     runtime = device.xp.cuda.runtime
     has = runtime.getDeviceProperties(0)
-    name = has["name"]
+    name, numbers = has["name"], {k: v for k, v in has.items() if isinstance(v, int)}
     return {
         "gpu": name.decode() if isinstance(name, bytes) else str(name),
-        "memory_bytes": int(has.get("totalGlobalMem", 0)),
-        "multiprocessors": int(has.get("multiProcessorCount", 0)),
-        "l2_bytes": int(has.get("l2CacheSize", 0)),
-        "shared_bytes_a_block": int(has.get("sharedMemPerBlockOptin", 0)),
-        "cuda_runtime": int(runtime.runtimeGetVersion()),
-        "cuda_driver": int(runtime.driverGetVersion()),
+        "properties": numbers,
+        "cuda": [runtime.runtimeGetVersion(), runtime.driverGetVersion()],
     }
 
 
-def nvidia_smi() -> dict[str, str]:
+def nvidia_smi(key: str = "nvidia_smi") -> dict[str, Any]:
     """Return what nvidia-smi says of the first GPU; {} where it says nothing."""
-    if shutil.which("nvidia-smi") is None:
-        return {}
-    query = ["nvidia-smi", f"--query-gpu={','.join(SMI)}", "--format=csv,noheader"]
+    command = ["nvidia-smi", f"--query-gpu={SMI}", "--format=csv,noheader"]
     try:
-        done = subprocess.run(query, capture_output=True, text=True, timeout=20)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=20)
     except (OSError, subprocess.TimeoutExpired):
         return {}
-    return answers(done.stdout) if done.returncode == 0 else {}
-
-
-def answers(text: str) -> dict[str, str]:
-    """Return what was asked -> the answer, from one line of commas."""
-    line = next(iter(text.splitlines()), "")
-    cells = [cell.strip() for cell in line.split(",")]
-    return dict(zip(SMI, cells, strict=True)) if len(cells) == len(SMI) else {}
+    cells = [cell.strip() for cell in done.stdout.partition("\n")[0].split(",")]
+    names = SMI.split(",")
+    return {key: dict(zip(names, cells, strict=True))} if len(cells) == len(names) else {}
 
 
 def describe(machine: dict[str, Any]) -> str:

@@ -8,7 +8,7 @@ from statistics import median
 from typing import Any
 
 from benchmarks.backends import Backend, Run
-from benchmarks.ops import GROUPS, OPS, Op, error
+from benchmarks.ops import OPS, Op, error
 from benchmarks.processes import Turn, Worker, WorkerError, noted, take_turns
 from benchmarks.variants import installed
 
@@ -16,17 +16,17 @@ AHEAD = 0.35  # of the part's time, at most, for compiling
 REFERENCE = "reference"  # torch's in fp32, or without torch the first of ours
 
 
-def rows(backend: Backend, groups: Collection[str] = GROUPS) -> Iterator[tuple[Op, str, str]]:
+def rows(backend: Backend, groups: Collection[str] = ()) -> Iterator[tuple[Op, str, str]]:
     """Yield (operation, shape, precision), the most wanted precision first."""
     for precision in backend.op_tolerance:
         for op in OPS.values():
-            if op.group in groups and precision in op.precisions:
+            if (not groups or op.group in groups) and precision in op.precisions:
                 shapes = list(op.shapes(backend.name))
                 for shape in shapes[-1:] if backend.small else shapes:
                     yield op, shape, precision
 
 
-def measure_ops(run: Run, groups: Collection[str] = GROUPS) -> dict[str, Any]:
+def measure_ops(run: Run, groups: Collection[str] = ()) -> dict[str, Any]:
     """Return {"ops": a row for each operation, shape and precision, "problems": of compiling}."""
     wanted = list(rows(run.backend, groups))
     tasks = [

@@ -25,36 +25,29 @@ def subject(
     kind: str, workload: dict[str, Any], precision: str, variant: Variant, device: Cpu
 ) -> Subject:
     """Return what a variant is timed at; ``workload`` as a dictionary of its fields."""
-    maker = tinynet_subject if variant.library == "tinynet" else torch_subject
-    return maker(kind, Workload(**workload), precision, variant, device)
+    given = Workload(**workload)
+    if variant.library == "torch":
+        return torch_subject(kind, given, precision, variant, device)
+    from tinynet.losses import SoftmaxCrossEntropy
+    from tinynet.train import predict
+
+    x, y = given.data()
+    images = device.xp.asarray(x)
+    if kind == "training":
+        step = train_step(given, precision, device)
+        # its memory on a GPU is CuPy's pool, or its own account if that is more
+        memory = lambda: int(getattr(step, "gpu_memory", 0))  # noqa: E731
+        return Subject(lambda: step(images, y), loss_value, whole=True, memory=memory)
+    model, loss = given.starting_model(), SoftmaxCrossEntropy()
+    return Subject(lambda: predict(model, loss, images), logits, whole=True)
 
 
 def loss_value(value: Any) -> list[np.ndarray]:
-    """Return a step's result."""
     return [np.array(float(value))]
 
 
 def logits(probabilities: Any) -> list[np.ndarray]:
-    """Return a prediction's result."""
     return [np.log(np.asarray(probabilities))]
-
-
-def tinynet_subject(
-    kind: str, workload: Workload, precision: str, variant: Variant, device: Cpu
-) -> Subject:
-    """tinynet's ``TrainStep`` or ``predict``."""
-    from tinynet.losses import SoftmaxCrossEntropy
-    from tinynet.train import predict
-
-    x, y = workload.data()
-    images = device.xp.asarray(x)
-    if kind == "training":
-        step = train_step(workload, precision, device)
-        # its memory on a GPU is CuPy's pool, or its own account if that is more
-        memory = lambda: int(getattr(step, "gpu_memory", 0))  # noqa: E731
-        return Subject(lambda: step(images, y), loss_value, whole=True, memory=memory)
-    model, loss = workload.starting_model(), SoftmaxCrossEntropy()
-    return Subject(lambda: predict(model, loss, images), logits, whole=True)
 
 
 def train_step(workload: Workload, precision: str, device: Cpu, rate: float | None = None) -> Any:

@@ -7,7 +7,6 @@ workloads, few rounds, fewer threads than cores) goes to runs/benchmarks instead
 from __future__ import annotations
 
 import json
-from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +21,9 @@ FEWEST_ROUNDS = 7  # of a run that is kept
 def write(file: Path, results: dict[str, Any]) -> Path:
     """Write results at once: a run that dies leaves the file before it, or after it."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    whole = {"date": str(date.today()), **rounded(results)}
     before = file.with_suffix(".part")
-    before.write_text(json.dumps(whole, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    text = json.dumps(rounded(results), indent=1, ensure_ascii=False)
+    before.write_text(text + "\n", encoding="utf-8")
     return before.replace(file)
 
 

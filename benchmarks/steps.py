@@ -6,26 +6,19 @@ images: what computes something else is not timed.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from statistics import median
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from benchmarks.backends import Run
 from benchmarks.peers import WARM_UP
-from benchmarks.processes import WorkerError, at_once, noted, take_turns
+from benchmarks.processes import Worker, WorkerError, at_once, noted, take_turns
 from benchmarks.variants import EAGER, GRAPH, NUMBA, STOCK, Variant
-from benchmarks.workloads import (
-    KINDS,
-    NETWORKS,
-    TENSOR_CORES,
-    WIDE,
-    WORKLOADS,
-    Workload,
-    vgg_like,
-)
+from benchmarks.workloads import KINDS, NETWORKS, TENSOR_CORES, WIDE, WORKLOADS, Workload, vgg_like
 
 LOGITS_TOLERANCE = 1e-4  # of a prediction, relative to the largest
 AHEAD = 0.3  # of a part's time, at most, for compiling
@@ -33,20 +26,34 @@ COMPILING = 40.0  # seconds that torch.compile takes with a network on a GPU, ab
 IT = "it"  # the one subject of a process
 
 BASE = vgg_like(64, 32, WIDE, 256)  # what grows in ``measure_scaling``
-SMALL_BATCH = 4  # where the side grows: 320 × 320 images then fit beside each other
+PANELS = ("batch", "side", "filters", "threads")  # on a CPU
+Results = list[np.ndarray]
 
 
-def points(run: Run, names: Collection[str], kinds: Sequence[str]) -> list[tuple[str, str, str]]:
-    """Return (network, kind, precision) of all that is timed, the most wanted precisions first."""
+class Point(NamedTuple):
+    """A network to be measured."""
+
+    workload: Workload
+    kind: str = "training"
+    precision: str = "fp32"
+    threads: int | None = None  # those of the run
+
+    def task(self) -> dict[str, Any]:
+        """Return what a worker is asked to make."""
+        given = {"workload": asdict(self.workload), "precision": self.precision}
+        return {"kind": self.kind, **given}
+
+
+def points(run: Run, names: Collection[str], kinds: Sequence[str]) -> Iterator[tuple[str, Point]]:
+    """Yield (network, point) of all that is timed, the most wanted precisions first."""
     if run.backend.name == "cpu":
-        return [(name, kind, "fp32") for name in WORKLOADS if name in names for kind in kinds]
-    ranks = range(max(len(precisions) for _, precisions in NETWORKS.values()))
-    return [
-        (name, "training", precisions[rank])
-        for rank in ranks
-        for name, (_, precisions) in NETWORKS.items()
-        if name in names and rank < len(precisions)
-    ]
+        for name in names or WORKLOADS:
+            yield from ((name, Point(WORKLOADS[name], kind)) for kind in kinds)
+        return
+    for precision in run.backend.tolerance:
+        for name, (workload, precisions) in NETWORKS.items():
+            if precision in precisions and name in (names or NETWORKS):
+                yield name, Point(run.backend.sized(workload), "training", precision)
 
 
 def measure_steps(
@@ -58,73 +65,66 @@ def measure_steps(
     compiled   whether torch.compile takes part; with a clock, where the time left would do for all
                the steps that wait
     """
-    networks = WORKLOADS if run.backend.name == "cpu" else {n: w for n, (w, _) in NETWORKS.items()}
-    wanted = points(run, names or networks, kinds)
-    tasks = [(f"{n}, {p}", task(run.backend.sized(networks[n]), k, p)) for n, k, p in wanted]
-    ahead = [] if run.backend.strict else tasks
+    wanted = list(points(run, names, kinds))
+    ahead = [] if run.backend.strict else [(name, point.task()) for name, point in wanted]
     problems = run.compile_ahead(ahead, AHEAD, run.backend.ours[0])
     found: dict[str, Any] = {}
-    for done, (name, kind, precision) in enumerate(wanted):
-        key = kind if run.backend.name == "cpu" else f"{kind}, {precision}"
+    for done, (name, point) in enumerate(wanted):
+        workload, key = point.workload, point.kind
+        key += "" if run.backend.name == "cpu" else f", {point.precision}"
         if not run.clock.has(f"{name}, {key}"):
             continue
-        workload, left = run.backend.sized(networks[name]), COMPILING * (len(wanted) - done)
-        variants = run.backend.variants(precision)
-        slow = [v for v in variants if v.compiled]
-        if slow and not (compiled and run.clock.has(f"torch.compile, {name}, {key}", left)):
-            variants = [v for v in variants if not v.compiled]
+        variants, left = run.backend.variants(point.precision), COMPILING * (len(wanted) - done)
+        fast = [v for v in variants if not v.compiled]
+        if fast != variants:
+            what = f"torch.compile, {name}, {key}"
+            variants = variants if compiled and run.clock.has(what, left) else fast
         if name not in found:
             found[name] = {"workload": asdict(workload), "multiply_adds": workload.multiply_adds()}
-        found[name][key] = measure(run, workload, kind, variants, precision)
+        found[name][key] = measure(run, point, variants)
         run.keep({"steps": found, "problems": problems})
         run.clock.say(f"{name}, {key}: {said(found[name][key])}")
     return {"steps": found, "problems": problems}
 
 
-def task(workload: Workload, kind: str, precision: str) -> dict[str, Any]:
-    """Return what a worker is asked to make."""
-    return {"kind": kind, "workload": asdict(workload), "precision": precision}
-
-
-def measure(
-    run: Run,
-    workload: Workload,
-    kind: str,
-    variants: Sequence[Variant],
-    precision: str = "fp32",
-    threads: int | None = None,
-) -> dict[str, Any]:
+def measure(run: Run, point: Point, variants: Sequence[Variant]) -> dict[str, Any]:
     """Return variant -> {"ms": one a round, "peak_mb", "difference"}, or {"failed": why}.
 
     All are made at the same time, which is work for the processor; from their first call on they
     take turns. On a strict backend only torch.compile may fail, else WorkerError is raised.
     """
-    asked, failed = task(workload, kind, precision), dict[str, str]()
-    if run.backend.strict:
-        for variant in variants:
-            if (variant.compiled or variant == NUMBA) and not variant.allocator:
-                run.compile_ahead([(variant.name, asked)], 1.0, variant)
-    with run.network(threads) as here:
-        workers = {v.name: here.worker(v) for v in variants}
+    failed: dict[str, str] = {}
 
-        def make(name: str) -> None:
-            with noted(name, failed):
-                workers[name].ask("make", name=IT, task=asked)
+    def insist() -> None:
+        wrong = [failed[v.name] for v in variants if v.name in failed and not v.compiled]
+        if run.backend.strict and wrong:
+            raise WorkerError("; ".join(wrong))
 
-        at_once([lambda name=name: make(name) for name in workers])
-        calls = run.backend.checked if kind == "training" else 1
-        results: dict[str, list[np.ndarray]] = {}
-        for name in [name for name in workers if name not in failed]:
-            with noted(name, failed):
-                results[name] = workers[name].results(IT, calls)
-        apart = compare(results, kind, precision, run, failed)
-        for name in [name for name in workers if name not in failed]:
-            with noted(name, failed):
-                workers[name].ask("settle", name=IT, calls=WARM_UP)
-        insist(run, variants, failed)
+    for variant in variants:
+        slow = variant.compiled or variant == NUMBA
+        if run.backend.strict and slow and not variant.allocator:
+            run.compile_ahead([(variant.name, point.task())], 1.0, variant)
+    with run.network(point.threads) as here:
+        workers, results = {v.name: here.worker(v) for v in variants}, dict[str, Results]()
+
+        def each(ask: Callable[[str, Worker], object]) -> list[Callable[[], None]]:
+            def job(name: str) -> None:
+                with noted(name, failed):
+                    ask(name, workers[name])
+
+            return [partial(job, name) for name in workers if name not in failed]
+
+        calls = run.backend.checked if point.kind == "training" else 1
+        at_once(each(lambda name, worker: worker.ask("make", name=IT, task=point.task())))
+        for job in each(lambda name, worker: results.update({name: worker.results(IT, calls)})):
+            job()
+        apart = compare(results, point, run, failed)
+        for job in each(lambda name, worker: worker.ask("settle", name=IT, calls=WARM_UP)):
+            job()
+        insist()
         turns = [(name, worker, IT) for name, worker in workers.items() if name not in failed]
         times = take_turns(turns, run.backend.rounds, run.backend.step_turn, failed)
-        insist(run, variants, failed)
+        insist()
         found: dict[str, Any] = {}
         for name, worker in workers.items():
             found[name] = {"difference": apart[name]} if name in apart else {}
@@ -132,41 +132,29 @@ def measure(
                 found[name]["failed"] = failed[name]
             else:
                 found[name] |= {"ms": times[name], "peak_mb": worker.peak_mb}
-            if worker.process is not None and not run.backend.strict:
-                with noted(name, failed):
-                    worker.ask("forget", name=IT)
+        for job in each(lambda name, worker: worker.ask("forget")):
+            job()
     return found
 
 
-def insist(run: Run, variants: Sequence[Variant], failed: dict[str, str]) -> None:
-    """Raise WorkerError if a variant has failed that may not."""
-    unexpected = [failed[v.name] for v in variants if v.name in failed and not v.compiled]
-    if run.backend.strict and unexpected:
-        raise WorkerError("; ".join(unexpected))
-
-
 def compare(
-    results: dict[str, list[np.ndarray]],
-    kind: str,
-    precision: str,
-    run: Run,
-    failed: dict[str, str],
+    results: dict[str, Results], point: Point, run: Run, failed: dict[str, str]
 ) -> dict[str, float]:
     """Return how far each is from torch's eager results, or the first; too far is a failure."""
     first = next((name for name in results if name.startswith("torch")), next(iter(results), ""))
-    tolerance = run.backend.tolerance[precision] if kind == "training" else LOGITS_TOLERANCE
-    apart = {name: difference(got, results[first], kind) for name, got in results.items()}
+    training = point.kind == "training"
+    most = run.backend.tolerance[point.precision] if training else LOGITS_TOLERANCE
+    apart = {name: difference(got, results[first], point.kind) for name, got in results.items()}
     for name, value in apart.items():
-        if not value <= tolerance:
-            what = "losses" if kind == "training" else "logits"
+        if not value <= most:
             failed[name] = (
-                f"{kind}: the {what} of {name} and of {first} differ by {value:.1e}, "
-                f"want at most {tolerance:.0e}: one of them computes something else"
+                f"{point.kind}: the {'losses' if training else 'logits'} of {name} and of {first} "
+                f"differ by {value:.1e}, want at most {most:.0e}: one computes something else"
             )
     return apart
 
 
-def difference(got: list[np.ndarray], want: list[np.ndarray], kind: str) -> float:
+def difference(got: Results, want: Results, kind: str) -> float:
     """Return the largest relative difference of losses, or that of logits over the largest logit.
 
     A network that has learned its few images by heart has a loss of 0: a loss is compared with at
@@ -188,36 +176,25 @@ def said(measured: dict[str, Any]) -> str:
     )
 
 
-Point = tuple[float, Workload, int, str]  # value on the panel's axis, network, threads, precision
-
-
-def panels(run: Run) -> dict[str, list[Point]]:
-    """Return the panels of ``measure_scaling``: what grows, one thing at a time."""
-    threads = run.backend.threads
+def panels(run: Run) -> dict[str, list[tuple[float, Point]]]:
+    """Return panel -> (value on its axis, point): what grows, one thing at a time."""
     if run.backend.name == "gpu":
-        sized = {n: run.backend.sized(vgg_like(128, n, WIDE, 256)) for n in (8, 16, 32, 64, 128)}
-        sized |= {n: run.backend.sized(vgg_like(128, n, WIDE, 256)) for n in (256, 512)}
+        sizes = [1 << n for n in range(3, 10)]
+        line = [(n, run.backend.sized(vgg_like(128, n, WIDE, 256))) for n in sizes]
         return {
-            f"batch, {p}": [(n, workload, threads, p) for n, workload in sized.items()]
+            f"batch, {p}": [(n, Point(workload, precision=p)) for n, workload in line]
             for p in TENSOR_CORES
         }
-    halved = [1 << i for i in range(threads.bit_length()) if 1 << i < threads]
-    grown: dict[str, list[tuple[float, Workload, int]]] = {
-        "batch": [(n, replace(BASE, batch=n), threads) for n in (8, 16, 32, 64, 128)],
-        "side": [
-            (side, replace(BASE, side=side, batch=SMALL_BATCH), threads)
-            for side in (48, 80, 128, 208, 320)
-        ],
-        "filters": [
-            (factor, vgg_like(64, 32, [int(f * factor) for f in WIDE], 256), threads)
-            for factor in (0.5, 1, 2)
-        ],
-        "threads": [(n, BASE, n) for n in (*halved, threads)],
+    threads, factors = run.backend.threads, (0.5, 1, 2)
+    counts = [*(1 << i for i in range(threads.bit_length()) if 1 << i < threads), threads]
+    grown = [vgg_like(64, 32, [int(f * factor) for f in WIDE], 256) for factor in factors]
+    # where the side grows the batch is small: 320 × 320 images then fit beside each other
+    return {
+        "batch": [(n, Point(replace(BASE, batch=n))) for n in (8, 16, 32, 64, 128)],
+        "side": [(n, Point(replace(BASE, side=n, batch=4))) for n in (48, 80, 128, 208, 320)],
+        "filters": [(n, Point(workload)) for n, workload in zip(factors, grown, strict=True)],
+        "threads": [(n, Point(BASE, threads=n)) for n in counts],
     }
-    return {panel: [(*point, "fp32") for point in line] for panel, line in grown.items()}
-
-
-PANELS = ("batch", "side", "filters", "threads")  # on a CPU
 
 
 def measure_scaling(run: Run, chosen: Collection[str] = ()) -> dict[str, Any]:
@@ -226,27 +203,20 @@ def measure_scaling(run: Run, chosen: Collection[str] = ()) -> dict[str, Any]:
     What is in several panels is measured once. Compiling takes longer than all else here, and was
     never PyTorch's fastest.
     """
-    peers = STOCK if run.backend.name == "cpu" else (EAGER, GRAPH)
-    known: dict[Any, dict[str, Any]] = {}
+    peers = (*run.backend.ours, *(STOCK[:2] if run.backend.name == "cpu" else (EAGER, GRAPH)))
+    known: dict[str, dict[str, Any]] = {}
     found: dict[str, list[dict[str, Any]]] = {}
     for panel, line in panels(run).items():
-        if chosen and panel not in chosen:
-            continue
-        found[panel] = []
-        for value, workload, threads, precision in line:
+        for value, point in line if panel in (chosen or (panel,)) else ():
             if not run.clock.has(f"{panel} {value:g}"):
                 continue
-            variants = [
-                v
-                for v in run.backend.variants(precision)
-                if v in (*run.backend.ours, *peers) and not v.compiled
-            ]
-            where = (str(workload), threads, precision)
+            threads = point.threads or run.backend.threads
+            where = str((point.task(), threads))
             if where not in known:
-                more = (variants, precision, threads)
-                known[where] = measure(run, workload, "training", *more)
-            point = {"value": value, "workload": asdict(workload), "threads": threads}
-            found[panel].append({**point, "variants": known[where]})
+                variants = [v for v in run.backend.variants(point.precision) if v in peers]
+                known[where] = measure(run, point, variants)
+            here = {"value": value, "workload": asdict(point.workload), "threads": threads}
+            found.setdefault(panel, []).append({**here, "variants": known[where]})
             run.keep({"panels": found})
             run.clock.say(f"{panel} {value:g}: {said(known[where])}")
     return {"panels": found}

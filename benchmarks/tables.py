@@ -290,6 +290,23 @@ def kernels_table(part: Mapping[str, Any]) -> str:
     return markdown(head, rows, 3)
 
 
+def of_cpu(kind: str, results: Mapping[str, Any]) -> list[str]:
+    """Return the tables of a kind of results, the first behind when, on what and how often."""
+    on, texts = f"{results['date']}, {results['rounds']} rounds.", list[str]()
+    if kind == "steps":
+        steps = results["steps"]
+        kinds = dict.fromkeys(key for result in steps.values() for key in kinds_of(result))
+        texts = [*(steps_table(steps, key) for key in kinds), targets_table(steps)]
+    elif kind == "ops":
+        texts = [f" {rates_line(results['ops'])}\n\n{ops_table(results['ops'])}"]
+    elif kind == "scaling":
+        texts = [scaling_table(results["panels"])]
+    else:
+        texts = [loader_table(results["networks"])]
+    gap = "" if kind == "ops" else "\n\n"
+    return [f"{on} {describe(results['machine'])}.{gap}{texts[0]}", *texts[1:]]
+
+
 def lines(part: Mapping[str, Any]) -> str:
     """Return what a part says in words."""
     return "\n".join(f"- {line}" for line in part["lines"])

@@ -137,7 +137,7 @@ def test_the_command_keeps_the_other_networks_figures(monkeypatch, tmp_path, cap
     monkeypatch.setattr("sys.argv", ["gradients", "resnet"])
     with pytest.raises(SystemExit):
         gradients.main()
-    assert "resnet is none of alexnet, " in capsys.readouterr().err
+    assert "resnet is not one of alexnet, " in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ENTRIES)

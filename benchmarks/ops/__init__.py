@@ -9,22 +9,14 @@ from benchmarks.ops.op import Op, error
 __all__ = ["GROUPS", "OPS", "Op", "error", "subject"]
 
 OPS: dict[str, Op] = {op.name: op for op in LISTED}
-GROUPS = tuple(dict.fromkeys(op.group for op in OPS.values()))
+GROUPS = {  # on each backend: what the command line calls them
+    where: tuple(dict.fromkeys(op.group for op in LISTED if op.shapes(where)))
+    for where in ("cpu", "gpu")
+}
 
 
 def subject(
-    op: str,
-    library: str,
-    shape: str,
-    device: Cpu,
-    *,
-    backend: str = "cpu",
-    precision: str = "fp32",
-    way: str = "",
-    small: bool = False,
-    reference: bool = False,
+    op: str, shape: str, backend: str, small: bool, device: Cpu, library: str, **more: str | bool
 ) -> Subject:
     """Return one operation of one library, by its name and that of its shape."""
-    found = OPS[op]
-    sized = found.sized(backend, shape, small)
-    return found.subject(sized, library, precision, way or found.ways[-1], reference, device)
+    return OPS[op].subject(OPS[op].sized(backend, shape, small), library, device, **more)

@@ -91,13 +91,21 @@ class Op:
         return shape.small() if small else shape
 
     def subject(
-        self, shape: Any, library: str, precision: str, way: str, reference: bool, device: Cpu
+        self,
+        shape: Any,
+        library: str,
+        device: Cpu,
+        *,
+        precision: str = "fp32",
+        way: str = "",
+        reference: bool = False,
     ) -> Subject:
         """Return what is timed, of one library.
 
+        way         of torch; the last
         reference   torch's in float32, of the same numbers that the precision has
         """
-        inputs = self.inputs(shape)
+        inputs, way = self.inputs(shape), way or self.ways[-1]
         arrays = [drawn(given, seed, device, precision) for seed, given in enumerate(inputs)]
         if library == "tinynet":
             with use_precision(precision):

@@ -9,6 +9,7 @@ from typing import Any
 import tests.oracles as oracles
 
 CLASSES = 1000
+Build = Callable[[], Any] | None
 
 
 @dataclass(frozen=True)
@@ -27,42 +28,39 @@ class Entry:
 
     side: int
     published: tuple[Published, ...]
-    torch: Callable[[], Any] | None = None
-    keras: Callable[[], Any] | None = None
+    torch: Build = None
+    keras: Build = None
 
 
-def torchvision(name: str, **settings: Any) -> Callable[[], Any]:
+def torchvision(name: str, **settings: Any) -> Build:
     """A builder of one of torchvision's networks, with random weights."""
-
-    def build() -> Any:
-        return getattr(oracles.torchvision_or_skip().models, name)(
-            weights=None, num_classes=CLASSES, **settings
-        )
-
-    return build
+    given = {"weights": None, "num_classes": CLASSES, **settings}
+    return lambda: getattr(oracles.torchvision_or_skip().models, name)(**given)
 
 
-def timm(name: str, **settings: Any) -> Callable[[], Any]:
+def timm(name: str) -> Build:
     """A builder of one of timm's networks, with random weights."""
-
-    def build() -> Any:
-        return oracles.timm_or_skip().create_model(name, num_classes=CLASSES, **settings)
-
-    return build
+    return lambda: oracles.timm_or_skip().create_model(name, num_classes=CLASSES)
 
 
-def keras(name: str, side: int, **settings: Any) -> Callable[[], Any]:
+def keras(name: str, side: int) -> Build:
     """A builder of one of Keras's applications, with random weights."""
-
-    def build() -> Any:
-        return getattr(oracles.keras_or_skip().applications, name)(
-            weights=None, classes=CLASSES, input_shape=(side, side, 3), **settings
-        )
-
-    return build
+    given = {"weights": None, "classes": CLASSES, "input_shape": (side, side, 3)}
+    return lambda: getattr(oracles.keras_or_skip().applications, name)(**given)
 
 
-KERAS_RESNET = {"stride_in": "1x1", "conv_bias": True}
+def vgg(depth: int, count: int) -> Entry:
+    """VGG of this depth."""
+    peers = torchvision(f"vgg{depth}", init_weights=False), keras(f"VGG{depth}", 224)
+    return Entry(224, (Published(count, "Keras, torchvision"),), *peers)
+
+
+def resnet(depth: int, count: int, of_keras: int) -> Entry:
+    """ResNet of this depth."""
+    settings = {"stride_in": "1x1", "conv_bias": True}
+    published = Published(count, "torchvision"), Published(of_keras, "Keras", True, settings)
+    return Entry(224, published, torchvision(f"resnet{depth}"), keras(f"ResNet{depth}", 224))
+
 
 ENTRIES = {
     "alexnet": Entry(
@@ -70,18 +68,8 @@ ENTRIES = {
         (Published(61_100_840, "torchvision", settings={"one_tower": True}),),
         torchvision("alexnet"),
     ),
-    "vgg16": Entry(
-        224,
-        (Published(138_357_544, "Keras, torchvision"),),
-        torchvision("vgg16", init_weights=False),
-        keras("VGG16", 224),
-    ),
-    "vgg19": Entry(
-        224,
-        (Published(143_667_240, "Keras, torchvision"),),
-        torchvision("vgg19", init_weights=False),
-        keras("VGG19", 224),
-    ),
+    "vgg16": vgg(16, 138_357_544),
+    "vgg19": vgg(19, 143_667_240),
     "googlenet": Entry(
         224,
         (
@@ -90,33 +78,9 @@ ENTRIES = {
         ),
         torchvision("googlenet", init_weights=False),
     ),
-    "resnet50": Entry(
-        224,
-        (
-            Published(25_557_032, "torchvision"),
-            Published(25_636_712, "Keras", True, KERAS_RESNET),
-        ),
-        torchvision("resnet50"),
-        keras("ResNet50", 224),
-    ),
-    "resnet101": Entry(
-        224,
-        (
-            Published(44_549_160, "torchvision"),
-            Published(44_707_176, "Keras", True, KERAS_RESNET),
-        ),
-        torchvision("resnet101"),
-        keras("ResNet101", 224),
-    ),
-    "resnet152": Entry(
-        224,
-        (
-            Published(60_192_808, "torchvision"),
-            Published(60_419_944, "Keras", True, KERAS_RESNET),
-        ),
-        torchvision("resnet152"),
-        keras("ResNet152", 224),
-    ),
+    "resnet50": resnet(50, 25_557_032, 25_636_712),
+    "resnet101": resnet(101, 44_549_160, 44_707_176),
+    "resnet152": resnet(152, 60_192_808, 60_419_944),
     "se_resnet50": Entry(224, (Published(28_088_024, "timm"),), timm("seresnet50")),
     "inception_v4": Entry(299, (Published(42_679_816, "timm"),), timm("inception_v4")),
     "inception_resnet_v2": Entry(

@@ -19,10 +19,10 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.machine import processor_name
 from benchmarks.zoo.entries import ENTRIES
 from benchmarks.zoo.page import RESULTS, newest, write_page
 from benchmarks.zoo.reduced import COLOURS, REDUCED, Reduced, as_containers
-from tinynet.doctor.machine import processor_name
 from tinynet.gradient_check import ArrayCheck, GradientError, GradientReport, check_gradients
 from tinynet.layer import Layer, Mode
 from tinynet.models.googlenet import GoogLeNet
@@ -70,36 +70,34 @@ def figures(name: str, reduced: Reduced) -> dict[str, Any]:
     model, x = reduced.build(name), reduced.images()
     start = time.process_time()
     try:
-        report, fault = checked(model, x), None
+        report, fault = checked(model, x), {}
     except GradientError as error:
-        report, fault = error.report, str(error)
+        report, fault = error.report, {"fault": str(error)}
     seconds = time.process_time() - start
     every = [*report.arrays, *report.between]
-    found: dict[str, Any] = {
+
+    def compared(arrays: list[ArrayCheck]) -> int:
+        return sum(int(c.decided.sum()) for c in arrays)
+
+    return {
         "settings": dict(reduced.settings),
-        "side": reduced.side,
-        "colours": COLOURS,
-        "batch": reduced.batch,
+        **{"side": reduced.side, "colours": COLOURS, "batch": reduced.batch},
         "layers": sum(not layer.children() for layer in model.named_layers().values()),
         "parameters": sum(p.value.size for p in model.parameters().values()),
         "compared": {
-            "parameters": sum(_count(c.decided) for c in report.arrays if c.name != "x"),
-            "images": sum(_count(c.decided) for c in report.arrays if c.name == "x"),
-            "between": sum(_count(c.decided) for c in report.between),
+            "parameters": compared([c for c in report.arrays if c.name != "x"]),
+            "images": compared([c for c in report.arrays if c.name == "x"]),
+            "between": compared(report.between),
         },
-        "left_out": sum(_count(~c.checked) for c in every),
+        "left_out": sum(int((~c.checked).sum()) for c in every),
         "undecidable": report.undecidable,
-        "slope_0": sum(_count(c.decided & (c.wanted == 0)) for c in every),
-        "by_complex_step": sum(_count(c.decided & c.exact) for c in every),
-        "wrong": sum(_count(c.wrong) for c in every),
+        "slope_0": sum(int((c.decided & (c.wanted == 0)).sum()) for c in every),
+        "by_complex_step": sum(int((c.decided & c.exact).sum()) for c in every),
+        "wrong": sum(int(c.wrong.sum()) for c in every),
         "worst": max(map(worst, every), default=0.0),
         "seconds": round(seconds, 1),
+        **fault,
     }
-    return found | ({} if fault is None else {"fault": fault})
-
-
-def _count(where: np.ndarray) -> int:
-    return int(where.sum())
 
 
 def worst(found: ArrayCheck) -> float:
@@ -112,13 +110,12 @@ def worst(found: ArrayCheck) -> float:
 
 def main() -> int:
     """Check what was asked for, write the figures and the page; 1 if a gradient is wrong."""
-    parser = argparse.ArgumentParser(
-        prog="benchmarks.zoo.gradients", description=__doc__.split("\n")[0]
-    )
+    text, _, _ = (__doc__ or "").partition("\n")
+    parser = argparse.ArgumentParser(prog="benchmarks.zoo.gradients", description=text)
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(REDUCED))
     names = parser.parse_args().names or list(ENTRIES)
     if unknown := [name for name in names if name not in REDUCED]:
-        parser.error(f"{unknown[0]} is none of {', '.join(REDUCED)}")
+        parser.error(f"{unknown[0]} is not one of {', '.join(REDUCED)}")
 
     file = RESULTS / f"gradients-{date.today()}.json"
     failed = False

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from fractions import Fraction
-from pathlib import Path
 from statistics import median
 from typing import Any
 
+from benchmarks import results
+from benchmarks.tables import markdown
 from benchmarks.zoo.entries import ENTRIES
 
-ROOT = Path(__file__).parents[2]
-RESULTS = ROOT / "benchmarks" / "results"
-PAGE = ROOT / "docs" / "models.md"
+RESULTS = results.KEPT
+PAGE = results.ROOT / "docs" / "models.md"
 
 INTRODUCTION = """\
 # The networks of chapter 3
@@ -40,57 +39,39 @@ def mark(value: float | None) -> str:
     return "–" if value is None else f"{value:.0e}"
 
 
-def markdown(head: list[str], rows: list[list[str]]) -> str:
-    """A table; the first column is text, the others are numbers."""
-    lines = [head, ["---", *["--:"] * (len(head) - 1)], *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
 def weights_table(models: dict[str, Any]) -> str:
     """Counts and differences."""
     rows = []
+    compared = ("torch", "keras", "torch", "onnx"), ("probability", "probability", "gradient")
+    pairs = list(zip(compared[0], (*compared[1], "probability"), strict=True))
     for name in ENTRIES:
         result = models.get(name, {})
-        for i, count in enumerate(result.get("counts", [])):
-            first = i == 0
+        first, apart = f"`{name}`", [mark(result.get(peer, {}).get(key)) for peer, key in pairs]
+        for count in result.get("counts", []):
             where = count["source"] + (", with moving statistics" if count["statistics"] else "")
-            apart = [
-                mark(result.get(peer, {}).get(key))
-                for peer, key in (
-                    ("torch", "probability"),
-                    ("keras", "probability"),
-                    ("torch", "gradient"),
-                    ("onnx", "probability"),
-                )
-            ]
-            rows.append(
-                [
-                    f"`{name}`" if first else "",
-                    f"{count['ours']:,}",
-                    f"{count['published']:,} ({where})",
-                    *(apart if first else [""] * 4),
-                ]
-            )
+            numbers = f"{count['ours']:,}", f"{count['published']:,} ({where})"
+            rows.append([first, *numbers, *apart])
+            first, apart = "", [""] * 4
     head = ["network", "parameters", "published", "torch", "Keras", "gradients", "ONNX"]
-    return markdown(head, rows)
+    return markdown(head, rows, 1)
 
 
 def step_table(models: dict[str, Any]) -> str:
     """Time and memory of a training step."""
     rows = []
     for name in ENTRIES:
-        step = models.get(name, {}).get("step")
-        if not step:
+        if not (step := models.get(name, {}).get("step")):
             continue
-        ours, theirs = step["tinynet"], step.get("torch")
-        side = ours["side"]
-        row = [f"`{name}`", f"{side} × {side}", spread(ours["ms"]), f"{ours['peak_mb'] / 1024:.1f}"]
-        if theirs:
-            ratio = median(theirs["ms"]) / median(ours["ms"])
-            row += [spread(theirs["ms"]), f"{theirs['peak_mb'] / 1024:.1f}", f"{ratio:.2f}"]
+        side = step["tinynet"]["side"]
+        row = [f"`{name}`", f"{side} × {side}"]
+        for library in ("tinynet", "torch"):
+            if entry := step.get(library):
+                row += [spread(entry["ms"]), f"{entry['peak_mb'] / 1024:.1f}"]
+        if "torch" in step:
+            row.append(f"{median(step['torch']['ms']) / median(step['tinynet']['ms']):.2f}")
         rows.append(row)
     head = ["network", "input", "tinynet s", "GB", "torch s", "GB", "torch / tinynet"]
-    return markdown(head, rows)
+    return markdown(head, rows, 1)
 
 
 def spread(milliseconds: list[float]) -> str:
@@ -103,31 +84,26 @@ def gradients_table(networks: dict[str, Any]) -> str:
     """What the gradient checker compared in each whole network, and found."""
     rows = []
     for name in ENTRIES:
-        found = networks.get(name)
-        if not found:
+        if not (found := networks.get(name)):
             continue
-        compared = found["compared"]
+        compared, sizes = found["compared"], (found["batch"], *[found["side"]] * 2)
         rows.append(
             [
                 f"`{name}`",
                 ", ".join(f"{key} {_short(value)}" for key, value in found["settings"].items()),
-                f"{found['batch']} × {found['side']} × {found['side']} × {found['colours']}",
+                " × ".join(map(str, (*sizes, found["colours"]))),
                 f"{found['layers']}",
-                f"{compared['parameters']:,}",
-                f"{compared['images']:,}",
-                f"{compared['between']:,}",
+                *(f"{compared[of]:,}" for of in ("parameters", "images", "between")),
                 f"{found['slope_0'] / sum(compared.values()):.0%}",
-                f"{found['undecidable']}",
-                f"{found['wrong']}",
-                mark(found["worst"]),
-                f"{found['seconds']:.0f}",
+                *(f"{found['undecidable']}", f"{found['wrong']}"),
+                *(mark(found["worst"]), f"{found['seconds']:.0f}"),
             ]
         )
     head = [
         *("network", "settings", "images", "layers", "parameters", "images", "between layers"),
         *("slope 0", "undecidable", "wrong", "worst error", "s"),
     ]
-    return markdown(head, rows)
+    return markdown(head, rows, 1)
 
 
 def _short(value: Any) -> str:
@@ -136,26 +112,24 @@ def _short(value: Any) -> str:
 
 def newest(kind: str) -> dict[str, Any]:
     """What the newest ``results/kind-DATE.json`` holds; nothing if there is none."""
-    files = sorted(RESULTS.glob(f"{kind}-*.json"))
-    found: dict[str, Any] = json.loads(files[-1].read_text(encoding="utf-8")) if files else {}
-    return found
+    return results.newest(kind, RESULTS, "")
 
 
 def write_page() -> str:
     """Write docs/models.md if the newest files have every network; returns what was done."""
-    results, networks = newest("models"), newest("gradients").get("networks", {})
-    models = results.get("models", {})
+    found, networks = newest("models"), newest("gradients").get("networks", {})
+    models = found.get("models", {})
     missing = [n for n in ENTRIES if not models.get(n, {}).keys() >= {"counts", "onnx", "step"}]
     missing += [n for n in ENTRIES if n not in networks]
     if missing:
         return f"{PAGE.name} is left as it is: there are no figures yet of {', '.join(missing)}"
-    PAGE.write_text(models_page(results, networks), encoding="utf-8")
+    PAGE.write_text(models_page(found, networks), encoding="utf-8")
     return f"written to {PAGE}"
 
 
-def models_page(results: dict[str, Any], networks: dict[str, Any]) -> str:
+def models_page(found: dict[str, Any], networks: dict[str, Any]) -> str:
     """docs/models.md, from ``models-DATE.json`` and the networks of ``gradients-DATE.json``."""
-    models = results["models"]
+    models = found["models"]
     every_side = {models[n]["torch"]["gradient_side"] for n in ENTRIES if "torch" in models[n]}
     sides = ", ".join(map(str, sorted(every_side)))
     return "\n".join(
@@ -191,8 +165,8 @@ def models_page(results: dict[str, Any], networks: dict[str, Any]) -> str:
             "",
             "## One training step",
             "",
-            f"Batch 4, 1,000 classes, Adam, float32, {results['cores']} cores of "
-            f"{results['processor']}; median (range) in seconds, the whole process's peak memory "
+            f"Batch 4, 1,000 classes, Adam, float32, {found['cores']} cores of "
+            f"{found['processor']}; median (range) in seconds, the whole process's peak memory "
             "in GB. The libraries took turns, each turn a new process.",
             "",
             step_table(models),

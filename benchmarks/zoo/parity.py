@@ -1,7 +1,5 @@
 """One architecture beside a peer's: the same weights, the same images, the same numbers?
 
-``python -m benchmarks.zoo.parity NAME`` prints one line of JSON.
-
 Weights, biases, scales and shifts are random. Batch norm's statistics are those that the network
 has on random images: with drawn ones a deep network's output explodes, and all probabilities are 0
 or 1. Its shifts are about 1, so that most ReLUs are open: with shifts about 0 a deep network is
@@ -11,8 +9,6 @@ logits spread by 2, and probabilities are far from equal.
 
 from __future__ import annotations
 
-import json
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -26,7 +22,7 @@ from tinynet.interop.convert import converted
 from tinynet.interop.names import WeightNames, names_of
 from tinynet.interop.onnx_export import export_onnx
 from tinynet.layers import Softmax
-from tinynet.models.architecture import ARCHITECTURES, Architecture
+from tinynet.models.architecture import Architecture
 
 BATCH = 2
 SCALES, SHIFTS, BIASES = (0.7, 1.3), (0.5, 1.5), (-0.1, 0.1)  # what they are drawn between
@@ -40,14 +36,9 @@ def counts(name: str, entry: Entry) -> list[dict[str, Any]]:
     for published in entry.published:
         model = build(name, entry.side, published.settings)
         arrays = model.state() if published.statistics else model.parameters()
-        rows.append(
-            {
-                "source": published.source,
-                "published": published.count,
-                "ours": sum(int(np.prod(x.shape)) for x in arrays.values()),
-                "statistics": published.statistics,
-            }
-        )
+        ours = sum(int(np.prod(x.shape)) for x in arrays.values())
+        row = {"source": published.source, "published": published.count, "ours": ours}
+        rows.append({**row, "statistics": published.statistics})
     return rows
 
 
@@ -94,16 +85,11 @@ def against_torch(name: str, entry: Entry, gradient_side: int) -> dict[str, dict
     outputs = tuple(outputs) if isinstance(outputs, tuple) else (outputs,)
     rng = np.random.default_rng(1)
     upstream = [rng.normal(size=tuple(z.shape)) for z in outputs]
-    sum(
-        (z * torch.from_numpy(dz)).sum() for z, dz in zip(outputs, upstream, strict=True)
-    ).backward()
+    sum((z * torch.from_numpy(d)).sum() for z, d in zip(outputs, upstream, strict=True)).backward()
 
     z, cache = ours.forward(x, Mode(train=True, rng=np.random.default_rng(0)))
-    if isinstance(z, tuple):
-        order = head_order(outputs, z)
-        dx = ours.backward(tuple(upstream[i] for i in order), cache)
-    else:
-        dx = ours.backward(upstream[0], cache)
+    heads = tuple(upstream[i] for i in head_order(outputs, z)) if isinstance(z, tuple) else ()
+    dx = ours.backward(heads or upstream[0], cache)
     there = {key: p.grad.numpy() for key, p in theirs.named_parameters() if p.grad is not None}
     wanted = converted(ours, arrays | there, names, x.shape[1:])
     floor = FLOOR * max(np.abs(wanted[key]).max() for key in ours.parameters())
@@ -215,18 +201,12 @@ def relative(got: np.ndarray, wanted: np.ndarray, floor: float = 1e-300) -> floa
     return float(np.abs(got - wanted).max() / max(np.abs(wanted).max(), floor))
 
 
-def compare(name: str) -> dict[str, Any]:
+def compare(device: Any, name: str) -> dict[str, Any]:
     """Everything for one architecture."""
     entry = ENTRIES[name]
-    assert name in ARCHITECTURES
     result: dict[str, Any] = {"counts": counts(name, entry)}
     if entry.torch is not None:
-        side = {299: 139}.get(entry.side, 96)
-        result |= against_torch(name, entry, side)
+        result |= against_torch(name, entry, {299: 139}.get(entry.side, 96))
     if entry.keras is not None:
         result["keras"] = against_keras(name, entry)
     return result
-
-
-if __name__ == "__main__":
-    print(json.dumps(compare(sys.argv[1])))
