@@ -135,42 +135,32 @@ def variants(device: Any, batch: int = 64) -> list[str]:
         return ["there are no kernels for tensor cores on the processor"]
     from tinynet.kernels.cuda import source
     from tinynet.kernels.cuda import tensor_conv as tc
+    from tinynet.layers.window import window_over
 
-    own = source.text("tensor_conv")
-    tried = {
-        "as it is": (own, tc.WIDE),
-        ".ca": (own.replace("cp.async.cg", "cp.async.ca"), tc.WIDE),
-        "256 × 128": (own, tc.Tile(256, 128, 4, 2, 8, 3)),
-    }
+    def rate(code: str, tile: Any, side: int, c: int, k: int) -> str:
+        x = device.drawn(0, (batch, side, side, c), "bfloat16")
+        w, window = device.drawn(1, (3, 3, c, k)), window_over((side, side), (3, 3), (1, 1), 1)
+        z, rows = tc.convolve(x, w, None, window), batch * side * side
+        want, filters = device.comparable(z), tc.filters_forward(x, w)
+        options = source.options(tc.definitions(x, w, window, tile))
+        kernel = device.xp.RawModule(code=code, options=options).get_function("tensor_forward")
+        shared = kernel.max_dynamic_shared_size_bytes = tile.shared_bytes(2)
+        given = x, filters, w, z, device.xp.empty(1, np.uint8), *map(np.int32, (batch, 0, 0))
+        launch = (tile.blocks(rows, k),), (tile.threads,), given
+        z.view(np.uint16).fill(0xFFFF)  # not a number where nothing is written
+        ms = device.time(Subject(lambda: kernel(*launch, shared_mem=shared)), 0.01)
+        off = float(abs(device.comparable(z) - want).max() / abs(want).max())
+        return f"{18 * rows * c * k / ms / 1e9:.0f} TFLOP/s, off by {off:.1e}"
+
+    own, wider = source.text("tensor_conv"), tc.Tile(256, 128, 4, 2, 8, 3)
+    cached = own.replace("cp.async.cg", "cp.async.ca")
+    tried = ("as it is", own, tc.WIDE), (".ca", cached, tc.WIDE), ("256 × 128", own, wider)
     found = []
     for side, c, k in ((112, 128, 128), (56, 256, 256), (28, 512, 512)):
-        for name, (code, tile) in tried.items():
+        for name, code, tile in tried:
             try:
-                said = variant(device, code, tile, (batch, side, c, k))
+                said = rate(code, tile, side, c, k)
             except Exception as error:
                 said = f"FAILED, {str(error)[:200]}"
             found.append(f"{c} → {k} at {side}, {name}: {said}")
     return found
-
-
-def variant(device: Any, code: str, tile: Any, shape: tuple[int, int, int, int]) -> str:
-    """Return the rate of one variant of the forward convolution, and how far off it is."""
-    from tinynet.kernels.cuda import source
-    from tinynet.kernels.cuda import tensor_conv as tc
-    from tinynet.layers.window import window_over
-
-    (n, side, c, k), xp = shape, device.xp
-    x, w = device.drawn(0, (n, side, side, c), "bfloat16"), device.drawn(1, (3, 3, c, k))
-    window, z = window_over((side, side), (3, 3), (1, 1), 1), xp.empty((n, side, side, k), x.dtype)
-    want = device.comparable(tc.convolve(x, w, None, window))
-    options = source.options(tc.definitions(x, w, window, tile))
-    kernel = xp.RawModule(code=code, options=options).get_function("tensor_forward")
-    kernel.max_dynamic_shared_size_bytes = tile.shared_bytes(2)
-    filters, none = tc.filters_forward(x, w), xp.empty(1, np.uint8)
-    given = x, filters, w, z, none, np.int32(n), np.int32(0), np.int32(0)
-    grid, block = (tile.blocks(n * side * side, k),), (tile.threads,)
-    z.view(np.uint16).fill(0xFFFF)  # not a number where nothing is written
-    launch = Subject(lambda: kernel(grid, block, given, shared_mem=tile.shared_bytes(2)))
-    ms = device.time(launch, 0.01)
-    off = float(abs(device.comparable(z) - want).max() / abs(want).max())
-    return f"{18 * n * side * side * c * k / ms / 1e9:.0f} TFLOP/s, off by {off:.1e}"

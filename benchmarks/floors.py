@@ -1,4 +1,4 @@
-"""What bounds a calculation from below: multiplying matrices, moving memory, starting kernels.
+"""What bounds a calculation from below: multiplying matrices, and moving memory.
 
     floor = max(2 · multiply-adds / rate of a large matrix product, time to copy as many bytes)
 
@@ -19,7 +19,6 @@ from benchmarks.device import Cpu, Subject, torch_precision
 from benchmarks.processes import noted, take_turns
 
 ONE_THREAD = 1 << 20  # bytes up to which a second thread costs more than it saves
-LAUNCHES = 1000
 
 
 def product(device: Cpu, library: str, side: int, precision: str = "fp32") -> Subject:
@@ -58,29 +57,11 @@ def copy(device: Cpu, library: str, moved: int) -> Subject:
     return Subject(call, lambda _: [target])
 
 
-def launch(device: Any, library: str, graph: bool) -> Subject:
-    """A thousand kernels that do nothing, started by Python or by a CUDA graph."""
-
-    def start() -> None:
-        for _ in range(LAUNCHES):
-            device.nothing((1,), (32,), ())
-
-    if not graph:
-        return Subject(start)
-    stream = device.xp.cuda.Stream(non_blocking=True)
-    with stream:
-        stream.begin_capture()
-        start()
-        captured = stream.end_capture()
-    return Subject(lambda: captured.launch(stream), around=lambda: stream)
-
-
 def measure_ceilings(run: Run) -> dict[str, Any]:
-    """Return what a GPU does at best: {"ms": name -> times, "failed", and what they are of}.
+    """Return what a GPU does at best, {"ms": name -> times, "failed", and what they are of}.
 
     copy             of a large array to another, in its memory
     product, bf16    of large square matrices, by torch's BLAS
-    launch, ...      of a thousand kernels that do nothing
     """
     backend, failed = run.backend, dict[str, str]()
     copied = 1 << 16 if backend.small else 1 << 31  # bytes, read and written
@@ -88,17 +69,14 @@ def measure_ceilings(run: Run) -> dict[str, Any]:
     for precision in backend.op_tolerance:
         product = {"kind": "product", "side": backend.side, "precision": precision}
         tasks[f"product, {precision}"] = product
-    for way, graph in (("by Python", False), ("in a graph", True)):
-        tasks[f"launch, {way}"] = {"kind": "launch", "graph": graph}
-    worker, turns = run.worker(backend.single["floor"]), []
+    worker = run.worker(backend.single["floor"])
     for name, task in tasks.items():
         with noted(name, failed):
             worker.ask("make", name=name, task=task)
             worker.ask("settle", name=name, calls=3)
-            turns.append((name, worker, name))
+    turns = [(name, worker, name) for name in tasks]
     times = take_turns(turns, backend.rounds, backend.op_turn, failed)
-    for name, _, _ in turns:
-        with noted(name, failed):
-            worker.ask("forget", name=name)
+    with noted("forget", failed):
+        worker.ask("forget")
     what = {"copied": copied, "product_flops": 2 * backend.side**3}
-    return {"ms": times, "failed": failed, "launches": LAUNCHES, **what}
+    return {"ms": times, "failed": failed, **what}

@@ -21,7 +21,7 @@ def rows(backend: Backend, groups: Collection[str] = ()) -> Iterator[tuple[Op, s
     for precision in backend.op_tolerance:
         for op in OPS.values():
             if (not groups or op.group in groups) and precision in op.precisions:
-                shapes = list(op.shapes(backend.name))
+                shapes = list(op.shapes[backend.name])
                 for shape in shapes[-1:] if backend.small else shapes:
                     yield op, shape, precision
 

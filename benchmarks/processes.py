@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import queue
 import subprocess
 import sys
 import tempfile
@@ -21,6 +20,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
+from select import select
 from typing import Any
 
 import numpy as np
@@ -51,7 +51,6 @@ class Worker:
         self.variant, self.pool = variant, pool
         self.peak_mb = 0.0  # as of the last answer
         self.process: subprocess.Popen[str] | None = None
-        self.answers: queue.Queue[str] = queue.Queue()
 
     def ask(self, do: str, limit: float | None = None, **request: Any) -> dict[str, Any]:
         """Return the answer to a request, one of the methods of ``benchmarks.worker.Server``.
@@ -59,28 +58,26 @@ class Worker:
         Raises WorkerError if that fails, or takes more than ``limit`` seconds.
         """
         name, limit = self.variant.name, self.pool.limited(limit)
-        process = self.process or self.start()
+        process = self.process = self.process or self.start()
         assert process.stdin is not None
+        assert process.stdout is not None
         try:
             process.stdin.write(json.dumps({"do": do, **request}) + "\n")
             process.stdin.flush()
-            line = self.answers.get(timeout=limit)
+            ready, _, _ = select([process.stdout], [], [], limit)
+            line = process.stdout.readline() if ready else None
         except BrokenPipeError:
             line = ""
-        except queue.Empty:
-            self.close(kill=True)
-            raise WorkerError(f"{name}: no answer in {limit:.0f} s") from None
         if not line:
             self.close(kill=True)
-            raise WorkerError(f"{name}: its process ended, see above")
+            why = f"no answer in {limit:.0f} s" if line is None else "its process ended, see above"
+            raise WorkerError(f"{name}: {why}")
         answer: dict[str, Any] = json.loads(line)
         self.peak_mb = answer.pop("peak_mb", self.peak_mb)
-        if "error" in answer:
-            if self.pool.device == "gpu" and any(
-                word in answer["error"].lower() for word in SPOILED
-            ):
+        if error := answer.get("error"):
+            if self.pool.device == "gpu" and any(word in error.lower() for word in SPOILED):
                 self.close(kill=True)
-            raise WorkerError(f"{name}: {answer['error']}")
+            raise WorkerError(f"{name}: {error}")
         return answer
 
     def call(self, function: str, limit: float | None = None, **arguments: Any) -> Any:
@@ -97,47 +94,29 @@ class Worker:
 
     def start(self) -> subprocess.Popen[str]:
         """Begin the process."""
-        self.answers = queue.Queue()
-        self.process = subprocess.Popen(
-            [
-                *(sys.executable, "-W", "ignore", "-m", "benchmarks.worker"),
-                *(json.dumps(asdict(self.variant)), self.pool.device),
-            ],
+        command = [sys.executable, "-W", "ignore", "-m", "benchmarks.worker"]
+        env = environment(self.variant, self.pool.threads, self.pool.device)
+        return subprocess.Popen(
+            [*command, json.dumps(asdict(self.variant)), self.pool.device],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            env=environment(self.variant, self.pool.threads, self.pool.device),
+            env=env,
             cwd=ROOT,
         )
-        threading.Thread(target=_read, args=(self.process, self.answers), daemon=True).start()
-        return self.process
 
     def close(self, kill: bool = False) -> None:
         """End the process, if there is one."""
         process, self.process = self.process, None
         if process is None:
             return
-        assert process.stdin is not None
-        try:
-            process.stdin.close()
-        except BrokenPipeError:
-            kill = True
         if kill:
             process.kill()
         try:
-            process.wait(timeout=30)
-        except subprocess.TimeoutExpired:
+            process.communicate(timeout=30)  # closes its input, at which it ends
+        except (subprocess.TimeoutExpired, BrokenPipeError):
             process.kill()
             process.wait()
-
-
-def _read(process: subprocess.Popen[str], answers: queue.Queue[str]) -> None:
-    """Pass on each line, and "" at the end."""
-    assert process.stdout is not None
-    with process.stdout:
-        for line in process.stdout:
-            answers.put(line)
-    answers.put("")
 
 
 def environment(variant: Variant, threads: int, device: str = "cpu") -> dict[str, str]:
@@ -154,17 +133,15 @@ def environment(variant: Variant, threads: int, device: str = "cpu") -> dict[str
 class Pool:
     """The workers of a run, one for each variant; ``with`` ends them.
 
-    device    "cpu" or "gpu"
-    threads   of each library
-    limit     seconds for an answer, where a request names no other
-    left      seconds that the part of the run has left
+    limit   seconds for an answer, where a request names no other
+    left    seconds that the part of the run has left
     """
 
     def __init__(
         self,
         device: str,
         threads: int,
-        limit: float = 1800.0,
+        limit: float,
         left: Callable[[], float] = lambda: math.inf,
     ) -> None:
         self.device, self.threads, self.limit, self.left = device, threads, limit, left

@@ -40,15 +40,10 @@ def best_of_torch(measured: Mapping[str, Any], malloc: bool = False) -> str | No
 
     malloc   of those with malloc's settings, else of those without
     """
-    tuned = {v.name for v in WITH_ALLOCATOR}
-    ours = {v.name for v in OURS}
-    return fastest(
-        {
-            name: entry["ms"]
-            for name, entry in measured.items()
-            if name not in ours and (name in tuned) == malloc and entry.get("ms")
-        }
-    )
+    tuned, ours = ({v.name for v in these} for these in (WITH_ALLOCATOR, OURS))
+    ran = {name: entry["ms"] for name, entry in measured.items() if entry.get("ms")}
+    peers = [name for name in ran if name not in ours and (name in tuned) == malloc]
+    return fastest({name: ran[name] for name in peers})
 
 
 def speed_ratio(measured: Mapping[str, Any], ours: str, malloc: bool = False) -> Ratio | None:
@@ -124,19 +119,11 @@ class Target:
 
 def targets() -> list[Target]:
     """Return all of them, by workload."""
-    limits = {"W48": (1.2, 2), "W128": (1.5, 2.2), "W224": (1.8, 2)}
     found = []
-    for name, (numpy_stock, numba_malloc) in limits.items():
-        found += [
-            Target(name, "training", NUMPY.name, "stock", numpy_stock),
-            Target(name, "training", NUMBA.name, "stock", 3),
-            Target(name, "training", NUMBA.name, "malloc", numba_malloc),
-            Target(name, "training", NUMPY.name, "memory", 0.6),
-            Target(name, "training", NUMBA.name, "memory", 0.6),
-            Target(name, "inference", NUMPY.name, "stock", 1.2),
-            Target(name, "inference", NUMBA.name, "stock", 2),
-            Target(name, "inference", NUMBA.name, "malloc", 1.5),
-            Target(name, "inference", NUMPY.name, "memory", 0.6),
-            Target(name, "inference", NUMBA.name, "memory", 0.6),
-        ]
+    for name, stock, malloc in (("W48", 1.2, 2), ("W128", 1.5, 2.2), ("W224", 1.8, 2)):
+        for kind, limits in (("training", (stock, 3, malloc)), ("inference", (1.2, 2, 1.5))):
+            wanted = (NUMPY, "stock"), (NUMBA, "stock"), (NUMBA, "malloc")
+            for (ours, against), limit in zip(wanted, limits, strict=True):
+                found.append(Target(name, kind, ours.name, against, limit))
+            found += [Target(name, kind, ours.name, "memory", 0.6) for ours in (NUMPY, NUMBA)]
     return found

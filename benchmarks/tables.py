@@ -141,23 +141,16 @@ def scaling_table(panels: Mapping[str, Any]) -> str:
     for panel, line in panels.items():
         for number, point in enumerate(line):
             variants = point["variants"]
-            best = best_of_torch(variants)
-            times = [variants.get(name, {}).get("ms") for name in ours]
-            times.append(variants[best]["ms"] if best is not None else None)
-            rows.append(
-                [
-                    panel if number == 0 else "",
-                    f"{point['value']:g}",
-                    *(
-                        cell(ms and median(ms), ".0f" if ms and median(ms) > 20 else ".2f")
-                        for ms in times
-                    ),
-                    *(cell(speed_ratio(variants, name)) for name in ours),
-                ]
-            )
-    names = [SHORT[name] for name in ours]
-    head = ["what grows", "to", *(f"{name} ms" for name in (*names, "torch"))]
-    return markdown([*head, *(f"torch / {name}" for name in names)], rows)
+            names = [*ours, best_of_torch(variants) or ""]
+            each = [variants.get(name, {}).get("ms") for name in names]
+            row = [panel if number == 0 else "", f"{point['value']:g}"]
+            row += [
+                cell(ms and median(ms), ".0f" if ms and median(ms) > 20 else ".2f") for ms in each
+            ]
+            rows.append([*row, *(cell(speed_ratio(variants, name)) for name in ours)])
+    short = [SHORT[name] for name in ours]
+    head = ["what grows", "to", *(f"{name} ms" for name in (*short, "torch"))]
+    return markdown([*head, *(f"torch / {name}" for name in short)], rows)
 
 
 # single operations
@@ -170,30 +163,27 @@ def ops_table(rows_of: Sequence[Mapping[str, Any]]) -> str:
     order = sorted(rows_of, key=lambda row: (row["op"], row["shape"])) if precise else rows_of
     rows, last = [], ""
     for row in order:
-        best, floor = fastest(row["theirs"]), floor_ms(row)
+        best, floor, failed = fastest(row["theirs"]), floor_ms(row), row.get("failed", {})
         theirs = None if best is None else row["theirs"][best]
-        own, failed = [row["ours"].get(name) for name in ours], row.get("failed", {})
-        shown = [cell(ms and median(ms), ".3g") for ms in (*own, theirs)]
-        for at, name in enumerate(ours):
-            shown[at] = reason(failed[name], name) if name in failed else shown[at]
+        own = [row["ours"].get(name) for name in ours]
+        each = [*own, theirs]
+        cells = [
+            reason(failed[name], name) if name in failed else cell(ms and median(ms), ".3g")
+            for name, ms in zip([*ours, ""], each, strict=True)
+        ]
+        cells += [cell(paired(theirs, ms) if ms and theirs else None) for ms in own]
+        multiplies = floor is not None and floor[1]
+        work = 2 * row["multiply_adds"] if multiplies else row["bytes"]
         quickest = min((median(ms) for ms in own if ms), default=float("nan"))
-        work = 2 * row["multiply_adds"] if floor and floor[1] else row["bytes"]
-        unit = "GFLOP/s" if floor and floor[1] else "GB/s"
-        rows.append(
-            [
-                row["op"] if row["op"] != last else "",
-                f"{row['shape']}, {row['precision']}" if precise else row["shape"],
-                *shown,
-                *(cell(paired(theirs, ms) if ms and theirs else None) for ms in own),
-                f"{work / quickest / 1e6:.3g} {unit}",
-                *(cell(floor and ms and floor[0] / median(ms)) for ms in (*own, theirs)),
-                *([cell(row["differences"].get(ours[0]), ".0e")] if precise and ours else []),
-            ]
-        )
+        cells.append(f"{work / quickest / 1e6:.3g} {'GFLOP/s' if multiplies else 'GB/s'}")
+        cells += [cell(floor and ms and floor[0] / median(ms)) for ms in each]
+        cells += [cell(row["differences"].get(ours[0]), ".0e")] if precise and ours else []
+        shape = f"{row['shape']}, {row['precision']}" if precise else row["shape"]
+        rows.append([row["op"] if row["op"] != last else "", shape, *cells])
         last = row["op"]
     names = [SHORT[name] for name in ours]
     head = ["operation", "shape", *(f"{name} ms" for name in (*names, "torch"))]
-    head += [f"torch / {name}" for name in names] + ["rate of ours"]
+    head += [*(f"torch / {name}" for name in names), "rate of ours"]
     head += [f"floor / {name}" for name in (*names, "torch")]
     return markdown(head + ["apart"] * (precise and bool(ours)), rows)
 
@@ -217,15 +207,12 @@ def loader_table(networks: Mapping[str, Any]) -> str:
         first = network
         for name, entry in result["kernels"].items():
             ratio = delivered_per_consumed(entry)
-            rows.append(
-                [
-                    *(first, name, f"{median(result['decode']):.0f}"),
-                    *(f"{median(entry['delivers']):.0f}", f"{median(entry['consumes']):.0f}"),
-                    f"{ratio:.1f}{'' if ratio >= AIM else f' (**less than {AIM}**)'}",
-                    *(f"{median(entry['trains']):.0f}", f"{100 * waiting_share(entry):.2f} %"),
-                    f"{1e3 * median(entry['first']):.0f} ms",
-                ]
-            )
+            enough = "" if ratio >= AIM else f" (**less than {AIM}**)"
+            rates = result["decode"], entry["delivers"], entry["consumes"], entry["trains"]
+            decoded, delivered, consumed, trained = (f"{median(rate):.0f}" for rate in rates)
+            waits = f"{100 * waiting_share(entry):.2f} %", f"{1e3 * median(entry['first']):.0f} ms"
+            ratios = f"{ratio:.1f}{enough}", trained
+            rows.append([first, name, decoded, delivered, consumed, *ratios, *waits])
             first = ""
     head = [
         *("network", "library", "decoded/s, once", "delivered/s", "consumed/s, step alone"),
@@ -260,12 +247,9 @@ def ceilings_table(part: Mapping[str, Any]) -> str:
     rows = []
     for name, times in part["ms"].items():
         ms = median(times)
-        if name.startswith("product"):
-            rate = f"{part['product_flops'] / ms / 1e9:.1f} TFLOP/s"
-        elif name == "copy":
+        rate = f"{part['product_flops'] / ms / 1e9:.1f} TFLOP/s"
+        if name == "copy":
             rate = f"{part['copied'] / ms / 1e6:.0f} GB/s, read and written"
-        else:
-            rate = f"{1e3 * ms / part['launches']:.2f} µs"
         rows.append([name, rate])
     rows += [[name, reason(why)] for name, why in part["failed"].items()]
     return markdown(["ceiling", "measured"], rows)
@@ -327,12 +311,11 @@ def page(results: Mapping[str, Any]) -> str:
     }
     texts = [f"{results['date']}. {describe(results['machine'])}."]
     for name, part in results.items():
-        if not isinstance(part, dict) or "seconds" not in part:
-            continue
-        tables = [make(part) for key, make in makers.items() if key in part]
-        if isinstance(part.get("failed"), str):
-            tables.append(f"Failed: {part['failed']}")
-        if part["skipped"]:
-            tables.append(f"Not measured, for lack of time: {'; '.join(part['skipped'])}.")
-        texts.append("\n\n".join([f"## {name}, {part['seconds']:.0f} s", *tables]))
+        if isinstance(part, dict) and "seconds" in part:
+            texts.append(f"## {name}, {part['seconds']:.0f} s")
+            texts += [make(part) for key, make in makers.items() if key in part]
+            if isinstance(part.get("failed"), str):
+                texts.append(f"Failed: {part['failed']}")
+            if part["skipped"]:
+                texts.append(f"Not measured, for lack of time: {'; '.join(part['skipped'])}.")
     return "\n\n".join(texts) + "\n"

@@ -39,33 +39,27 @@ class Server:
 
     def answer(self, line: str) -> dict[str, Any]:
         """Do what a line says."""
-        try:
-            request = json.loads(line)
-            answer = getattr(self, request.pop("do"))(**request) or {}
-        except Exception as error:
-            answer = {"error": first_line(error)}
-        try:
-            return {**answer, "peak_mb": self.device.peak_mb(self.subjects.values())}
-        except Exception as error:  # of a GPU that has failed
-            return {"error": first_line(error), **answer}
+        request = json.loads(line)
+        answer = getattr(self, request.pop("do"))(**request) or {}
+        return {**answer, "peak_mb": self.device.peak_mb(self.subjects.values())}
 
     def make(self, name: str, task: dict[str, Any]) -> None:
         """Make a subject.
 
         {"kind": "training" or "inference", "workload": ..., "precision": ...}   of ``peers``
         {"kind": "op", "op": ..., "library": ..., "shape": ..., ...}             of ``ops``
-        {"kind": "product", ...}, {"kind": "copy", ...}, {"kind": "launch", ...} of ``floors``
+        {"kind": "product" or "copy", ...}                                       of ``floors``
         """
         if name in self.subjects:
             self.forget(name)
-        given = {key: value for key, value in task.items() if key != "kind"}
-        if task["kind"] in ("training", "inference"):
-            made = peers.subject(task["kind"], **given, variant=self.variant, device=self.device)
-        elif task["kind"] == "op":
-            made = ops.subject(**given, device=self.device)
+        kind, device = task.pop("kind"), self.device
+        if kind in ("training", "inference"):
+            made = peers.subject(kind, **task, variant=self.variant, device=device)
+        elif kind == "op":
+            made = ops.subject(**task, device=device)
         else:
-            library = self.variant.library
-            made = getattr(floors, task["kind"])(self.device, library, **given)
+            floor: Any = {"product": floors.product, "copy": floors.copy}[kind]
+            made = floor(device, self.variant.library, **task)
         self.subjects[name] = made
 
     def forget(self, name: str = "") -> None:

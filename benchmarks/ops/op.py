@@ -16,8 +16,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
+from math import prod
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -30,14 +31,10 @@ CONTIGUOUS, CHANNELS_LAST = "contiguous", "channels_last"
 
 
 class Cost(NamedTuple):
-    """The least that an operation does.
+    """The least that an operation does."""
 
-    multiply_adds   taken directly; 0 where moving memory is all there is to it
-    bytes           read and written, each array once
-    """
-
-    multiply_adds: int
-    bytes: int
+    multiply_adds: int  # taken directly; 0 where moving memory is all there is to it
+    bytes: int  # read and written, each array once
 
 
 class Input(NamedTuple):
@@ -48,46 +45,107 @@ class Input(NamedTuple):
     high: int = 0
 
 
-@dataclass(frozen=True)
-class Op:
-    """What is timed.
+def size(*shapes: tuple[int, ...]) -> int:
+    """Count the numbers that arrays of these shapes hold together."""
+    return sum(map(prod, shapes))
 
-    name, group  what it is called, and the name of its kind on the command line
-    cpu, gpu     name -> shape that it is timed at there
-    inputs       of a shape
-    ours         (shape, arrays) -> a call, which returns the results
-    theirs       (shape, tensors, way) -> the same of torch's
-    results      (shape) -> the kind of each result
-    cost         (shape, bytes of an activation) -> the least that is done
-    ways         of torch; on a CPU the fastest is compared with ours, on a GPU the last
-    precisions   those in which it is not the same as in another
-    tolerance    where it is not the backend's
-    norm         whether differences are a part of the largest element or of the root mean square
-    calls        whose results are compared; more than one where a call changes its arrays
+
+@dataclass(frozen=True)
+class Images:
+    """A batch of square images, and square windows over them with zeros around.
+
+    filters   of a convolution; 0 for a pool
+    tail      what follows a convolution in a block: "none", "relu" or "relu_pool"
     """
 
-    name: str
-    group: str
-    cpu: dict[str, Any]
-    gpu: dict[str, Any]
-    inputs: Callable[[Any], list[Input]]
-    ours: Callable[[Any, list[Any]], Call]
-    theirs: Callable[[Any, list[Any], str], Call]
-    results: Callable[[Any], list[str]]
-    cost: Callable[[Any, int], Cost]
-    ways: tuple[str, ...] = (CONTIGUOUS, CHANNELS_LAST)
-    precisions: tuple[str, ...] = PRECISIONS
-    tolerance: float | None = None
-    norm: Literal["largest", "mean square"] = "largest"
-    calls: int = 1
+    batch: int
+    side: int
+    channels: int
+    filters: int = 0
+    kernel: int = 1
+    stride: int = 1
+    padding: int = 0
+    groups: int = 1
+    bias: bool = True
+    tail: str = "none"
 
-    def shapes(self, backend: str) -> dict[str, Any]:
-        """Return the shapes on a backend, by name."""
-        return self.cpu if backend == "cpu" else self.gpu
+    @property
+    def x(self) -> tuple[int, ...]:
+        return self.batch, self.side, self.side, self.channels
+
+    @property
+    def w(self) -> tuple[int, ...]:
+        return self.kernel, self.kernel, self.channels // self.groups, self.filters
+
+    @property
+    def y(self) -> tuple[int, ...]:
+        side = (self.side + 2 * self.padding - self.kernel) // self.stride + 1
+        side //= 2 if self.tail == "relu_pool" else 1
+        return self.batch, side, side, self.filters or self.channels
+
+    @property
+    def multiply_adds(self) -> int:
+        """Of the convolution, taken directly; each of the two gradients has as many."""
+        return size(replace(self, tail="none").y) * prod(self.w[:3])
+
+    def small(self) -> Images:
+        """Return the same windows for a test; channels in eights, for tensor cores, stay so."""
+        channels = 8 if self.channels % 8 == 0 else self.channels
+        groups, filters = channels if self.groups > 1 else 1, 8 if self.filters else 0
+        more = {"channels": channels, "groups": groups, "filters": filters}
+        return replace(self, batch=2, side=min(self.side, 12), **more)
+
+
+def convolution(batch: int, side: int, channels: int, filters: int, **more: Any) -> Images:
+    """Shape of a convolution, 3×3 unless said; "same" at stride 1."""
+    kernel = more.pop("kernel", 3)
+    return Images(batch, side, channels, filters, kernel, padding=kernel // 2, **more)
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """A batch of vectors (batch, inputs), and how many numbers each becomes."""
+
+    batch: int
+    inputs: int
+    outputs: int
+
+    def small(self) -> Matrix:
+        return Matrix(min(self.batch, 8), 20, min(self.outputs, 10))
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Arrays of these shapes."""
+
+    shapes: tuple[tuple[int, ...], ...]
+
+    def small(self) -> Weights:
+        return Weights(tuple((3,) * len(shape) for shape in self.shapes[:3]))
+
+
+@dataclass(frozen=True)
+class Op:
+    """What is timed."""
+
+    name: str
+    group: str  # its kind, on the command line
+    shapes: dict[str, dict[str, Any]]  # backend -> name -> shape
+    inputs: Callable[[Any], list[Input]]
+    ours: Callable[[Any, list[Any]], Call]  # of a shape and arrays; the call returns the results
+    theirs: Callable[[Any, list[Any], str], Call]  # of a shape, tensors and a way
+    results: Callable[[Any], list[str]]  # kinds
+    cost: Callable[[Any, int], Cost]  # of a shape and the bytes of an activation
+    # on a CPU the fastest of torch's ways is compared with ours, on a GPU the last
+    ways: tuple[str, ...] = (CONTIGUOUS, CHANNELS_LAST)
+    precisions: tuple[str, ...] = PRECISIONS  # in which it is not the same as in another
+    tolerance: float | None = None  # where it is not the backend's
+    norm: Literal["largest", "mean square"] = "largest"  # that differences are a part of
+    calls: int = 1  # whose results are compared; more than one where a call changes its arrays
 
     def sized(self, backend: str, name: str, small: bool) -> Any:
         """Return a shape, or a small one of the same kind."""
-        shape = self.shapes(backend)[name]
+        shape = self.shapes[backend][name]
         return shape.small() if small else shape
 
     def subject(
@@ -173,11 +231,8 @@ def to_torch(kind: str, x: Any, precision: str, way: str) -> Any:
 
 def from_torch(kind: str, x: Any) -> Any:
     """The reverse."""
-    if kind == "images":
-        return x.permute(0, 2, 3, 1)
-    if kind == "filters":
-        return x.permute(2, 3, 1, 0)
-    return x.T if kind == "matrix" else x
+    axes = {"images": (0, 2, 3, 1), "filters": (2, 3, 1, 0), "matrix": (1, 0)}
+    return x.permute(axes[kind]) if kind in axes else x
 
 
 def error(got: list[Any], want: list[Any], norm: str = "largest") -> float:
@@ -187,9 +242,8 @@ def error(got: list[Any], want: list[Any], norm: str = "largest") -> float:
     """
     if [x.shape for x in got] != [x.shape for x in want]:
         return float("inf")
+    pairs = list(zip(got, want, strict=True))
     if norm == "largest":
-        each = [float(abs(a - b).max() / abs(b).max()) for a, b in zip(got, want, strict=True)]
-    else:
-        squares = [((a - b) ** 2).sum() / (b**2).sum() for a, b in zip(got, want, strict=True)]
-        each = [float(x) ** 0.5 for x in squares]
-    return float(np.max(each))
+        return float(np.max([float(abs(a - b).max() / abs(b).max()) for a, b in pairs]))
+    squares = [float(((a - b) ** 2).sum() / (b**2).sum()) for a, b in pairs]
+    return float(np.max(squares)) ** 0.5

@@ -7,12 +7,13 @@ import pytest
 
 from benchmarks.device import Cpu
 from benchmarks.ops import OPS, error
-from benchmarks.ops.layers import CONVOLUTIONS, DEPTHWISE, GPU_NETWORKS, NETWORKS
-from benchmarks.ops.shapes import Conv
+from benchmarks.ops.layers import SHAPES
+from benchmarks.ops.op import convolution
 from benchmarks.workloads import WORKLOADS
 from tests.oracles import torch_or_skip
 from tinynet.layers import Conv2D
 
+CONVOLUTIONS = SHAPES["conv"]["cpu"]
 each_op = pytest.mark.parametrize("op", OPS.values(), ids=lambda op: op.name)
 
 
@@ -21,18 +22,18 @@ def test_ours_is_theirs(op):
     torch_or_skip()
     device = Cpu()
     for backend in ("cpu", "gpu"):
-        for name in list(op.shapes(backend))[-2:]:
+        for name in list(op.shapes[backend])[-2:]:
             shape = op.sized(backend, name, small=True)
-            want = op.subject(shape, "tinynet", "fp32", "", False, device).values(op.calls)
+            want = op.subject(shape, "tinynet", device).values(op.calls)
             for way in op.ways:
-                got = op.subject(shape, "torch", "fp32", way, False, device).values(op.calls)
+                got = op.subject(shape, "torch", device, way=way).values(op.calls)
                 assert error(got, want) < 2e-5, (name, way)
                 assert error(got, want, "mean square") < 2e-5, (name, way)
 
 
 @each_op
 def test_costs_grow_with_the_batch_and_with_the_size_of_an_activation(op):
-    for shape in [*op.cpu.values(), *op.gpu.values()]:
+    for shape in [*op.shapes["cpu"].values(), *op.shapes["gpu"].values()]:
         half, whole = op.cost(shape, 2), op.cost(shape, 4)
         assert 0 < half.bytes <= whole.bytes
         assert half.multiply_adds == whole.multiply_adds >= 0
@@ -40,8 +41,13 @@ def test_costs_grow_with_the_batch_and_with_the_size_of_an_activation(op):
             assert op.cost(replace(shape, batch=2 * shape.batch), 4).bytes > whole.bytes
 
 
-@pytest.mark.parametrize("shape", [*CONVOLUTIONS.values(), *DEPTHWISE.values()], ids=str)
-def test_convolutions_have_the_layers_geometry(shape):
+@pytest.mark.parametrize("of", ["conv", "depthwise"])
+def test_convolutions_have_the_layers_geometry(of):
+    for shape in SHAPES[of]["cpu"].values():
+        geometry_is_the_layers(shape)
+
+
+def geometry_is_the_layers(shape):
     sizes = shape.channels, shape.filters, shape.kernel, shape.stride, shape.padding
     layer = Conv2D(*sizes, groups=shape.groups, rng=np.random.default_rng(0))
     assert layer.weight.shape == shape.w
@@ -53,9 +59,10 @@ def test_convolutions_have_the_layers_geometry(shape):
 def test_shapes_are_the_networks(workload):
     w = WORKLOADS[workload]
     model = w.starting_model()
-    assert NETWORKS[workload].shapes == tuple(p.shape for p in model.parameters().values())
+    shapes = tuple(p.shape for p in model.parameters().values())
+    assert SHAPES["adam"]["cpu"][workload].shapes == shapes
     layers = [
-        Conv(w.batch, shape[0], layer.in_channels, layer.out_channels)
+        convolution(w.batch, shape[0], layer.in_channels, layer.out_channels)
         for _, layer, shape in model.walk(w.input_shape)
         if isinstance(layer, Conv2D)
     ]
@@ -66,11 +73,11 @@ def test_shapes_are_the_networks(workload):
 
 def test_costs_are_counted_as_by_hand():
     conv = OPS["convolution, forward"]
-    cost = conv.cost(conv.gpu["3×3 64→64, 112"], 2)
+    cost = conv.cost(conv.shapes["gpu"]["3×3 64→64, 112"], 2)
     assert cost.multiply_adds == 32 * 112 * 112 * 9 * 64 * 64
     assert cost.bytes == 2 * 2 * 32 * 112 * 112 * 64 + 4 * 9 * 64 * 64
     adam = OPS["Adam"]
-    assert adam.cost(GPU_NETWORKS["VGG16, 138 M"], 4).bytes == 7 * 4 * 138_357_544
+    assert adam.cost(adam.shapes["gpu"]["VGG16, 138 M"], 4).bytes == 7 * 4 * 138_357_544
 
 
 def test_a_difference_is_relative_and_sees_shapes_and_nan():
