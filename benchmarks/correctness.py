@@ -17,7 +17,7 @@ from typing import Any
 from benchmarks.backends import Run
 from benchmarks.processes import ROOT, WorkerError
 from benchmarks.workloads import WIDE, vgg_like
-from tinynet.precision import PRECISIONS
+from tinynet.engine.precision import PRECISIONS
 
 COUNT = re.compile(r"(\d+) (passed|failed|errors?|skipped|xfailed|deselected)")
 KEPT_FAILURES = 40

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tinynet.precision import bfloat16
+from tinynet.engine.precision import bfloat16
 
 PERIOD = 1_000_003  # numbers that are drawn; larger arrays repeat them. Prime: no row is another's
 MB = 1 << 20

@@ -133,8 +133,8 @@ def variants(device: Any, batch: int = 64) -> list[str]:
     """
     if device.name != "gpu":
         return ["there are no kernels for tensor cores on the processor"]
-    from tinynet.kernels.cuda import source
-    from tinynet.kernels.cuda import tensor_conv as tc
+    from tinynet.engine.kernels.cuda import source
+    from tinynet.engine.kernels.cuda import tensor_conv as tc
     from tinynet.layers.window import window_over
 
     def rate(code: str, tile: Any, side: int, c: int, k: int) -> str:

@@ -16,7 +16,7 @@ from benchmarks.device import Cpu
 from benchmarks.peers import train_step
 from benchmarks.processes import WorkerError
 from benchmarks.workloads import NETWORKS, Workload
-from tinynet.kernels.cuda import source
+from tinynet.engine.kernels.cuda import source
 
 STEPS = 5
 AHEAD = 0.1  # seconds for which the GPU waits before a step; Python starts one in less

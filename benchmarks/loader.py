@@ -101,7 +101,7 @@ def measure(device: Cpu, network: str, cache: str, rounds: int) -> dict[str, lis
     from examples.mura.cache import open_prepared
     from examples.mura.radiographs import Radiographs
     from examples.mura.settings import DEMO
-    from tinynet.data import batches, generator
+    from tinynet.train.data import batches, generator
     from tinynet.train import fit
 
     prepared = open_prepared(Path(cache))

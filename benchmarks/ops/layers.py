@@ -199,7 +199,7 @@ def our_conv(s: Images, x: Any, w: Any, b: Any = None) -> Any:
 def our_conv_back(dy: Any, cache: Any, wanted: slice) -> Any:
     """Our kernels for the CPU make all gradients together."""
     if wanted == DX and library_of(dy) == "cupy":
-        from tinynet.kernels.cuda.conv import input_gradient
+        from tinynet.engine.kernels.cuda.conv import input_gradient
 
         return (input_gradient(dy, cache.x, cache.w, cache.window, 1),)
     return blocks.conv2d_block_backward(dy, cache, wanted != DW)

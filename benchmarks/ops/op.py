@@ -24,7 +24,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from benchmarks.device import Cpu, Subject, torch_precision
-from tinynet.precision import PRECISIONS, use_precision
+from tinynet.engine.precision import PRECISIONS, use_precision
 
 Call = Callable[[], tuple[Any, ...]]
 CONTIGUOUS, CHANNELS_LAST = "contiguous", "channels_last"
@@ -193,7 +193,7 @@ def as_in_a_step(precision: str) -> Iterator[None]:
     The calls that are compared come first, and tell the workspace how much it takes; the calls
     that are timed then find it, as a step does from its second time on.
     """
-    from tinynet.kernels.cpu.threads import one_blas_thread
+    from tinynet.engine.threads import one_blas_thread
 
     with use_precision(precision), one_blas_thread(), _workspace():
         yield
@@ -201,7 +201,7 @@ def as_in_a_step(precision: str) -> Iterator[None]:
 
 @cache
 def _workspace() -> Any:
-    from tinynet.workspace import Workspace
+    from tinynet.engine.memory import Workspace
 
     return Workspace()
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tests import fake_cupy
-from tests.kernels.cuda import on_cpu
+from tests.engine.kernels.cuda import on_cpu
 
 
 class Event:
