@@ -36,14 +36,18 @@ class WithAuxiliary(Loss):
         self.class_weight, self.label_smoothing = loss.class_weight, loss.label_smoothing
         self.mean_over = loss.mean_over
 
-    def forward(self, z: Any, y: Array) -> tuple[Array, Any]:
-        """L, a scalar of z's dtype, and the cache for ``backward``.
+    def check_labels(self, z: Any, y: Array) -> None:
+        for output in z if isinstance(z, tuple) else (z,):
+            self.loss.check_labels(output, y)
+
+    def compute(self, z: Any, y: Array) -> tuple[Array, Any]:
+        """Return L, a scalar of z's dtype, and the cache for ``backward``.
 
         z   (N, K), or a tuple of such: the network's own output first
         y   labels, as the inner loss takes them
         """
         outputs = z if isinstance(z, tuple) else (z,)
-        passes = [self.loss.forward(output, y) for output in outputs]
+        passes = [self.loss.compute(output, y) for output in outputs]
         (value, _), *auxiliary = passes
         for auxiliary_value, _ in auxiliary:
             value = value + self.weight * auxiliary_value

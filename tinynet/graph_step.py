@@ -126,7 +126,7 @@ class GraphStep:
             self.labels = labels
         else:
             self.labels = None
-            check_labels(steps.loss, self.run.result[1], labels)
+            steps.loss.check_labels(self.run.result[1], labels)
         value = math.nan
         steps.optimizer.count(self.together.names)
         try:
@@ -150,26 +150,12 @@ class GraphStep:
         self.random.rewind()
         with captured_step(), use_precision(steps.precision):
             mode = Mode(train=True, rng=self.random)
-            done = forward(model, loss, regularizer, self.x, self.y, mode, steps.precision)
+            how = self.x, self.y, mode, steps.precision
+            done = forward(model, loss, regularizer, *how, labels_checked=True)
             if self.labels is not None:
-                check_labels(loss, done.z, self.labels)
+                loss.check_labels(done.z, self.labels)
             steps.optimizer.zero_grad(parameters)
             backward(done, loss, regularizer, parameters, steps.precision)
             self.together.launch(self.numbers, done.value)
         return done.value, done.z
 
-
-def check_labels(loss: Loss, z: Any, labels: Array) -> None:
-    """Raise what ``loss`` raises for labels (NumPy's) that do not fit the output z, or are none."""
-    if not isinstance(z, tuple) and loss.mean_over == "batch" and labels.shape == z.shape[:1]:
-        in_range = labels.dtype.kind in "iu" and labels.min() >= 0 and labels.max() < z.shape[1]
-        if in_range:  # the rest takes ten times as long, and has nothing to say
-            return
-
-    def like(z: Any) -> Any:
-        if isinstance(z, tuple):
-            return tuple(like(part) for part in z)
-        return np.full(z.shape, 1 / z.shape[-1], np.float32)
-
-    with captured_step(False):
-        loss.forward(like(z), labels)

@@ -15,9 +15,7 @@ import numpy as np
 
 from tinynet.auxiliary_loss import WithAuxiliary
 from tinynet.backend import Array, array_module, swappable
-from tinynet.capture import capturing
 from tinynet.loss import Loss, MeanOver, one_hot
-from tinynet.storage import converted, widened
 
 __all__ = [
     "CrossEntropy",
@@ -36,7 +34,6 @@ class SoftmaxCrossEntropyCache(NamedTuple):
     probabilities: Array  # (N, K) ŷ
     y: Array  # (N, K)
     share: Array  # (N,) w / N
-    dtype: Any  # that of the logits, and of their gradient
 
 
 @swappable
@@ -90,10 +87,10 @@ def softmax_cross_entropy_forward(
         log ŷ_ij = z_ij - log Σ_k exp z_ik
         L_i = -Σ_j y_ij log ŷ_ij,   L = (1/N) Σ_i w_i L_i
 
-    logits    (N, K)           z; those in bfloat16 give a loss and ŷ in float32
+    logits    (N, K)           z
     targets   (N,) or (N, K)   integer labels, or y: one-hot, or any distribution
     weights   (N,)             w, the weight of each example; None: all 1
-    Returns L, a scalar; cache (ŷ, y, w / N, z's dtype).
+    Returns L, a scalar; cache (ŷ, y, w / N).
     Finite for all finite logits: the largest of a row is subtracted first, which leaves ŷ as it is.
     Raises ValueError for shapes that do not belong together or labels out of range.
     """
@@ -102,8 +99,7 @@ def softmax_cross_entropy_forward(
     shifted, exponentials, total = _exponentials(logits)
     losses = -xp.sum(y * (shifted - xp.log(total)), axis=1)
     share = _shares(weights, y)
-    cache = SoftmaxCrossEntropyCache(exponentials / total, y, share, logits.dtype)
-    return xp.sum(share * losses), cache
+    return xp.sum(share * losses), SoftmaxCrossEntropyCache(exponentials / total, y, share)
 
 
 @swappable
@@ -113,17 +109,15 @@ def softmax_cross_entropy_backward(cache: SoftmaxCrossEntropyCache) -> Array:
         dz_ij = (w_i / N) (ŷ_ij Σ_k y_ik - y_ij),   which is (ŷ - y) / N for y that sum to 1
 
     cache   from ``softmax_cross_entropy_forward``
-    Returns dz (N, K), of z's dtype.
+    Returns dz (N, K).
     """
-    probabilities, y, share, dtype = cache
-    dz = share[:, None] * (probabilities * y.sum(axis=1, keepdims=True) - y)
-    return converted(dz, dtype)
+    probabilities, y, share = cache
+    return share[:, None] * (probabilities * y.sum(axis=1, keepdims=True) - y)
 
 
 def _exponentials(logits: Array) -> tuple[Array, Array, Array]:
     """z minus its row's largest, the exponentials of that, and each row's sum of them."""
     xp = array_module(logits)
-    logits = widened(logits)
     shifted = logits - logits.real.max(axis=1, keepdims=True)
     exponentials = xp.exp(shifted)
     return shifted, exponentials, exponentials.sum(axis=1, keepdims=True)
@@ -174,12 +168,16 @@ class CrossEntropy(Loss):
         y   (N,) or (N, K)   integer labels, or one-hot, or rows that sum to 1
         Raises ValueError for negative z, and for labels that do not fit z.
         """
-        targets, weights = self.targets(z, y)
-        if not capturing() and (z.real < 0).any():
+        self.check_labels(z, y)
+        if (z.real < 0).any():
             raise ValueError(
                 f"probabilities go down to {float(z.real.min()):.3g}, want 0 to 1: end the model "
                 "with Softmax(), or use SoftmaxCrossEntropy, which takes logits"
             )
+        return self.compute(z, y)
+
+    def compute(self, z: Array, y: Array) -> tuple[Array, Any]:
+        targets, weights = self.targets(z, y)
         return cross_entropy_forward(z, targets, weights, self.minimum)
 
     def backward(self, cache: Any) -> Array:
@@ -200,13 +198,7 @@ class SoftmaxCrossEntropy(Loss):
     Raises ValueError for settings out of range.
     """
 
-    def forward(self, z: Array, y: Array) -> tuple[Array, Any]:
-        """L, a scalar of z's dtype, and the cache for ``backward``.
-
-        z   (N, K)           logits
-        y   (N,) or (N, K)   integer labels, or one-hot, or rows that sum to 1
-        Raises ValueError for labels that do not fit z or are not distributions.
-        """
+    def compute(self, z: Array, y: Array) -> tuple[Array, Any]:
         targets, weights = self.targets(z, y)
         return softmax_cross_entropy_forward(z, targets, weights)
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from tinynet.backend import Array
-from tinynet.capture import number
 from tinynet.layer import Layer, Mode, Parameter
 from tinynet.loss import Loss
 from tinynet.planned import Plan
@@ -21,7 +20,7 @@ class Forward(NamedTuple):
     """What ``forward`` found, and what ``backward`` needs of it."""
 
     z: Any  # the network's output, (N, K) or, with auxiliary classifiers, a tuple of such
-    value: Any  # L, with the penalty: a float, or while a step is captured an array of no dimension
+    value: Any  # L, with the penalty: a scalar
     plan: Plan
     cache: Any
     loss_cache: Any
@@ -35,18 +34,20 @@ def forward(
     y: Array,
     mode: Mode,
     precision: str = "fp32",
+    *,
+    labels_checked: bool = False,
 ) -> Forward:
     """L = loss(model(x), y) + penalty(w), in training.
 
     x           (N, ...) the batch
     y           (N,) or (N, K) labels
     precision   of the activations; see ``tinynet.precision``
+    labels_checked   True: y has passed ``loss.check_labels``; then nothing waits for the GPU
     """
     before, rest = training_plans(model)
     z, cache = rest.forward(before.run(stored(x, precision), mode), mode)
     z = widened(z)
-    of_loss, loss_cache = loss.forward(z, y)
-    value = number(of_loss)
+    value, loss_cache = loss.compute(z, y) if labels_checked else loss.forward(z, y)
     if regularizer is not None:
         value = value + regularizer.penalty(model.parameters())
     return Forward(z, value, rest, cache, loss_cache)

@@ -7,9 +7,8 @@
 // A block has a row of z, its threads every THREADS-th number of it. A second kernel of one block adds
 // up the rows. All sums are made in a fixed order: the bits are the same from run to run.
 //
-// Compiled in: ACT (of z and dz), REAL (of the rest), THREADS (a power of 2).
+// Compiled in: REAL, THREADS (a power of 2).
 
-#include "bf16.cuh"
 #include "each_number.cuh"
 
 // What the block's THREADS numbers give when they are combined two by two; every thread gets it.
@@ -34,7 +33,7 @@ __device__ REAL sum_over_block(REAL mine) {
 
 // p (N, K), losses (N,), share_i L_i, and share (N,), which is `shares` or, unless weighted, 1 / N.
 // Grid: N.
-extern "C" __global__ void softmax_cross_entropy_forward(const ACT* z, const REAL* y,
+extern "C" __global__ void softmax_cross_entropy_forward(const REAL* z, const REAL* y,
                                                          const REAL* shares, REAL* p, REAL* share,
                                                          REAL* losses, int classes, int weighted) {
     const Index start = Index(blockIdx.x) * classes;
@@ -77,12 +76,12 @@ extern "C" __global__ void sum_of_losses(const REAL* losses, REAL* total, int ex
 
 // dz (N, K) from p, y and share.  Grid: N.
 extern "C" __global__ void softmax_cross_entropy_backward(const REAL* p, const REAL* y,
-                                                          const REAL* share, ACT* dz,
+                                                          const REAL* share, REAL* dz,
                                                           int classes) {
     const Index start = Index(blockIdx.x) * classes;
     REAL whole = 0;
     for (int j = threadIdx.x; j < classes; j += THREADS) whole += y[start + j];
     whole = sum_over_block(whole);
     for (int j = threadIdx.x; j < classes; j += THREADS)
-        dz[start + j] = ACT(share[blockIdx.x] * (p[start + j] * whole - y[start + j]));
+        dz[start + j] = (share[blockIdx.x] * (p[start + j] * whole - y[start + j]));
 }

@@ -40,14 +40,14 @@ def softmax_cross_entropy_forward_cuda(
     kernel((examples,), (threads,), (plain(logits), y, shares, p, share, losses, *sizes))
     kernel, threads = _kernel("sum_of_losses", given, examples)
     kernel((1,), (threads,), (losses, total, np.int32(examples)))
-    return total, SoftmaxCrossEntropyCache(p, y, share, logits.dtype)
+    return total, SoftmaxCrossEntropyCache(p, y, share)
 
 
 @register(softmax_cross_entropy_backward, "cupy")
 def softmax_cross_entropy_backward_cuda(cache: SoftmaxCrossEntropyCache) -> Array:
     """softmax_cross_entropy_backward: -> dz (N, K)."""
-    p, y, share, dtype = cache
-    dz = load_library("cupy").empty(p.shape, dtype)
+    p, y, share = cache
+    dz = load_library("cupy").empty(p.shape, p.dtype)
     given = kinds(dz, p)
     if given is None or y.dtype != p.dtype or share.dtype != p.dtype or not p.size:
         return softmax_cross_entropy_backward.reference(cache)
