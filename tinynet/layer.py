@@ -20,7 +20,7 @@ from tinynet.backend import Array, array_module, library_of, to_device
 Shape = tuple[int, ...]
 
 
-class Draws(Protocol):
+class RandomSource(Protocol):
     """What a dropout mask is drawn from: NumPy's generator, or one on a GPU (``DeviceRandom``)."""
 
     def random(self, size: Shape, /) -> Array:
@@ -37,7 +37,7 @@ class Mode:
     """
 
     train: bool = False
-    rng: np.random.Generator | Draws | None = None
+    rng: np.random.Generator | RandomSource | None = None
 
 
 EVAL = Mode()

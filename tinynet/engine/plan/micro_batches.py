@@ -43,7 +43,7 @@ from tinynet.layers import (
     SumPool2D,
 )
 
-PIECE_BYTES = 1 << 25  # the largest array of a piece
+MICRO_BATCH_BYTES = 1 << 25  # the largest array of a piece
 
 # What gives an image the same in any batch, outside training, if all layers inside do.
 BY_ITSELF = {
@@ -54,7 +54,7 @@ BY_ITSELF = {
 }
 
 
-class Pieces(Planned):
+class MicroBatches(Planned):
     """The layers of ``plan`` on the images of a batch, some at a time; no backward pass.
 
     count   number of pieces, as equal as can be
@@ -75,20 +75,20 @@ class Pieces(Planned):
         return [x[start:end] for start, end in zip(ends, ends[1:], strict=False)]
 
 
-def in_pieces(plan: Plan, x: Array) -> Plan:
+def in_micro_batches(plan: Plan, x: Array) -> Plan:
     """``plan``, for ``run`` with the batch ``x``: its first layers in pieces if that saves memory.
 
-    They are those up to the last output above PIECE_BYTES, and the layer that makes it smaller.
+    Those are the layers up to the last output above MICRO_BATCH_BYTES and the one after it.
     """
     if library_of(x) != "numpy":
         return plan
     sizes = _sizes(plan, x)
-    large = [i for i, size in enumerate(sizes) if len(x) * size > PIECE_BYTES]
+    large = [i for i, size in enumerate(sizes) if len(x) * size > MICRO_BATCH_BYTES]
     if len(x) < 2 or not large:
         return plan
     first = min(large[-1] + 2, len(sizes))
-    each = max(1, PIECE_BYTES // max(sizes))
-    pieces = Pieces(Plan(plan.layers[:first]), -(-len(x) // each))
+    each = max(1, MICRO_BATCH_BYTES // max(sizes))
+    pieces = MicroBatches(Plan(plan.layers[:first]), -(-len(x) // each))
     return Plan([pieces, *plan.layers[first:]])
 
 
@@ -96,7 +96,7 @@ def _sizes(plan: Plan, x: Array) -> list[int]:
     """Bytes of an image behind each of the first layers, while it is one and they look at one."""
     shape, sizes = x.shape[1:], []
     for layer in plan.layers:
-        if len(shape) != 3 or not looks_at_one_image(layer):
+        if len(shape) != 3 or not acts_per_image(layer):
             break
         try:
             shape = layer.output_shape(shape)
@@ -106,6 +106,6 @@ def _sizes(plan: Plan, x: Array) -> list[int]:
     return sizes
 
 
-def looks_at_one_image(layer: Layer) -> bool:
+def acts_per_image(layer: Layer) -> bool:
     """Whether the layer, outside training, gives an image what it would give it in any batch."""
-    return type(layer) in BY_ITSELF and all(map(looks_at_one_image, layer.children().values()))
+    return type(layer) in BY_ITSELF and all(map(acts_per_image, layer.children().values()))

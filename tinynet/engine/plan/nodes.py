@@ -26,8 +26,7 @@ from tinynet.engine.plan.epilogues import (
     conv2d_block_forward,
     dense_block_backward,
 )
-from tinynet.engine.precision import is_bfloat16
-from tinynet.engine.storage import added, in_float32
+from tinynet.engine.precision import added, in_float32, is_bfloat16
 from tinynet.layer import EVAL, Layer, Mode, Shape, check_input
 from tinynet.layers import (
     BatchNorm,
