@@ -78,6 +78,9 @@ class Dropout(Elementwise):
     The mask is drawn fresh from mode.rng at every training step.
     """
 
+    per_image = True
+    dtypes = (*Elementwise.dtypes, "bfloat16")
+
     def __init__(self, keep_prob: float, scale_at: str = "train") -> None:
         _check(keep_prob, scale_at)
         self.keep_prob, self.scale_at = keep_prob, scale_at
