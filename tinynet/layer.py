@@ -9,6 +9,7 @@ in one network: each application has a cache of its own.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
@@ -74,6 +75,9 @@ class Layer:
     """
 
     buffer_names: ClassVar[tuple[str, ...]] = ()
+    # decides the colour in a picture: "convolution", "dense", "pooling", "normalisation",
+    # "activation", "reshape", "dropout", "merge" or "other"
+    kind: ClassVar[str] = "other"
 
     def forward(self, x: Array, mode: Mode = EVAL) -> tuple[Array, Any]:
         """y (N, ...), and the cache that backward needs; x is (N, ...), the batch first."""
@@ -90,6 +94,14 @@ class Layer:
     def multiply_adds(self, input_shape: Shape) -> int:
         """Multiplications with an addition in a forward pass of one input; 0 unless overridden."""
         return 0
+
+    def label(self) -> str:
+        """The layer's text in a picture: its class in words, "batch norm" for BatchNorm.
+
+        Overridden where a size distinguishes it: "3×3 conv, 64, /2".
+        """
+        words = re.sub(r"(?<=[a-z])(?=[A-Z][a-z])", " ", type(self).__name__)
+        return re.sub(r"\b[A-Z](?=[a-z]+\b)", lambda m: m[0].lower(), words)
 
     def children(self) -> dict[str, Layer]:
         """Inner layers by attribute name."""

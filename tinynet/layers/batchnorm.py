@@ -122,6 +122,7 @@ class BatchNorm(Layer):
     1/m; PyTorch's has 1/(m − 1)).
     """
 
+    kind = "normalisation"
     buffer_names = ("running_mean", "running_var")
 
     def __init__(

@@ -71,6 +71,8 @@ class Residual(Layer):
            changes.  Both paths must end in the same shape.
     """
 
+    kind = "merge"
+
     def __init__(self, main: Layer, skip: Layer | None = None) -> None:
         check_layers(self, (main,) if skip is None else (main, skip))
         self.main, self.skip = main, skip
@@ -125,6 +127,8 @@ class Concat(Layer):
     The branches must agree in every size but the last. They are named by position or, as in
     Sequential, by keyword.
     """
+
+    kind = "merge"
 
     def __init__(self, *branches: Layer, **named: Layer) -> None:
         self.branches = [*branches, *named.values()]

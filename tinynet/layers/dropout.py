@@ -78,6 +78,8 @@ class Dropout(Elementwise):
     The mask is drawn fresh from mode.rng at every training step.
     """
 
+    kind = "dropout"
+
     def __init__(self, keep_prob: float, scale_at: str = "train") -> None:
         _check(keep_prob, scale_at)
         self.keep_prob, self.scale_at = keep_prob, scale_at
@@ -98,6 +100,10 @@ class Dropout(Elementwise):
     def backward(self, dy: Array, cache: DropoutCache) -> Array:
         """dx (the shape of dy)."""
         return dropout_backward(dy, cache)
+
+    def label(self) -> str:
+        """Probability of keeping a neuron: "dropout, keep 0.5"."""
+        return f"dropout, keep {self.keep_prob:g}"
 
     def __repr__(self) -> str:
         return f"Dropout(keep_prob={self.keep_prob:g})"

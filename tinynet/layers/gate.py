@@ -66,6 +66,8 @@ class Gate(Layer):
     Source: Hu, Shen & Sun 2018, "Squeeze-and-Excitation Networks".
     """
 
+    kind = "merge"
+
     def __init__(self, path: Layer) -> None:
         check_layers(self, (path,))
         self.path = path
