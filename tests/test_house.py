@@ -35,13 +35,13 @@ ORDER = """
     tinynet.schedules
     tinynet.metrics
     tinynet.ensemble
-    tinynet.summary
+    tinynet.visualize.summary
     tinynet.gradient_check
     tinynet.testing
     tinynet.gradient_tour
     tinynet.gradient_tour
     tinynet.models
-    tinynet.seeing
+    tinynet.visualize
     tinynet.planned
     tinynet.planning
     tinynet.pieces
@@ -62,7 +62,7 @@ ORDER = """
     tinynet.step
     tinynet.run_folder
     tinynet.train
-    tinynet.seeing.__main__
+    tinynet.visualize.__main__
     tinynet.transfer
     tinynet.features
     tinynet.doctor
@@ -75,7 +75,7 @@ ORDER = """
 
 # Loaded when they are called: Layer.summary(), a view on the layers, and the checker's tour.
 DEFERRED = {
-    ("tinynet.layer", "tinynet.summary"),
+    ("tinynet.layer", "tinynet.visualize.summary"),
     ("tinynet.gradient_check.__main__", "tinynet.gradient_tour"),
 }
 
@@ -89,7 +89,7 @@ OPTIONAL = {
     ("tinynet.kernels.compiled.compile", "numba"),
     ("tinynet.kernels.compiled.vector", "numba"),
     ("tinynet.kernels.compiled.vector", "llvmlite"),  # a part of numba
-    ("tinynet.seeing.pictures", "matplotlib"),
+    ("tinynet.visualize.pictures", "matplotlib"),
 }
 PACKAGE_OF = {"PIL": "pillow", "ml_dtypes": "ml-dtypes"}
 NEVER = {"torch", "keras", "tensorflow", "jax", "sklearn", "autograd"}  # no other library's maths

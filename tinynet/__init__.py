@@ -3,7 +3,7 @@
 from tinynet import kernels, layers, models
 from tinynet.backend import array_module, to_device, use_reference
 from tinynet.layer import EVAL, Layer, Mode, Parameter
-from tinynet.seeing import draw
+from tinynet.visualize import draw
 
 __version__ = "0.1.0"
 

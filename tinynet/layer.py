@@ -229,7 +229,7 @@ class Layer:
 
     def summary(self, input_shape: Shape) -> str:
         """Table of layers: output shape, parameters, multiply-adds, bytes cached for one input."""
-        from tinynet.summary import summary  # a view on layers, so it comes after them
+        from tinynet.visualize.summary import summary  # a view on layers, so it comes after them
 
         return summary(self, input_shape)
 

@@ -32,7 +32,7 @@ from examples.mura.prepare import Prepared
 from tinynet.backend import to_device
 from tinynet.evaluation import device_of, predict
 from tinynet.losses import SoftmaxCrossEntropy
-from tinynet.seeing import grad_cam, overlaid
+from tinynet.visualize import grad_cam, overlaid
 
 AT_ONCE = 16
 ACROSS = 4  # images in a row of the sheet
