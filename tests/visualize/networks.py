@@ -18,7 +18,7 @@ from tinynet.layers import (
     Sequential,
     Sigmoid,
 )
-from tinynet.layers.combine import join
+from tinynet.layer import join
 from tinynet.models import Classifier
 
 DTYPE = "float64"

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tinynet.backend import Array, array_module, swappable
-from tinynet.capture import capturing
+from tinynet.engine.kernels.cuda.launch import capturing
 from tinynet.layer import EVAL, Layer, Mode, Parameter, Shape, check_input
 
 

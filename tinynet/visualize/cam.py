@@ -13,7 +13,7 @@ import numpy as np
 from tinynet.backend import Array, array_module
 from tinynet.layer import Layer, Shape
 from tinynet.layers import Sequential
-from tinynet.layers.combine import join
+from tinynet.layer import join
 from tinynet.visualize.observe import activation_and_gradient
 
 

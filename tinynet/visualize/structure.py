@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from tinynet.layer import Layer, Shape
 from tinynet.layers import Concat, Gate, Residual, Sequential
-from tinynet.layers.combine import join
+from tinynet.layer import join
 
 ADD, MULTIPLY, CONCATENATE, ASIDE, REPEAT = "+", "×", "concatenate", "aside", "repeat"
 MEETS: dict[type[Layer], str] = {Residual: ADD, Concat: CONCATENATE, Gate: MULTIPLY}

@@ -15,8 +15,8 @@ import numpy as np
 from tinynet.backend import Array, array_module
 from tinynet.layer import Layer, Mode, Parameter, Shape
 from tinynet.layers import ReLU, ReLU6, Sequential
-from tinynet.loss import Loss
-from tinynet.optimizer import Optimizer
+from tinynet.losses.base import Loss
+from tinynet.optimizers.base import Optimizer
 from tinynet.visualize.observe import shadow, watch
 from tinynet.visualize.summary import arrays_in, shape_text, table
 from tinynet.visualize.trace_plot import QUANTITIES, plot_run, plot_trace
