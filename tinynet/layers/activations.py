@@ -121,6 +121,7 @@ class ReLU(Elementwise):
     """f(x) = max{x, m}.  Report §2.2.2.  ``threshold`` is m."""
 
     kind = "activation"
+    per_image = True
 
     def __init__(self, threshold: float = 0.0) -> None:
         self.threshold = threshold
@@ -141,6 +142,7 @@ class ReLU6(Elementwise):
     """f(x) = min{max{x, 0}, 6}.  Report §2.2.2; MobileNet's (Howard et al. 2017)."""
 
     kind = "activation"
+    per_image = True
 
     def forward(self, x: Array, mode: Mode = EVAL) -> tuple[Array, Array]:
         """y (the shape of x), in [0, 6]."""
@@ -155,6 +157,7 @@ class Sigmoid(Elementwise):
     """σ(x) = eˣ / (1 + eˣ).  Report §2.2.2."""
 
     kind = "activation"
+    per_image = True
 
     def forward(self, x: Array, mode: Mode = EVAL) -> tuple[Array, Array]:
         """y (the shape of x)."""

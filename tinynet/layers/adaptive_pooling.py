@@ -78,6 +78,7 @@ class AdaptiveAvgPool2D(Layer):
     """
 
     kind = "pooling"
+    per_image = True
 
     def __init__(self, output_size: int | Pair) -> None:
         self.output_size = pair(output_size, "output_size")

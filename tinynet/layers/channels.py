@@ -91,6 +91,7 @@ class ChannelShuffle(Layer):
     """
 
     kind = "reshape"
+    per_image = True
 
     def __init__(self, groups: int) -> None:
         if groups < 1:
@@ -126,6 +127,7 @@ class ChannelSlice(Layer):
     """
 
     kind = "reshape"
+    per_image = True
 
     def __init__(self, start: int, stop: int) -> None:
         if not 0 <= start < stop:

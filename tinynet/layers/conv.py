@@ -132,6 +132,7 @@ class Conv2D(Layer):
     """
 
     kind = "convolution"
+    per_image = True
 
     def __init__(
         self,

@@ -67,6 +67,7 @@ class Dense(Layer):
     """
 
     kind = "dense"
+    per_image = True
 
     def __init__(
         self,

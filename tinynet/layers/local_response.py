@@ -82,6 +82,7 @@ class LocalResponseNorm(Elementwise):
     """
 
     kind = "normalisation"
+    per_image = True
 
     def __init__(
         self, size: int = 5, alpha: float = 1e-4, beta: float = 0.75, k: float = 2.0

@@ -254,6 +254,8 @@ class MaxPool2D(_Pool2D):
     """
 
     operation = "max"
+    per_image = True
+    dtypes = (*Layer.dtypes, "bfloat16")
 
     def forward(self, x: Array, mode: Mode = EVAL) -> tuple[Array, MaxPoolCache]:
         """y (N, H', W', C) from x (N, H, W, C)."""
@@ -268,6 +270,7 @@ class SumPool2D(_Pool2D):
     """The sum of the values under each window.  Report §2.5.4.  Arguments as in MaxPool2D."""
 
     operation = "sum"
+    per_image = True
 
     def forward(self, x: Array, mode: Mode = EVAL) -> tuple[Array, SumPoolCache]:
         """y (N, H', W', C) from x (N, H, W, C)."""
@@ -286,6 +289,7 @@ class AvgPool2D(_Pool2D):
     """
 
     operation = "average"
+    per_image = True
 
     def __init__(
         self,
@@ -312,6 +316,7 @@ class GlobalAvgPool2D(Layer):
     """The average of each channel.  Input (N, H, W, C), output (N, C)."""
 
     kind = "pooling"
+    per_image = True
 
     def forward(self, x: Array, mode: Mode = EVAL) -> tuple[Array, Any]:
         """y (N, C) from x (N, H, W, C)."""

@@ -35,6 +35,7 @@ class Scale(Elementwise):
     """y = factor · x, the factor fixed.  Szegedy et al. 2016 scale residual branches by it."""
 
     kind = "reshape"
+    per_image = True
 
     def __init__(self, factor: float) -> None:
         self.factor = float(factor)

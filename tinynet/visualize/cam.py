@@ -11,9 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from tinynet.backend import Array, array_module
-from tinynet.layer import Layer, Shape
-from tinynet.layers import Sequential
-from tinynet.layer import join
+from tinynet.layer import Layer, Shape, join
 from tinynet.visualize.observe import activation_and_gradient
 
 
@@ -134,7 +132,7 @@ def _has_places(shape: Shape) -> bool:
 
 def _search(layer: Layer, shape: Shape, prefix: str) -> str | None:
     last: str | None = None
-    if isinstance(layer, Sequential):
+    if layer.promise("wiring") == "series":
         for name, child in layer.children().items():
             after = tuple(child.output_shape(shape))
             if _has_places(after):

@@ -17,17 +17,7 @@ import numpy as np
 
 from tinynet.layer import Layer, Shape
 from tinynet.visualize.figures import INK, matplotlib, new_figure
-from tinynet.visualize.structure import (
-    ADD,
-    ASIDE,
-    CONCATENATE,
-    MULTIPLY,
-    REPEAT,
-    Node,
-    Placed,
-    folded,
-    read,
-)
+from tinynet.visualize.structure import ASIDE, REPEAT, Node, Placed, folded, read
 from tinynet.visualize.summary import shape_text
 
 # kind of layer -> fill and border: tints of the colours of Okabe & Ito 2008, which the colour-blind
@@ -48,7 +38,8 @@ ROW, STRIP, NARROWEST = 24, 15, 90  # heights of a box and of a strip, least wid
 ARROW, LABELLED, SPLIT, JOINT = 18, 36, 12, 20  # lengths: arrows, where paths part, where they meet
 BESIDE, PAD, MARGIN, HEADER, GUTTER = 18, 12, 24, 56, 40  # gaps: paths, frames, page, columns
 PROPORTIONS, LOWEST = 4 / 3, 300  # of the page: width over height; height of its lowest columns
-SIGNS = {ADD: "+", MULTIPLY: "x"}  # matplotlib's markers
+SIGNS = {"sum": "+", "gate": "x"}  # where paths meet: matplotlib's markers
+BARS = {"concat": "concatenate", "mean": "mean"}
 TIP = "layer "  # begins the id of a box, which goes on with what a pointer is told
 NOTE = "shapes: height × width × channels; an arrow without one carries the shape before it"
 STYLE = {
@@ -296,7 +287,7 @@ class _Page:
         ends = [p[-1].output_shape for p in real]
         new = [e if e != p[-1].input_shape else None for p, e in zip(real, ends, strict=True)]
         tall = max(d.height + _length(end) for d, end in zip(drawn, new, strict=True))
-        bar = node.meet == CONCATENATE
+        bar = node.meet not in SIGNS
         axes = [0.0]
         for before, after in zip(drawn, drawn[1:], strict=False):
             axes.append(axes[-1] + before.right + BESIDE + after.left)
@@ -330,7 +321,7 @@ class _Page:
                 join((x, top), (x + arc, top), bend=16)
             self.box((x + start, merge), stop - start, JOINT, radius=JOINT / 2)
             if bar:
-                self.text(x + (start + stop) / 2, merge + JOINT / 2, CONCATENATE, SMALL)
+                self.text(x + (start + stop) / 2, merge + JOINT / 2, BARS[node.meet], SMALL)
             else:
                 mark = {"marker": SIGNS[node.meet], "markersize": 9, "markeredgewidth": 1.5}
                 self.axes.plot(x, merge + JOINT / 2, color=INK, clip_on=False, **mark)

@@ -9,12 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
-from tinynet.layer import Layer, Shape
-from tinynet.layers import Concat, Gate, Residual, Sequential
-from tinynet.layer import join
+from tinynet.layer import Layer, Shape, join
 
-ADD, MULTIPLY, CONCATENATE, ASIDE, REPEAT = "+", "×", "concatenate", "aside", "repeat"
-MEETS: dict[type[Layer], str] = {Residual: ADD, Concat: CONCATENATE, Gate: MULTIPLY}
+ASIDE, REPEAT = "aside", "repeat"
 STRIPS = {"normalisation", "activation", "dropout", "reshape"}  # kinds that join the box before
 
 
@@ -38,8 +35,8 @@ class Node:
 
     layers   a box with strips below it; where paths meet, the strips after that
     paths    nodes side by side; an empty path is the input itself
-    meet     how paths end: ADD, MULTIPLY, CONCATENATE; ASIDE: the second one is a branch with an
-             output; REPEAT: the only one is run ``times`` times, the last time as ``last``
+    meet     how paths end: the ``wiring`` of a container; ASIDE: the second one is a branch with
+             an output; REPEAT: the only one is run ``times`` times, the last time as ``last``
     """
 
     name: str
@@ -57,23 +54,18 @@ def read(layer: Layer, shape: Shape, name: str = "") -> tuple[Node, ...]:
 
     Raises ValueError if an input of ``shape`` does not fit.
     """
-    if _is_plain(layer, Sequential):
+    wiring = layer.promise("wiring")
+    if wiring == "series":
         return _chain(layer, shape, name)
     output_shape = tuple(layer.output_shape(shape))
-    for kind, meet in MEETS.items():
-        if _is_plain(layer, kind):
-            paths = [read(child, shape, join(name, key)) for key, child in layer.children().items()]
-            if len(paths) == 1 and meet != CONCATENATE:
-                paths.append(())  # the shortcut, or what is gated
-            if any(paths):
-                return (Node(name, shape, output_shape, paths=tuple(paths), meet=meet),)
+    if wiring:
+        paths = [read(child, shape, join(name, key)) for key, child in layer.children().items()]
+        if len(paths) == 1 and wiring in ("sum", "gate"):
+            paths.append(())  # the shortcut, or what is gated
+        if any(paths):
+            return (Node(name, shape, output_shape, (), tuple(paths), wiring),)
     box = Node(name, shape, output_shape, layers=(Placed(name, layer, shape),))
     return _by_children(layer, shape, name) or (box,)
-
-
-def _is_plain(layer: Layer, kind: type[Layer]) -> bool:
-    """Whether it is of that kind and no subclass has replaced its forward pass."""
-    return isinstance(layer, kind) and type(layer).forward is kind.forward
 
 
 def _chain(layer: Layer, shape: Shape, name: str) -> tuple[Node, ...]:
@@ -83,7 +75,8 @@ def _chain(layer: Layer, shape: Shape, name: str) -> tuple[Node, ...]:
         inner = read(child, shape, join(name, key))
         # in ResNet the ReLU after the addition belongs to the block, the next stage's does not
         nodes = _glued(nodes, inner, to_paths=after_block and not child.children())
-        after_block, shape = not _is_plain(child, Sequential), tuple(child.output_shape(shape))
+        after_block = child.promise("wiring") != "series"
+        shape = tuple(child.output_shape(shape))
     if name and len(nodes) == 1 and nodes[0].paths:
         return (replace(nodes[0], name=name),)  # named as the block, not as the part inside
     return nodes
