@@ -95,6 +95,7 @@ class Layer:
         """
         kind = type(self)
         owner = next(base for base in kind.__mro__ if name in vars(base))
+        assert issubclass(owner, Layer)
         same = (owner.forward, owner.backward) == (kind.forward, kind.backward)
         return getattr(owner if same else Layer, name)
 
