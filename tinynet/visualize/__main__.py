@@ -1,4 +1,4 @@
-"""Draws the pictures of docs/seeing.md: ``python -m tinynet.seeing docs/seeing``."""
+"""Draw the pictures of docs/visualize.md: ``python -m tinynet.visualize docs/visualize``."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tinynet.initializers import glorot_uniform, he_normal
+from tinynet.initializers import he_normal
 from tinynet.layer import Layer
 from tinynet.layers import (
     BatchNorm,
@@ -22,14 +22,13 @@ from tinynet.layers import (
 from tinynet.losses import SoftmaxCrossEntropy
 from tinynet.models import googlenet, resnet50
 from tinynet.optimizers import SGD, Adam
-from tinynet.seeing.cam import grad_cam
-from tinynet.seeing.images import feature_maps, overlaid
-from tinynet.seeing.page import draw
-from tinynet.seeing.pictures import mosaic, save_pixels
-from tinynet.seeing.shapes import SIZE, shapes
-from tinynet.seeing.trace import backward_trace
-from tinynet.seeing.trace_run import TraceCallback
 from tinynet.train import fit
+from tinynet.visualize.cam import grad_cam
+from tinynet.visualize.draw import draw
+from tinynet.visualize.feature_maps import feature_maps, mosaic, overlaid
+from tinynet.visualize.figures import matplotlib
+from tinynet.visualize.shapes import SIZE, shapes
+from tinynet.visualize.trace import TraceCallback, backward_trace
 
 LOSS = SoftmaxCrossEntropy()
 
@@ -39,9 +38,8 @@ def small_cnn(rng: np.random.Generator) -> Sequential:
     layers: dict[str, Layer] = {}
     channels = 1
     for k, filters in enumerate((8, 16, 16), start=1):
-        layers[f"conv{k}"] = Conv2D(
-            channels, filters, 3, padding="same", bias=False, rng=rng, initializer=he_normal
-        )
+        options = {"padding": "same", "bias": False, "initializer": he_normal}
+        layers[f"conv{k}"] = Conv2D(channels, filters, 3, **options, rng=rng)  # type: ignore[arg-type]
         layers[f"bn{k}"] = BatchNorm(filters, momentum=0.9)
         layers[f"relu{k}"] = ReLU()
         if k < 3:
@@ -54,9 +52,7 @@ def sigmoids(depth: int, rng: np.random.Generator) -> Sequential:
     """(32, 32, 1) -> 2 logits: a chain of convolutions with sigmoids, whose gradient vanishes."""
     layers: dict[str, Layer] = {}
     for k in range(1, depth + 1):
-        layers[f"conv{k}"] = Conv2D(
-            1 if k == 1 else 8, 8, 3, padding="same", rng=rng, initializer=glorot_uniform
-        )
+        layers[f"conv{k}"] = Conv2D(8 if layers else 1, 8, 3, padding="same", rng=rng)
         layers[f"sigmoid{k}"] = Sigmoid()
     return Sequential(**layers, average=GlobalAvgPool2D(), classes=Dense(8, 2, rng=rng))
 
@@ -81,20 +77,16 @@ def main(folder: Path) -> None:
 
     x, y, corners = shapes(100, rng=rng)
     heat = grad_cam(model, x, y)
-    print(f"{hits(heat, corners):.0%} of the heats' brightest places lie on the shape")
-    still = np.zeros(heat.shape[1:])
-    tiles = [overlaid(x[i, :, :, 0], h)[::2, ::2] / 255 for i in range(6) for h in (still, heat[i])]
-    tiles = tiles[::2] + tiles[1::2]  # the images above, the heat below
-    save_pixels(np.round(255 * mosaic(tiles, 1.0, across=6)).astype(np.uint8), folder / "cam.png")
+    brightest = heat.reshape(len(heat), -1).argmax(axis=1)
+    places = np.stack(np.unravel_index(brightest, heat.shape[1:]), axis=1)
+    hits = ((places >= corners) & (places < corners + SIZE)).all(axis=1)
+    print(f"{hits.mean():.0%} of the heats' brightest places lie on the shape")
+    images = [overlaid(x[i, ..., 0], 0 * heat[i]) for i in range(6)]
+    images += [overlaid(x[i, ..., 0], heat[i]) for i in range(6)]
+    tiles = mosaic([image[::2, ::2] / 255 for image in images], 1.0, across=6)
+    matplotlib("image").imsave(folder / "cam.png", tiles)
     feature_maps(model, x[1], "relu2", folder / "maps.png")
 
 
-def hits(heat: np.ndarray, corners: np.ndarray) -> float:
-    """Share of the maps (n, H, W) that are brightest on the shape at ``corners``."""
-    flat = heat.reshape(len(heat), -1).argmax(axis=1)
-    places = np.stack(np.unravel_index(flat, heat.shape[1:]), axis=1)
-    return float(((places >= corners) & (places < corners + SIZE)).all(axis=1).mean())
-
-
 if __name__ == "__main__":
-    main(Path(sys.argv[1] if len(sys.argv) > 1 else "docs/seeing"))
+    main(Path(sys.argv[1] if len(sys.argv) > 1 else "docs/visualize"))

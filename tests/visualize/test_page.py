@@ -8,7 +8,7 @@ import pytest
 
 import tinynet
 from tests.oracles import package
-from tests.seeing.networks import WithSide, conv, dense, everything
+from tests.visualize.networks import WithSide, conv, dense, everything
 from tinynet.layers import Residual, Sequential
 from tinynet.models import (
     densenet169,
@@ -21,8 +21,8 @@ from tinynet.models import (
     small_resnet,
     vgg_like,
 )
-from tinynet.seeing.page import balanced, svg
-from tinynet.seeing.svg import text_width
+from tinynet.visualize.page import balanced, svg
+from tinynet.visualize.svg import text_width
 
 SVG = "{http://www.w3.org/2000/svg}"
 

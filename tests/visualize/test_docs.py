@@ -7,9 +7,9 @@ import numpy as np
 
 from tests.oracles import package
 from tests.snippets import run
-from tinynet.seeing.shapes import CROSS, RING, SIZE, shapes
+from tinynet.visualize.shapes import CROSS, RING, SIZE, shapes
 
-PAGE = Path(__file__).parents[2] / "docs" / "seeing.md"
+PAGE = Path(__file__).parents[2] / "docs" / "visualize.md"
 
 
 def test_the_page_says_what_its_snippets_print(tmp_path, monkeypatch):

@@ -7,15 +7,15 @@ from copy import deepcopy
 import numpy as np
 import pytest
 
-from tests.seeing.networks import WithSide, batch, dense, everything
+from tests.visualize.networks import WithSide, batch, dense, everything
 from tinynet.layer import EVAL, Layer, Mode
 from tinynet.layers import Conv2D, Dense, ReLU, ReLU6, Sequential
 from tinynet.losses import SoftmaxCrossEntropy, WithAuxiliary
 from tinynet.models import googlenet
 from tinynet.optimizers import SGD, Adam
-from tinynet.seeing import backward_trace
-from tinynet.seeing.trace import rms
-from tinynet.summary import summary_rows
+from tinynet.visualize import backward_trace
+from tinynet.visualize.trace import rms
+from tinynet.visualize.summary import summary_rows
 
 LABELS = np.array([0, 2, 1, 2])
 LOSS = SoftmaxCrossEntropy()

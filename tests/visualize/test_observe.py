@@ -5,14 +5,14 @@ from copy import deepcopy
 import numpy as np
 import pytest
 
-from tests.seeing.networks import WithSide, batch, conv, dense, everything
+from tests.visualize.networks import WithSide, batch, conv, dense, everything
 from tinynet.layer import EVAL, Mode
 from tinynet.layers import Flatten, GlobalAvgPool2D, MaxPool2D, ReLU, Sequential
 from tinynet.models import googlenet, small_resnet, vgg_like
-from tinynet.seeing.observe import (
+from tinynet.visualize.cam import last_spatial
+from tinynet.visualize.observe import (
     activation_and_gradient,
     activation_at,
-    last_spatial,
     shadow,
 )
 

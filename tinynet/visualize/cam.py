@@ -1,4 +1,4 @@
-"""Which places of an image speak for a class: Grad-CAM, from the explicit backward pass.
+"""Which places of an image speak for a class: Grad-CAM and HiResCAM, by the backward pass.
 
 Source: Selvaraju, Cogswell, Das, Vedantam, Parikh & Batra 2017, "Grad-CAM: visual explanations
 from deep networks via gradient-based localization".  See report §2.5.4, §2.3.2.
@@ -11,8 +11,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from tinynet.backend import Array, array_module
-from tinynet.layer import Layer
-from tinynet.seeing.observe import activation_and_gradient, last_spatial
+from tinynet.layer import Layer, Shape, join
+from tinynet.visualize.observe import activation_and_gradient
 
 
 def grad_cam(
@@ -23,7 +23,7 @@ def grad_cam(
     *,
     average: bool = True,
 ) -> Array:
-    """A heat map for each image: how much each place speaks for a class.
+    """Return a heat map for each image: how much each place speaks for a class.
 
         α[n, k] = (1 / hw) Σ_ij ∂z[n, c] / ∂A[n, i, j, k]
         heat[n] = max{0, Σ_k α[n, k] A[n, :, :, k]},   enlarged from (h, w) to (H, W)
@@ -32,13 +32,13 @@ def grad_cam(
     class_index   the class c whose logit z[n, c] is explained: one for all images or one for each;
                   by default the class that the model finds most probable
     layer_name    the layer whose output A (N, h, w, K) is weighed, its dotted name; by default the
-                  last of the base with an output that has places, pooling at its end aside
-    average       True: Grad-CAM as above. False: each place with its own slope,
+                  last of the base whose output has places, pooling at its end aside
+    average       True: Grad-CAM as above. False: HiResCAM, each place with its own slope,
                   heat[n] = max{0, Σ_k ∂z[n, c]/∂A[n, :, :, k] ⊙ A[n, :, :, k]}. After a global
-                  average pool the two are one; a head that flattens has other weights for each
-                  place, which the mean α mixes up (HiResCAM: Draelos & Carin 2020, "Use HiResCAM
-                  instead of Grad-CAM for faithful explanations of convolutional neural networks")
-    The network is run as outside training; it is not changed. Enlarged bilinearly, about the
+                  average pool the two agree; a head that flattens has other weights for each
+                  place, which the mean α mixes up (Draelos & Carin 2020, "Use HiResCAM instead of
+                  Grad-CAM for faithful explanations of convolutional neural networks")
+    The network is run in evaluation mode and not changed. Maps are enlarged bilinearly, about the
     cells' centres. The scale is that of the logit: divide by the maximum to show it.
     Returns heat (N, H, W), 0 or more.
     Raises ValueError for an unknown class or layer, or a layer whose output has no places.
@@ -82,7 +82,7 @@ def _chosen(z: Array, class_index: int | Sequence[int] | Array | None) -> Array:
 
 
 def enlarged(maps: Array, size: tuple[int, int]) -> Array:
-    """Maps (N, h, w) at another size (H, W), interpolated linearly along both axes.
+    """Return maps (N, h, w) at another size (H, W), interpolated linearly along both axes.
 
     y[n] = R_H x[n] R_Wᵀ
     """
@@ -95,7 +95,7 @@ def enlarged(maps: Array, size: tuple[int, int]) -> Array:
 
 
 def interpolation(after: int, before: int) -> np.ndarray:
-    """R (after, before): each row has the two weights of a place between two cells' centres.
+    """Return R (after, before): each row has the weights of a place between two cells' centres.
 
     Cell i of ``before`` has its centre at (i + ½) / before of the whole; beyond the outermost
     centres the outermost cell's value holds.
@@ -107,3 +107,42 @@ def interpolation(after: int, before: int) -> np.ndarray:
     matrix[np.arange(after), low] = 1 - weight
     matrix[np.arange(after), np.minimum(low + 1, before - 1)] += weight
     return matrix
+
+
+def last_spatial(model: Layer, input_shape: Shape) -> str:
+    """Return the dotted name of the last layer whose output has places: height or width from 2.
+
+    In a network with a ``base`` it is looked for there. A block counts as one layer; pooling at
+    the end is passed over, since there are fewer places after it than before it.
+    Raises ValueError if there is none.
+    """
+    base = model.children().get("base")
+    name = _search(model if base is None else base, tuple(input_shape), "base" if base else "")
+    if name is None:
+        raise ValueError(
+            f"no layer of {type(model).__name__} has an output with places for an input of "
+            f"{tuple(input_shape)}: give a larger image, or layer_name"
+        )
+    return name
+
+
+def _has_places(shape: Shape) -> bool:
+    return len(shape) == 3 and max(shape[:2]) > 1
+
+
+def _search(layer: Layer, shape: Shape, prefix: str) -> str | None:
+    last: str | None = None
+    if layer.promise("wiring") == "series":
+        for name, child in layer.children().items():
+            after = tuple(child.output_shape(shape))
+            if _has_places(after):
+                last = last if child.kind == "pooling" and last else join(prefix, name)
+            elif child.children():
+                last = _search(child, shape, join(prefix, name)) or last
+            shape = after
+        return last
+    if prefix and _has_places(tuple(layer.output_shape(shape))):
+        return prefix
+    for name, leaf, inner in layer.walk(shape, prefix):
+        last = name if _has_places(tuple(leaf.output_shape(inner))) else last
+    return last

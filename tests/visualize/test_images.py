@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from tests.oracles import package
-from tests.seeing.networks import batch, conv, dense, everything
+from tests.visualize.networks import batch, conv, dense, everything
 from tinynet.layers import Sequential
-from tinynet.seeing import feature_maps, first_layer_filters, overlaid, overlay
-from tinynet.seeing.pictures import as_colours, mosaic
+from tinynet.visualize import feature_maps, first_layer_filters, overlaid, overlay
+from tinynet.visualize.feature_maps import as_colours, mosaic
 
 
 def read(file):

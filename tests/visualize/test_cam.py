@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 
 from tests.oracles import torch_or_skip
-from tests.seeing.networks import WithSide, batch, conv, dense, everything
+from tests.visualize.networks import WithSide, batch, conv, dense, everything
 from tinynet.layers import Conv2D, Dense, GlobalAvgPool2D, MaxPool2D, ReLU, Sequential
 from tinynet.losses import SoftmaxCrossEntropy
 from tinynet.optimizers import Adam
-from tinynet.seeing import activation_and_gradient, activation_at, grad_cam
-from tinynet.seeing.cam import enlarged, interpolation
+from tinynet.visualize import activation_and_gradient, activation_at, grad_cam
+from tinynet.visualize.cam import enlarged, interpolation
 from tinynet.train import fit
 
 

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from tests.oracles import package
-from tests.seeing.networks import batch, everything
+from tests.visualize.networks import batch, everything
 from tinynet.losses import SoftmaxCrossEntropy
 from tinynet.optimizers import Adam
-from tinynet.seeing import TraceCallback, backward_trace
-from tinynet.seeing.trace_plot import labelled
+from tinynet.visualize import TraceCallback, backward_trace
+from tinynet.visualize.trace_plot import labelled
 from tinynet.train import fit
 
 LOSS = SoftmaxCrossEntropy()
