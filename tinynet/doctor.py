@@ -30,8 +30,8 @@ import numpy as np
 
 from tinynet import __version__
 from tinynet.backend import KERNEL_SETS, kernels_in_use
-from tinynet.kernels.cpu.threads import thread_count
-from tinynet.precision import PRECISIONS
+from tinynet.engine.threads import thread_count
+from tinynet.engine.precision import PRECISIONS
 
 PIP = "python -m pip install"
 CGROUP = Path("/sys/fs/cgroup")  # where Linux keeps a container's limits
@@ -366,7 +366,7 @@ class Gpu:
     driver      the CUDA version that the driver supports, such as "13.0"
     devices     those that CuPy finds
     compiles    whether CuPy could compile a small kernel
-    precisions  of tinynet.precision.PRECISIONS, those of the first device
+    precisions  of tinynet.engine.precision.PRECISIONS, those of the first device
     note        why there are no devices, in one line; "" if there are some
     faults      what is wrong and what to do about it, the worst first
     """
