@@ -30,8 +30,8 @@ import numpy as np
 
 from tinynet import __version__
 from tinynet.backend import KERNEL_SETS, kernels_in_use
-from tinynet.engine.threads import thread_count
 from tinynet.engine.precision import PRECISIONS
+from tinynet.engine.threads import thread_count
 
 PIP = "python -m pip install"
 CGROUP = Path("/sys/fs/cgroup")  # where Linux keeps a container's limits

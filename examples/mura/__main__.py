@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from examples.mura.errors import UserError
 from examples.mura.flags import build_parser
 from tinynet.backend import default_kernels
-from tinynet.train.checkpoint import CheckpointError
 from tinynet.interop import WeightsError
 from tinynet.train import TrainingError
+from tinynet.train.checkpoint import CheckpointError
 
 FAILURES = (
     *(UserError, CheckpointError, WeightsError, TrainingError),

@@ -12,8 +12,8 @@ from typing import Any, TypeVar
 
 from examples.mura.errors import UserError
 from tinynet.doctor import Gpu, read_gpu
-from tinynet.layer import Layer
 from tinynet.engine.precision import PRECISIONS
+from tinynet.layer import Layer
 
 DEVICES = ("cpu", "gpu")
 
