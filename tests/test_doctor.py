@@ -220,7 +220,11 @@ def test_numba_that_is_missing_or_broken(monkeypatch, error, found, runs):
 
 @pytest.mark.parametrize(
     ("load", "physical", "step"),
-    [(2.0, 4, "stop"), (0.1, 2, "export OMP_NUM_THREADS=2, and compare"), (0.1, 4, "rent whole")],
+    [
+        (2.0, 4, "stop"),
+        (0.1, 2, "export OMP_NUM_THREADS=2, and compare"),
+        (0.1, 4, "plug a laptop in"),
+    ],
 )
 def test_two_threads_that_are_no_faster_than_one(monkeypatch, quiet_machine, load, physical, step):
     quiet_machine.getloadavg = lambda: (load, 0, 0)

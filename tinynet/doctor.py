@@ -20,7 +20,7 @@ import time
 import timeit
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -37,7 +37,7 @@ PIP = "python -m pip install"
 CGROUP = Path("/sys/fs/cgroup")  # where Linux keeps a container's limits
 CUPY = ("cupy-cuda13x", "cupy-cuda12x", "cupy")  # packages of CuPy; "cupy" is built by its user
 TENSOR_CORES = (8, 0)  # compute capability from which they take TF32 and bfloat16: Ampere
-REPEATS = 12  # of each measurement; the best counts
+REPEATS = 20  # of each measurement; the best counts
 LITTLE_MEMORY = 1.5e9  # bytes; a training step on 100 images of 128 × 128 takes as much
 
 # Optional packages, and the extra of setup.cfg that installs each.
@@ -126,11 +126,11 @@ def versions() -> Iterator[Finding]:
 def processor() -> Iterator[Finding]:
     """Find the processor's name, its cores, and what limits their use."""
     cpuinfo, psutil = _optional("cpuinfo"), _optional("psutil")
-    name = platform.processor() or "unknown"
-    try:
-        yield "processor", cpuinfo.get_cpu_info().get("brand_raw", name) if cpuinfo else name
-    except Exception:  # plain Exception is what it raises for a processor it does not support
-        yield "processor", name
+    name = None
+    if cpuinfo:
+        with suppress(Exception):  # which it raises for a processor that it does not support
+            name = cpuinfo.get_cpu_info().get("brand_raw")
+    yield "processor", name or platform.processor() or "unknown"
     usable, quota = _usable(), _quota()
     words = [f"{os.cpu_count()} logical"]
     physical = psutil and psutil.cpu_count(logical=False)  # None also where psutil cannot tell
@@ -146,15 +146,9 @@ def processor() -> Iterator[Finding]:
 
 def memory() -> Iterator[Finding]:
     """Find the memory in all and what is free of it, within a container's limit."""
-    if not (psutil := _optional("psutil")):
-        yield "memory", "unknown"
-        return
-    size = psutil.virtual_memory()
-    limit = _words("memory.max") or _words("memory/memory.limit_in_bytes")
-    most = int(limit[0]) if limit and limit[0].isdigit() else size.total
-    free = min(size.available, most)
-    yield "memory", f"{_gb(min(size.total, most))}, {_gb(free)} free"
-    if free < LITTLE_MEMORY:
+    total, free = _memory()
+    yield "memory", f"{_gb(total)}, {_gb(free)} free" if total else "unknown"
+    if total and free < LITTLE_MEMORY:
         yield Advice(f"{_gb(free)} of memory are free", "close programs, or use smaller batches")
 
 
@@ -163,8 +157,8 @@ def blas() -> Iterator[Finding]:
     config: Any = np.show_config(mode="dicts")
     name = str(config.get("Build Dependencies", {}).get("blas", {}).get("name", "unknown"))
     words = [
-        f"{info['internal_api']} {info['version']}, {info.get('architecture', 'unknown')} kernels, "
-        f"{_threads(info['num_threads'])}"
+        f"{info['internal_api']} {info['version']}, "
+        f"{info.get('architecture', 'unknown')} kernels, {_threads(info['num_threads'])}"
         for info in _loaded_blas()
     ]
     yield "blas", "; ".join(words) or name
@@ -273,6 +267,16 @@ def _quota() -> float | None:
     return int(words[0]) / int(words[1]) if len(words) == 2 and words[0].isdigit() else None
 
 
+def _memory() -> tuple[int, int]:
+    """Bytes in all and free, within a container's limit; without psutil none, and a guess."""
+    limit = _words("memory.max") or _words("memory/memory.limit_in_bytes")
+    most = int(limit[0]) if limit and limit[0].isdigit() else sys.maxsize
+    if psutil := _optional("psutil"):
+        size = psutil.virtual_memory()
+        return min(size.total, most), min(size.available, most)
+    return 0, min(1 << 30, most)
+
+
 def _words(file: str) -> list[str]:
     try:
         return (CGROUP / file).read_text().split()
@@ -300,14 +304,13 @@ def rates() -> Iterator[Finding]:
     """Measure matrix products and copies, each at its best of REPEATS."""
     psutil = _optional("psutil")
     load = psutil.getloadavg()[0] if psutil else 0.0
-    free = psutil.virtual_memory().available if psutil else 1 << 31
     counts = sorted({1, min(2, _parallel()), _parallel()})
     side = 512
     while side < 2048 and _product_time(side, 1) < 0.01:  # too short for threads to share
         side *= 2
     blas_counts = counts if _loaded_blas() else [0]
     products = {n: 2e-9 * side**3 / _product_time(side, n) for n in blas_counts}
-    size = min(1 << 28, free // 8)  # bytes: beyond most caches
+    size = min(1 << 28, _memory()[1] // 8)  # bytes: more than most caches hold
     copies = {n: 2e-9 * size / _copy_time(size, n) for n in counts}
     yield "product", f"GFLOP/s: {_by_threads(products)} (float32, {side} x {side})"
     yield "copy", f"GB/s: {_by_threads(copies)} (read and written)"
@@ -321,7 +324,7 @@ def rates() -> Iterator[Finding]:
             found += f": {_usable()} hyperthreads share {physical} cores"
             yield Advice(found, f"export OMP_NUM_THREADS={physical}, and compare")
         else:
-            yield Advice(found, "rent whole cores: the virtual machine's host shares them")
+            yield Advice(found, "plug a laptop in, or rent a virtual machine with whole cores")
 
 
 def _product_time(side: int, threads: int) -> float:
