@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from tinynet.layer import EVAL, Layer
+from tinynet.layer import EVAL, Layer, join
 from tinynet.layers import (
     BatchNorm,
     Concat,
@@ -18,7 +18,6 @@ from tinynet.layers import (
     Sequential,
     Sigmoid,
 )
-from tinynet.layers.combine import join
 from tinynet.models import Classifier
 
 DTYPE = "float64"

@@ -120,6 +120,8 @@ class Elementwise(Layer):
 class ReLU(Elementwise):
     """f(x) = max{x, m}.  Report §2.2.2.  ``threshold`` is m."""
 
+    per_image = True
+
     def __init__(self, threshold: float = 0.0) -> None:
         self.threshold = threshold
 
@@ -138,6 +140,8 @@ class ReLU(Elementwise):
 class ReLU6(Elementwise):
     """f(x) = min{max{x, 0}, 6}.  Report §2.2.2; MobileNet's (Howard et al. 2017)."""
 
+    per_image = True
+
     def forward(self, x: Array, mode: Mode = EVAL) -> tuple[Array, Array]:
         """y (the shape of x), in [0, 6]."""
         return relu6_forward(x)
@@ -149,6 +153,8 @@ class ReLU6(Elementwise):
 
 class Sigmoid(Elementwise):
     """σ(x) = eˣ / (1 + eˣ).  Report §2.2.2."""
+
+    per_image = True
 
     def forward(self, x: Array, mode: Mode = EVAL) -> tuple[Array, Array]:
         """y (the shape of x)."""

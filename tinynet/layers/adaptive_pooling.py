@@ -77,6 +77,8 @@ class AdaptiveAvgPool2D(Layer):
     Input (N, H, W, C) of any size, output (N, h, w, C).
     """
 
+    per_image = True
+
     def __init__(self, output_size: int | Pair) -> None:
         self.output_size = pair(output_size, "output_size")
 

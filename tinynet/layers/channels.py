@@ -90,6 +90,8 @@ class ChannelShuffle(Layer):
     Source: Zhang, Zhou, Lin & Sun 2018, "ShuffleNet".
     """
 
+    per_image = True
+
     def __init__(self, groups: int) -> None:
         if groups < 1:
             raise ValueError(f"ChannelShuffle: groups is {groups}, want a whole number from 1")
@@ -118,6 +120,8 @@ class ChannelSlice(Layer):
 
     Input (..., C), output (..., stop − start); 0 ≤ start < stop ≤ C.
     """
+
+    per_image = True
 
     def __init__(self, start: int, stop: int) -> None:
         if not 0 <= start < stop:

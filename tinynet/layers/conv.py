@@ -123,6 +123,8 @@ class Conv2D(Layer):
     Parameters: weight (kernel height, kernel width, C / groups, K), bias (K,).
     """
 
+    per_image = True
+
     def __init__(
         self,
         in_channels: int,

@@ -66,6 +66,8 @@ class Dense(Layer):
     Input (N, n_in), output (N, n_out).  Parameters: weight (n_in, n_out), bias (n_out,).
     """
 
+    per_image = True
+
     def __init__(
         self,
         in_features: int,

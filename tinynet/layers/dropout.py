@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from tinynet.backend import Array, library_of, swappable, to_device
-from tinynet.layer import EVAL, Draws, Mode
+from tinynet.layer import EVAL, Mode, RandomSource
 from tinynet.layers.activations import Elementwise
 
 
@@ -17,7 +17,7 @@ class DropoutCache(NamedTuple):
 
 
 @swappable
-def dropout_mask(x: Array, rng: Draws, keep_prob: float) -> Array:
+def dropout_mask(x: Array, rng: RandomSource, keep_prob: float) -> Array:
     """Draw which neurons of x are retained, each with probability p.  Report §2.4.1.
 
         mask = u < p,   u uniform in [0, 1)
@@ -77,6 +77,9 @@ class Dropout(Elementwise):
     frozen_dropout  True: behaves as outside training, whatever the mode (see Layer.freeze)
     The mask is drawn fresh from mode.rng at every training step.
     """
+
+    per_image = True
+    dtypes = (*Elementwise.dtypes, "bfloat16")
 
     def __init__(self, keep_prob: float, scale_at: str = "train") -> None:
         _check(keep_prob, scale_at)

@@ -238,6 +238,9 @@ class MaxPool2D(_Pool2D):
     Input (N, H, W, C), output (N, H', W', C).
     """
 
+    per_image = True
+    dtypes = (*Layer.dtypes, "bfloat16")
+
     def forward(self, x: Array, mode: Mode = EVAL) -> tuple[Array, MaxPoolCache]:
         """y (N, H', W', C) from x (N, H, W, C)."""
         return max_pool2d_forward(self._checked(x), self.pool_size, self.stride, self.padding)
@@ -249,6 +252,8 @@ class MaxPool2D(_Pool2D):
 
 class SumPool2D(_Pool2D):
     """The sum of the values under each window.  Report §2.5.4.  Arguments as in MaxPool2D."""
+
+    per_image = True
 
     def forward(self, x: Array, mode: Mode = EVAL) -> tuple[Array, SumPoolCache]:
         """y (N, H', W', C) from x (N, H, W, C)."""
@@ -265,6 +270,8 @@ class AvgPool2D(_Pool2D):
     Arguments as in MaxPool2D, and
     count_padding   True: padding counts as zeros (PyTorch's default); False: it does not count
     """
+
+    per_image = True
 
     def __init__(
         self,
@@ -289,6 +296,8 @@ class AvgPool2D(_Pool2D):
 
 class GlobalAvgPool2D(Layer):
     """The average of each channel.  Input (N, H, W, C), output (N, C)."""
+
+    per_image = True
 
     def forward(self, x: Array, mode: Mode = EVAL) -> tuple[Array, Any]:
         """y (N, C) from x (N, H, W, C)."""

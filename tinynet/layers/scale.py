@@ -34,6 +34,8 @@ def scale_backward(dy: Array, cache: float) -> Array:
 class Scale(Elementwise):
     """y = factor · x, the factor fixed.  Szegedy et al. 2016 scale residual branches by it."""
 
+    per_image = True
+
     def __init__(self, factor: float) -> None:
         self.factor = float(factor)
 

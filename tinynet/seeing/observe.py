@@ -12,9 +12,8 @@ from copy import deepcopy
 from typing import Any, NamedTuple
 
 from tinynet.backend import Array, array_module
-from tinynet.layer import EVAL, Layer, Mode, Shape
+from tinynet.layer import EVAL, Layer, Mode, Shape, join
 from tinynet.layers import Sequential
-from tinynet.layers.combine import join
 from tinynet.seeing.words import POOLING, describe
 
 

@@ -9,9 +9,8 @@ from collections.abc import Sequence as Parts
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
-from tinynet.layer import Layer, Shape
+from tinynet.layer import Layer, Shape, join
 from tinynet.layers import Concat, Gate, Residual, Sequential
-from tinynet.layers.combine import join
 from tinynet.seeing.words import STRIPS, class_name, describe, quantity
 
 ADD, MULTIPLY, CONCAT, ASIDE = "+", "×", "concatenate", "aside"

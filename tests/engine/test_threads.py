@@ -1,4 +1,4 @@
-"""tinynet/engine/team.py: tasks side by side, errors and Ctrl-C, forks."""
+"""tinynet/engine/threads.py: tasks side by side, errors and Ctrl-C, forks."""
 
 import os
 import signal
@@ -9,19 +9,19 @@ from contextvars import ContextVar
 import pytest
 
 from tinynet.engine import threads
-from tinynet.engine.team import Member, Team
+from tinynet.engine.threads import Worker, WorkerPool
 
 number = ContextVar("number", default=0)
 
 
 @pytest.fixture
-def team():
-    made = Team(3)
+def pool():
+    made = WorkerPool(3)
     yield made
     made.end()
 
 
-def test_results_in_order_each_from_a_thread_of_its_own(team):
+def test_results_in_order_each_from_a_thread_of_its_own(pool):
     together = threading.Barrier(3, timeout=10)  # none returns before all have started
 
     def task(i):
@@ -29,26 +29,26 @@ def test_results_in_order_each_from_a_thread_of_its_own(team):
         return i, threading.get_ident()
 
     for _ in range(50):
-        results = team.run([lambda i=i: task(i) for i in range(3)])
+        results = pool.run([lambda i=i: task(i) for i in range(3)])
         assert [i for i, _ in results] == [0, 1, 2]
         assert len({thread for _, thread in results}) == 3
         assert results[0][1] == threading.get_ident()
-    assert team.run([lambda: 5, lambda: 6]) == [5, 6]
-    assert team.run([lambda: 7]) == [7]
+    assert pool.run([lambda: 5, lambda: 6]) == [5, 6]
+    assert pool.run([lambda: 7]) == [7]
 
 
-def test_each_task_runs_in_a_copy_of_the_callers_context(team):
+def test_each_task_runs_in_a_copy_of_the_callers_context(pool):
     token = number.set(4)
     try:
-        assert team.run([number.get] * 3) == [4] * 3
-        team.run([lambda: None, lambda: number.set(5)])
+        assert pool.run([number.get] * 3) == [4] * 3
+        pool.run([lambda: None, lambda: number.set(5)])
         assert number.get() == 4
     finally:
         number.reset(token)
 
 
 @pytest.mark.parametrize("fails", [0, 1, 2])
-def test_an_error_is_raised_when_all_have_ended(team, fails):
+def test_an_error_is_raised_when_all_have_ended(pool, fails):
     ended = []
 
     def task(i):
@@ -58,13 +58,13 @@ def test_an_error_is_raised_when_all_have_ended(team, fails):
         ended.append(i)
 
     with pytest.raises(ValueError, match=f"task {fails}"):
-        team.run([lambda i=i: task(i) for i in range(3)])
+        pool.run([lambda i=i: task(i) for i in range(3)])
     assert sorted(ended) == [i for i in range(3) if i != fails]
-    assert team.run([lambda: 1, lambda: 2, lambda: 3]) == [1, 2, 3]
+    assert pool.run([lambda: 1, lambda: 2, lambda: 3]) == [1, 2, 3]
 
 
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs a system with setitimer")
-def test_ctrl_c_waits_for_the_others(team):
+def test_ctrl_c_waits_for_the_others(pool):
     ended = []
 
     def slow():
@@ -80,15 +80,15 @@ def test_ctrl_c_waits_for_the_others(team):
             ended.clear()
             signal.setitimer(signal.ITIMER_REAL, 0.05)
             with pytest.raises(KeyboardInterrupt):
-                team.run([first, slow, slow])
+                pool.run([first, slow, slow])
             assert len(ended) == 2
-            assert team.run([lambda: 1, lambda: 2, lambda: 3]) == [1, 2, 3]
+            assert pool.run([lambda: 1, lambda: 2, lambda: 3]) == [1, 2, 3]
     finally:
         signal.signal(signal.SIGALRM, before)
 
 
-def test_a_member_keeps_neither_task_nor_result():
-    member = Member()
+def test_a_worker_keeps_neither_task_nor_result():
+    worker = Worker()
 
     class Large:
         gone = 0
@@ -97,38 +97,37 @@ def test_a_member_keeps_neither_task_nor_result():
             Large.gone += 1
 
     large = Large()
-    member.start(lambda large=large: large)
-    member.wait()
+    worker.start(lambda large=large: large)
+    worker.wait()
     del large
-    assert member.result() is not None
+    assert worker.result() is not None
     assert Large.gone == 1
-    member.end()
+    worker.end()
 
 
-def test_a_team_that_ends_leaves_no_thread():
-    before = threading.active_count()
-    team = Team(4)
-    assert threading.active_count() == before + 3
-    team.end()
-    deadline = time.monotonic() + 10
-    while threading.active_count() > before and time.monotonic() < deadline:
-        time.sleep(0.001)
-    assert threading.active_count() == before
+def test_a_pool_that_ends_leaves_no_thread():
+    pool = WorkerPool(4)
+    pool.end()
+    for worker in pool.workers:
+        worker.thread.join(10)
+    assert [worker.thread.is_alive() for worker in pool.workers] == [False] * 3
 
 
-def test_another_number_of_threads_is_another_team(monkeypatch):
-    def names():
-        return [thread for thread in threading.enumerate() if thread.name == "tinynet"]
-
+def test_another_number_of_threads_is_another_pool(monkeypatch):
+    monkeypatch.setattr(threads, "_pool", None)
+    pools = []
     for count in (2, 3, 2):
         monkeypatch.setattr(threads, "thread_count", lambda count=count: count)
         assert threads.over_shares(10, lambda part: part.stop - part.start) == (
             [5, 5] if count == 2 else [4, 4, 2]
         )
-    deadline = time.monotonic() + 10
-    while len(names()) > 1 and time.monotonic() < deadline:
-        time.sleep(0.001)
-    assert len(names()) == 1
+        pools.append(threads._pool)
+    for pool in pools[:2]:
+        for worker in pool.workers:
+            worker.thread.join(10)
+    alive = [[worker.thread.is_alive() for worker in pool.workers] for pool in pools]
+    assert alive == [[False], [False, False], [True]]
+    pools[-1].end()
 
 
 def test_shares(monkeypatch):
