@@ -28,7 +28,7 @@ from typing import Any
 
 import numpy as np
 
-from tinynet import __version__
+from tinynet._version import __version__
 from tinynet.backend import KERNEL_SETS, kernels_in_use
 from tinynet.engine.precision import PRECISIONS
 from tinynet.engine.threads import thread_count
