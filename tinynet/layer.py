@@ -9,6 +9,7 @@ in one network: each application has a cache of its own.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
@@ -74,6 +75,9 @@ class Layer:
     """
 
     buffer_names: ClassVar[tuple[str, ...]] = ()
+    # decides the colour in a picture: "convolution", "dense", "pooling", "normalisation",
+    # "activation", "reshape", "dropout", "merge" or "other"
+    kind: ClassVar[str] = "other"
 
     # What a class promises of its passes; see ``promise``.
     # how inner layers are connected: "series", "sum", "concat", "gate" or "mean"; "" if there are
@@ -113,6 +117,14 @@ class Layer:
             return 0
         leaves = self.walk(input_shape)
         return sum(part.multiply_adds(shape) for _, part, shape in leaves if part is not self)
+
+    def label(self) -> str:
+        """The layer's text in a picture: its class in words, "batch norm" for BatchNorm.
+
+        Overridden where a size distinguishes it: "3×3 conv, 64, /2".
+        """
+        words = re.sub(r"(?<=[a-z])(?=[A-Z][a-z])", " ", type(self).__name__)
+        return re.sub(r"\b[A-Z](?=[a-z]+\b)", lambda m: m[0].lower(), words)
 
     def children(self) -> dict[str, Layer]:
         """Inner layers by attribute name."""
@@ -246,7 +258,7 @@ class Layer:
 
     def summary(self, input_shape: Shape) -> str:
         """Table of layers: output shape, parameters, multiply-adds, bytes cached for one input."""
-        from tinynet.summary import summary  # a view on layers, so it comes after them
+        from tinynet.visualize.summary import summary  # a view on layers, so it comes after them
 
         return summary(self, input_shape)
 

@@ -63,6 +63,7 @@ class Residual(Layer):
            changes.  Both paths must end in the same shape.
     """
 
+    kind = "merge"
     wiring = "sum"
     per_image = True
 
@@ -112,6 +113,7 @@ class Concat(Layer):
     Sequential, by keyword.
     """
 
+    kind = "merge"
     wiring = "concat"
     per_image = True
 

@@ -78,6 +78,7 @@ class Dropout(Elementwise):
     The mask is drawn fresh from mode.rng at every training step.
     """
 
+    kind = "dropout"
     per_image = True
     dtypes = (*Elementwise.dtypes, "bfloat16")
 
@@ -101,6 +102,10 @@ class Dropout(Elementwise):
     def backward(self, dy: Array, cache: DropoutCache) -> Array:
         """dx (the shape of dy)."""
         return dropout_backward(dy, cache)
+
+    def label(self) -> str:
+        """Probability of keeping a neuron: "dropout, keep 0.5"."""
+        return f"dropout, keep {self.keep_prob:g}"
 
     def __repr__(self) -> str:
         return f"Dropout(keep_prob={self.keep_prob:g})"

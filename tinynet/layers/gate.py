@@ -65,6 +65,7 @@ class Gate(Layer):
     Source: Hu, Shen & Sun 2018, "Squeeze-and-Excitation Networks".
     """
 
+    kind = "merge"
     wiring = "gate"
     per_image = True
 

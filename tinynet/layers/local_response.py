@@ -81,6 +81,7 @@ class LocalResponseNorm(Elementwise):
     Source: Krizhevsky, Sutskever & Hinton 2012.
     """
 
+    kind = "normalisation"
     per_image = True
 
     def __init__(
