@@ -48,10 +48,8 @@ OPTIONAL = {
     ("tinynet.engine.kernels.numba", "numba"),
     ("tinynet.engine.kernels.numba", "llvmlite"),  # a part of numba
     ("tinynet.visualize", "matplotlib"),
-    ("tinynet.doctor", "psutil"),
-    ("tinynet.doctor", "py-cpuinfo"),
 }
-PACKAGE_OF = {"PIL": "pillow", "ml_dtypes": "ml-dtypes", "cpuinfo": "py-cpuinfo"}
+PACKAGE_OF = {"PIL": "pillow", "ml_dtypes": "ml-dtypes"}
 NEVER = {"torch", "keras", "tensorflow", "jax", "sklearn", "autograd"}  # no other library's maths
 NEVER |= {"pickle", "shelve", "marshal", "joblib", "dill"}  # no format that can execute code
 
