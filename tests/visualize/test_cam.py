@@ -8,9 +8,9 @@ from tests.visualize.networks import WithSide, batch, conv, dense, everything
 from tinynet.layers import Conv2D, Dense, GlobalAvgPool2D, MaxPool2D, ReLU, Sequential
 from tinynet.losses import SoftmaxCrossEntropy
 from tinynet.optimizers import Adam
+from tinynet.train import fit
 from tinynet.visualize import activation_and_gradient, activation_at, grad_cam
 from tinynet.visualize.cam import enlarged, interpolation
-from tinynet.train import fit
 
 
 def small_cnn():

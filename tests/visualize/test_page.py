@@ -5,6 +5,8 @@ import xml.etree.ElementTree as ElementTree
 
 import numpy as np
 import pytest
+from tinynet.visualize.page import balanced, svg
+from tinynet.visualize.svg import text_width
 
 import tinynet
 from tests.oracles import package
@@ -21,8 +23,6 @@ from tinynet.models import (
     small_resnet,
     vgg_like,
 )
-from tinynet.visualize.page import balanced, svg
-from tinynet.visualize.svg import text_width
 
 SVG = "{http://www.w3.org/2000/svg}"
 

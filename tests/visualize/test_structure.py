@@ -2,13 +2,13 @@
 
 import numpy as np
 import pytest
+from tinynet.visualize.words import describe, quantity
 
 from tests.visualize.networks import WithSide, conv, everything
 from tinynet.layer import EVAL, Layer
 from tinynet.layers import Conv2D, Dense, Dropout, MaxPool2D, ReLU, Residual, Sequential
 from tinynet.models import densenet169, googlenet, mobilenet, resnet50, shufflenet_v2
 from tinynet.visualize.structure import Block, Fork, Repeat, folded, read
-from tinynet.visualize.words import describe, quantity
 
 
 def small(builder, side=224, **settings):

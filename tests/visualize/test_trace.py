@@ -14,8 +14,8 @@ from tinynet.losses import SoftmaxCrossEntropy, WithAuxiliary
 from tinynet.models import googlenet
 from tinynet.optimizers import SGD, Adam
 from tinynet.visualize import backward_trace
-from tinynet.visualize.trace import rms
 from tinynet.visualize.summary import summary_rows
+from tinynet.visualize.trace import rms
 
 LABELS = np.array([0, 2, 1, 2])
 LOSS = SoftmaxCrossEntropy()

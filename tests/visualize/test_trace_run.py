@@ -9,9 +9,9 @@ from tests.oracles import package
 from tests.visualize.networks import batch, everything
 from tinynet.losses import SoftmaxCrossEntropy
 from tinynet.optimizers import Adam
+from tinynet.train import fit
 from tinynet.visualize import TraceCallback, backward_trace
 from tinynet.visualize.trace_plot import labelled
-from tinynet.train import fit
 
 LOSS = SoftmaxCrossEntropy()
 LABELS = np.array([0, 2, 1, 2, 0, 1])

@@ -156,4 +156,5 @@ class Softmax(Stateless):
     """Probabilities over the last axis.  Report §2.2.2."""
 
     kind = "activation"
+    per_image = True
     passes = softmax_forward, softmax_backward

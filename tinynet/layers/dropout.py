@@ -89,7 +89,6 @@ class Dropout(Stateless):
         self.frozen_dropout = False
 
     def forward(self, x: Array, mode: Mode = EVAL) -> tuple[Array, DropoutCache]:
-        """y (the shape of x); raises ValueError in training without mode.rng."""
         mask = None
         if mode.train and not self.frozen_dropout:
             if mode.rng is None:
@@ -101,11 +100,9 @@ class Dropout(Stateless):
         return dropout_forward(x, mask, self.keep_prob, self.scale_at)
 
     def backward(self, dy: Array, cache: DropoutCache) -> Array:
-        """dx (the shape of dy)."""
         return dropout_backward(dy, cache)
 
     def label(self) -> str:
-        """Probability of keeping a neuron: "dropout, keep 0.5"."""
         return f"dropout, keep {self.keep_prob:g}"
 
     def __repr__(self) -> str:

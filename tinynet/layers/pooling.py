@@ -229,7 +229,6 @@ class _Pool2D(Stateless):
         self._window(self.pool_size)  # refuses a bad padding here, not at first use
 
     def output_shape(self, input_shape: Shape) -> Shape:
-        """(H, W, C) -> (H', W', C)."""
         check_image_shape(self, input_shape)
         return (*self._window(input_shape[:2]).output_size, input_shape[2])
 
@@ -247,7 +246,6 @@ class _Pool2D(Stateless):
             raise ValueError(f"{self!r}: {error}") from None
 
     def label(self) -> str:
-        """Window, operation and stride: "2×2 max-pool, /2"."""
         return f"{size_text(self.pool_size)} {self.operation}-pool{stride_text(self.stride)}"
 
     def __repr__(self) -> str:
@@ -314,10 +312,8 @@ class GlobalAvgPool2D(Stateless):
         check_input(self, x, (None, None, None, None), like=None)
 
     def output_shape(self, input_shape: Shape) -> Shape:
-        """(H, W, C) -> (C,)."""
         check_image_shape(self, input_shape)
         return (input_shape[2],)
 
     def label(self) -> str:
-        """Its name in full."""
         return "global average pool"

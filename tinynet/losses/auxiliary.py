@@ -68,7 +68,6 @@ class WithAuxiliary(Loss):
         )
 
     def probabilities(self, z: Any) -> Array:
-        """Probability of each class (N, K), by the network's own output."""
         return self.loss.probabilities(z[0] if isinstance(z, tuple) else z)
 
     def __repr__(self) -> str:

@@ -181,11 +181,9 @@ class CrossEntropy(Loss):
         return cross_entropy_forward(z, targets, weights, self.minimum)
 
     def backward(self, cache: Any) -> Array:
-        """∂L/∂ŷ (N, K) of the number that ``forward`` returned."""
         return cross_entropy_backward(cache)
 
     def probabilities(self, z: Array) -> Array:
-        """z itself (N, K): it holds probabilities already."""
         return z
 
 
@@ -203,10 +201,8 @@ class SoftmaxCrossEntropy(Loss):
         return softmax_cross_entropy_forward(z, targets, weights)
 
     def backward(self, cache: Any) -> Array:
-        """∂L/∂z (N, K) of the number that ``forward`` returned."""
         return softmax_cross_entropy_backward(cache)
 
     def probabilities(self, z: Array) -> Array:
-        """softmax(z) (N, K), from logits z (N, K).  Report §2.2.2."""
         _, exponentials, total = _exponentials(z)
         return exponentials / total
