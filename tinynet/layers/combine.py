@@ -38,6 +38,7 @@ class Sequential(Layer):
         return x, caches
 
     def backward(self, dy: Array, cache: list[Any]) -> Array:
+        """The chain rule: gradients flow through the layers from last to first.  Report §2.3.2."""
         layers = list(self.children().values())
         for layer, layer_cache in zip(reversed(layers), reversed(cache), strict=True):
             dy = layer.backward(dy, layer_cache)
