@@ -18,19 +18,19 @@ DESIGN = (ROOT / "docs" / "design.md").read_text(encoding="utf-8")
 # module or a package with all that is in it; docs/design.md, "The house", has the same order.
 ORDER = """
     tinynet.backend
-    tinynet.capture
-    tinynet.precision
-    tinynet.storage
-    tinynet.workspace
+    tinynet.engine.gpu.capture
+    tinynet.engine.precision
+    tinynet.engine.storage
+    tinynet.engine.memory
     tinynet.layer
     tinynet.initializers
     tinynet.layers
-    tinynet.blocks
-    tinynet.loss
-    tinynet.auxiliary_loss
+    tinynet.engine.plan.epilogues
+    tinynet.losses.base
+    tinynet.losses.auxiliary
     tinynet.losses
     tinynet.regularizers
-    tinynet.optimizer
+    tinynet.optimizers.base
     tinynet.optimizers
     tinynet.schedules
     tinynet.metrics
@@ -42,29 +42,29 @@ ORDER = """
     tinynet.gradient_tour
     tinynet.models
     tinynet.seeing
-    tinynet.planned
-    tinynet.planning
-    tinynet.pieces
-    tinynet.kernels
+    tinynet.engine.plan.nodes
+    tinynet.engine.plan.build
+    tinynet.engine.plan.micro_batches
+    tinynet.engine.kernels
     tinynet
-    tinynet.data
-    tinynet.checkpoint
-    tinynet.upload
-    tinynet.graph
-    tinynet.graph_run
-    tinynet.evaluation
+    tinynet.train.data
+    tinynet.train.checkpoint
+    tinynet.engine.gpu.upload
+    tinynet.engine.gpu.cuda_graph
+    tinynet.engine.gpu.predict
+    tinynet.train.evaluation
     tinynet.interop
-    tinynet.interrupts
-    tinynet.progress
-    tinynet.training_pass
-    tinynet.watch
-    tinynet.graph_step
-    tinynet.step
-    tinynet.run_folder
+    tinynet.train.interrupts
+    tinynet.train.progress
+    tinynet.engine.passes
+    tinynet.engine.gpu.watch
+    tinynet.engine.gpu.step
+    tinynet.train.step
+    tinynet.train.run_folder
     tinynet.train
     tinynet.seeing.__main__
-    tinynet.transfer
-    tinynet.features
+    tinynet.train.transfer
+    tinynet.train.features
     tinynet.doctor
     tinynet.__main__
     examples.mura.errors
@@ -84,11 +84,11 @@ OPTIONAL = {
     ("tinynet.testing.strategies", "hypothesis"),
     ("tinynet.gradient_check.picture", "matplotlib"),
     ("tinynet.interop.h5_file", "h5py"),
-    ("tinynet.precision", "ml-dtypes"),
+    ("tinynet.engine.precision", "ml-dtypes"),
     ("tinynet.interop.onnx_graph", "onnx"),
-    ("tinynet.kernels.compiled.compile", "numba"),
-    ("tinynet.kernels.compiled.vector", "numba"),
-    ("tinynet.kernels.compiled.vector", "llvmlite"),  # a part of numba
+    ("tinynet.engine.kernels.numba.compile", "numba"),
+    ("tinynet.engine.kernels.numba.vector", "numba"),
+    ("tinynet.engine.kernels.numba.vector", "llvmlite"),  # a part of numba
     ("tinynet.seeing.pictures", "matplotlib"),
 }
 PACKAGE_OF = {"PIL": "pillow", "ml_dtypes": "ml-dtypes"}

@@ -17,7 +17,7 @@ from benchmarks.gpu.networks import Network, radiographs
 from benchmarks.gpu.processes import Pool, WorkerError
 from benchmarks.gpu.settings import Keep, Settings
 from benchmarks.gpu.variants import OURS
-from tinynet.kernels.cuda import source
+from tinynet.engine.kernels.cuda import source
 
 STEPS = 5
 AHEAD = 0.1  # seconds for which the GPU waits before a step; Python starts one in less

@@ -13,8 +13,8 @@ import numpy as np
 from tinynet.backend import Array, array_module
 from tinynet.layer import EVAL, Layer, Mode, Parameter, Shape
 from tinynet.layers import Sequential
-from tinynet.loss import Loss
-from tinynet.optimizer import Optimizer
+from tinynet.losses.base import Loss
+from tinynet.optimizers.base import Optimizer
 from tinynet.seeing.findings import findings
 from tinynet.seeing.observe import shadow, watch
 from tinynet.seeing.trace_row import TraceRow, table

@@ -8,8 +8,8 @@ from typing import Any
 
 from tinynet.backend import Array
 from tinynet.layer import Layer
-from tinynet.loss import Loss
-from tinynet.optimizer import Optimizer
+from tinynet.losses.base import Loss
+from tinynet.optimizers.base import Optimizer
 from tinynet.seeing.trace import Trace, backward_trace
 from tinynet.seeing.trace_plot import QUANTITIES, plot_run
 

@@ -1,0 +1,1 @@
+"""What runs a network fast: plans, memory, threads, kernels, and a GPU."""
