@@ -61,7 +61,7 @@ def rows_of(device: Cpu, network: Network, precision: str) -> dict[str, Any]:
     images = device.xp.asarray(x)
     with watched(device) as launches:
         step(images, y)
-        (graph,) = step._graphs._steps.values()
+        (graph,) = step._step.graphs._steps.values()
         graph.run._captures = False  # kernel by kernel from here on
         launches.clear()
         times = []

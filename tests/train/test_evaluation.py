@@ -5,11 +5,12 @@ import gc
 import numpy as np
 import pytest
 
+from tinynet.engine.predict import _workspaces
 from tinynet.layers import BatchNorm, Dense, Dropout, Sequential
 from tinynet.losses import CrossEntropy, SoftmaxCrossEntropy
 from tinynet.models import vgg_like
 from tinynet.train.data import ArrayDataset
-from tinynet.train.evaluation import METRICS, _workspaces, evaluate, metric_functions, predict
+from tinynet.train.evaluation import METRICS, evaluate, metric_functions, predict
 
 
 def network(classes=2):

@@ -161,10 +161,11 @@ def test_a_damaged_file_is_named(base, tmp_path):
 
 def test_the_key_is_the_same_in_another_process():
     code = (
-        "from tests.train.test_transfer import network; from tinynet.train.features import layer_digest; "
+        "from tests.train.test_transfer import network\n"
+        "from tinynet.train.features import layer_digest\n"
         "print(layer_digest(network().base).hex())"
     )
-    root = Path(__file__).parents[1]
+    root = Path(__file__).parents[2]
     printed = subprocess.run(
         [sys.executable, "-c", code],
         cwd=root,

@@ -234,7 +234,8 @@ def test_interrupted_and_resumed_again_and_again(tmp_path, unbroken):
 def test_killed_without_warning(tmp_path, unbroken, at):
     """kill -9 in another process; the run goes on from the last checkpoint that is whole."""
     script = (
-        "import os, signal, sys; from pathlib import Path; from tests.train.test_resume import run\n"
+        "import os, signal, sys\nfrom pathlib import Path\n"
+        "from tests.train.test_resume import run\n"
         "kill = lambda: os.kill(os.getpid(), signal.SIGKILL)\n"
         "run(Path(sys.argv[1]), stop=kill, place='step', at=int(sys.argv[2]))\n"
     )

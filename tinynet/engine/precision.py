@@ -1,4 +1,4 @@
-"""How exactly a GPU multiplies: "fp32", "tf32" or "bf16".
+"""Precision on a GPU: "fp32", "tf32" or "bf16", and activations stored in bfloat16.
 
     fp32   float32 throughout; the default, and the only one on NumPy's arrays
     tf32   float32 arrays, whose products are made by tensor cores of numbers rounded to 11 bits
@@ -6,17 +6,22 @@
     bf16   activations are stored in bfloat16 (8 bits of significand) and multiplied by tensor
            cores; weights, their gradients, statistics, all sums and the loss stay float32
 
+Between the layers of a plan activations are ``stored`` in bfloat16 where the precision is "bf16",
+and ``widened`` back to float32 for layers that have no kernels for bfloat16.
+
 Source of the formats: NVIDIA, "PTX ISA", alternate floating point data formats.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
+
+from tinynet.backend import Array, swappable
 
 PRECISIONS = ("fp32", "tf32", "bf16")
 
@@ -42,7 +47,7 @@ def check_precision(name: str, library: str = "cupy") -> str:
 
 @contextmanager
 def use_precision(name: str) -> Iterator[None]:
-    """Within this block, and this thread, products on a GPU are made so.
+    """Within this block, and this thread, products on a GPU have this precision.
 
     Raises ValueError for another name.
     """
@@ -65,5 +70,41 @@ def bfloat16() -> np.dtype[Any]:
 
 
 def is_bfloat16(x: Any) -> bool:
-    """Whether an array is stored in bfloat16."""
+    """Return True if an array is stored in bfloat16."""
     return bool(x.dtype.name == "bfloat16")
+
+
+@swappable
+def converted(x: Array, dtype: Any) -> Array:
+    """x (any shape) in another dtype, each number rounded to the nearest; x itself if it is."""
+    return x.astype(dtype, copy=False)
+
+
+@swappable
+def added(a: Array, b: Array) -> Array:
+    """a + b, both of one shape and dtype, in which the sum is stored."""
+    return a + b
+
+
+def stored(x: Any, precision: str) -> Any:
+    """x, or each of a tuple of arrays, as ``precision`` keeps activations."""
+    if precision != "bf16":
+        return x
+    if isinstance(x, tuple):
+        return tuple(stored(part, precision) for part in x)
+    return converted(x, bfloat16())
+
+
+def widened(x: Any) -> Any:
+    """x, or each of a tuple of arrays, in float32 where it is stored in bfloat16."""
+    if isinstance(x, tuple):
+        return tuple(widened(part) for part in x)
+    return converted(x, np.dtype(np.float32)) if is_bfloat16(x) else x
+
+
+def in_float32(function: Callable[..., Any], x: Any, *more: Any) -> Any:
+    """function(x, …) with x in float32; the first thing it returns is stored in bfloat16 again."""
+    result = function(widened(x), *more)
+    if isinstance(result, tuple):
+        return (stored(result[0], "bf16"), *result[1:])
+    return cast(Array, stored(result, "bf16"))

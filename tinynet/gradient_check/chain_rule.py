@@ -12,7 +12,7 @@ through one layer instead of all. More is seen, too: the layer at fault is named
 are in reach. Where a layer's input does sit at a kink (ties among zeros in max pooling, behind a
 ReLU), it is checked together with the layer before it, through which the kink may not show.
 
-Sequential, Residual and Concat are taken apart. Layers that write their own forward pass, and
+Containers are taken apart by their ``Layer.wiring``. Layers that write their own passes, and
 networks in which one parameter is used twice, are checked as one piece.
 
 The walk takes it that a container does with its layers what its kind says, and that a layer depends
@@ -41,9 +41,7 @@ from tinynet.gradient_check.complex_step import complex_steps
 from tinynet.gradient_check.contract import misshapen, modified
 from tinynet.gradient_check.finite_differences import Function, estimate
 from tinynet.gradient_check.report import ArrayCheck
-from tinynet.layer import Layer, Mode
-from tinynet.layers import Concat, Residual, Sequential
-from tinynet.layers.combine import join
+from tinynet.layer import Layer, Mode, join
 
 SEED = 243_000_003
 NEAR = 1e-3  # of the slope and of a typical element: what is looked for is a path too many
@@ -62,6 +60,7 @@ class Application:
     given     what its input is called in a message
     x         its input; drawn: the generator's state before it; buffers: theirs
     parts     the applications inside, of a container that is taken apart
+    wiring    how they are connected: "series", "sum" (of one part: with its input) or "concat"
     """
 
     name: str
@@ -72,6 +71,7 @@ class Application:
     drawn: Any
     buffers: dict[str, Array]
     parts: list[Application] = field(default_factory=list)
+    wiring: str = ""
 
     def run(self, x: Array) -> tuple[Array, Any]:
         """The layer's forward pass on ``x``, with the masks and statistics of the first time."""
@@ -84,7 +84,7 @@ class Application:
 
     def complex_twin(self) -> Application:
         layer = copy.deepcopy(self.layer).to(dtype="complex128")
-        return replace(self, layer=layer, x=self.x.astype("complex128"), parts=[])
+        return replace(self, layer=layer, x=self.x.astype("complex128"), parts=[], wiring="")
 
     def arrays(self) -> dict[str, Array]:
         """The layer's input, and its parameters by their full names."""
@@ -117,14 +117,15 @@ def record(
     buffers = {n: b.copy() for n, b in layer.buffers().items()}
     x = array_module(x).array(x, order="C")  # a copy: it will be perturbed
     whole = Application(name, given, layer, x, mode, state, buffers)
-    if not _can_be_taken_apart(layer):
+    wiring, replaced = layer.promise("wiring"), {"forward", "backward"} & set(vars(layer))
+    if wiring not in ("series", "sum", "concat") or replaced or not layer.children():
         y, _ = whole.run(x.copy())  # a copy: it may be modified, which is found out later
         return y, whole
-    outputs: list[Array] = []
+    whole.wiring, outputs = wiring, []
     for child_name, child in layer.children().items():
         full = join(name, child_name)
         label = f"{full} ({type(child).__name__ if child.children() else repr(child)})"
-        if not isinstance(layer, Sequential):
+        if wiring != "series":
             y, part = record(child, x, mode, full, f"{given} through {label}")
         elif outputs:
             y, part = record(child, outputs[-1], mode, full, f"the input of {label}")
@@ -132,22 +133,11 @@ def record(
             y, part = record(child, x, mode, full, given)
         outputs.append(y)
         whole.parts.append(part)
-    if isinstance(layer, Sequential):
-        return outputs[-1], whole
-    if isinstance(layer, Concat):
+    if wiring == "concat":
         return array_module(x).concatenate(outputs, axis=-1), whole
-    return outputs[0] + (outputs[1] if len(outputs) > 1 else x), whole
-
-
-def _can_be_taken_apart(layer: Layer) -> bool:
-    """True for a container whose passes no subclass has replaced, and nothing on the object."""
-    return bool(layer.children()) and any(
-        isinstance(layer, kind)
-        and type(layer).forward is kind.forward
-        and type(layer).backward is kind.backward
-        and not {"forward", "backward"} & set(vars(layer))
-        for kind in (Sequential, Residual, Concat)
-    )
+    if wiring == "sum":
+        return sum(outputs[1:], outputs[0] if len(outputs) > 1 else outputs[0] + x), whole
+    return outputs[-1], whole
 
 
 # The same tree, from last to first.
@@ -179,16 +169,16 @@ class Sweep:
         """The check of ∂L/∂x of one application, from the true dy; takes containers apart."""
         if not whole.parts:
             return self._leaf(whole, dy, ())
-        if isinstance(whole.layer, Sequential):
+        if whole.wiring == "series":
             return self._chain(whole.parts, dy)
-        if isinstance(whole.layer, Concat):
+        if whole.wiring == "concat":
             widths = [part.layer.output_shape(whole.x.shape[1:])[-1] for part in whole.parts]
             shares = array_module(dy).split(dy, np.cumsum(widths)[:-1].tolist(), axis=-1)
         else:
             shares = [dy] * len(whole.parts)
         checks = [self.back(part, share) for part, share in zip(whole.parts, shares, strict=True)]
         total = _sum(whole.given, checks)
-        if isinstance(whole.layer, Residual) and whole.layer.skip is None:
+        if whole.wiring == "sum" and len(whole.parts) == 1:
             through = to_device(dy, "numpy")  # the shortcut hands dy on as it is
             total = replace(total, got=total.got + through, wanted=total.wanted + through)
         return total

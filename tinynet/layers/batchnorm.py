@@ -121,6 +121,9 @@ class BatchNorm(Layer):
     1/m; PyTorch's has 1/(m − 1)).
     """
 
+    kind = "normalisation"
+    per_image = True
+
     buffer_names = ("running_mean", "running_var")
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Training and running networks: ``fit``, ``TrainStep``, ``evaluate``, ``predict``.  Report §2.3."""
+"""Train and run networks: ``fit``, ``TrainStep``, ``evaluate``, ``predict``.  Report §2.3."""
 
 from tinynet.train.evaluation import METRICS, evaluate, predict
 from tinynet.train.fit import best_row, fit

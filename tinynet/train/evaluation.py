@@ -5,28 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from typing import TypeAlias
-from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from tinynet.backend import Array, array_module, kernels_in_use, library_of, to_device
-from tinynet.engine.gpu.predict import GraphRuns
-from tinynet.engine.gpu.upload import uploaded
-from tinynet.engine.memory import Workspace
-from tinynet.engine.plan.build import inference_plan
-from tinynet.engine.plan.micro_batches import in_pieces
-from tinynet.engine.precision import check_precision, use_precision
-from tinynet.engine.storage import stored, widened
-from tinynet.engine.threads import one_blas_thread
+from tinynet.backend import Array, array_module, library_of, to_device
+from tinynet.engine import Predictor, one_blas_thread, uploaded
 from tinynet.layer import Layer
-from tinynet.losses.base import Loss
+from tinynet.losses import Loss
 from tinynet.metrics import accuracy, auc, cohen_kappa
 from tinynet.train.data import ArrayDataset, Dataset, as_dataset, batches, prefetch
 
 Metric: TypeAlias = Callable[[Array, Array], float]
-
-# A network keeps the memory of its predictions for the next ones, for as long as it lives.
-_workspaces: WeakKeyDictionary[Layer, Workspace] = WeakKeyDictionary()
 
 METRICS: dict[str, Metric] = {
     "accuracy": lambda y, p: accuracy(y, p.argmax(axis=1)),
@@ -116,18 +105,8 @@ def _outputs(
 ) -> Iterator[tuple[Array, Array]]:
     """The model's outputs z, and the labels y, batch by batch, in order."""
     order, device = batches(len(data), batch_size, None), device_of(model)
-    check_precision(precision, device)
-    plan, workspace = inference_plan(model), _workspaces.setdefault(model, Workspace())
+    outputs = Predictor(model, precision)
     reading = (data.batch(indices, None) for indices in order)
-    graphs = None
-    if device == "cupy" and kernels_in_use() != "reference":
-        graphs = GraphRuns(plan, precision)
     with closing(prefetch(uploaded(reading, device))) as loaded:
         for x, y in loaded:
-            if graphs is not None:
-                z = graphs(x)
-            else:
-                # not around the yield: what is done with z is not ours
-                with workspace, use_precision(precision):
-                    z = widened(in_pieces(plan, x).run(stored(x, precision)))
-            yield z, to_device(y, device)
+            yield outputs(x), to_device(y, device)

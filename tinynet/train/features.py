@@ -20,7 +20,7 @@ import numpy as np
 
 from tinynet._version import __version__
 from tinynet.backend import Array, to_device
-from tinynet.engine.threads import one_blas_thread
+from tinynet.engine import one_blas_thread
 from tinynet.layer import EVAL, Layer, Parameter
 from tinynet.train.checkpoint import CheckpointError
 from tinynet.train.data import ArrayDataset, Dataset, as_dataset, batches, prefetch

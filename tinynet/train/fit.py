@@ -16,8 +16,7 @@ from typing import TypeAlias
 import numpy as np
 
 from tinynet.backend import Array, to_device
-from tinynet.engine.gpu.upload import uploaded
-from tinynet.engine.threads import one_blas_thread
+from tinynet.engine import one_blas_thread, uploaded
 from tinynet.layer import Layer
 from tinynet.losses.base import Loss
 from tinynet.metrics import accuracy
@@ -37,7 +36,7 @@ from tinynet.train.evaluation import (
 )
 from tinynet.train.interrupts import held_interrupts
 from tinynet.train.progress import Progress
-from tinynet.train.run_folder import Position, Row, RunFolder
+from tinynet.train.run_folder import Row, RunFolder, TrainingState
 from tinynet.train.step import TrainingError, TrainStep, not_finite, why_not_finite
 
 __all__ = ["METRICS", "TrainStep", "TrainingError", "best_row", "evaluate", "fit", "predict"]
@@ -114,7 +113,7 @@ def fit(
         "validation_examples": 0 if validation is None else len(validation),
     }
     files = None if folder is None else RunFolder(folder, model, optimizer, settings)
-    position = Position() if files is None else files.resume() if resume else files.begin()
+    position = TrainingState() if files is None else files.resume() if resume else files.begin()
     history = position.history
     how = {"seed": seed, "regularizer": regularizer, "precision": precision}
     step = TrainStep(model, loss, optimizer, **how)  # type: ignore[arg-type]
@@ -184,7 +183,7 @@ def stalled(history: Sequence[Row], monitor: str, patience: int | None) -> bool:
 
 
 def _train_epoch(
-    step: TrainStep, data: Dataset, batch_size: int | None, position: Position, shown: Progress
+    step: TrainStep, data: Dataset, batch_size: int | None, position: TrainingState, shown: Progress
 ) -> None:
     """Train on those batches of the epoch in hand that were not trained on yet."""
     epoch = len(position.history)
@@ -218,7 +217,7 @@ def _measure(
     step: TrainStep,
     validation: Dataset | None,
     batch_size: int | None,
-    position: Position,
+    position: TrainingState,
     functions: dict[str, Metric],
 ) -> Row:
     """The epoch's row of the history."""

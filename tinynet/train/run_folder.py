@@ -24,7 +24,7 @@ Row = dict[str, Any]
 
 
 @dataclass
-class Position:
+class TrainingState:
     """Where a run stands: all that it depends on besides the model and the optimiser.
 
     history                 one row for each finished epoch
@@ -72,7 +72,7 @@ class Position:
         return values
 
     @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> Position:
+    def from_dict(cls, values: dict[str, Any]) -> TrainingState:
         """The position that ``to_dict`` described."""
         parts = {n: [] if values[n] is None else [values[n]] for n in ("labels", "probabilities")}
         return cls(**values | parts)
@@ -93,7 +93,7 @@ class RunFolder:
         self.history = self.folder / "history.jsonl"
         self.model, self.optimizer, self.settings = model, optimizer, settings
 
-    def begin(self) -> Position:
+    def begin(self) -> TrainingState:
         """Start a run.  Raises CheckpointError if the folder holds one already."""
         found = [path.name for path in (self.last, self.best, self.history) if path.exists()]
         if found:
@@ -101,12 +101,12 @@ class RunFolder:
                 f"{self.folder}: holds a run already ({', '.join(found)}): "
                 "continue it with resume=True, or choose another folder"
             )
-        position = Position()
+        position = TrainingState()
         # A first checkpoint, untrained, so that a full disk shows now and any kill can be resumed
         self.save(position)
         return position
 
-    def resume(self) -> Position:
+    def resume(self) -> TrainingState:
         """Load the run's last checkpoint into the model and the optimiser.
 
         Raises CheckpointError, with both as they were, if there is none or it is of another run.
@@ -119,11 +119,11 @@ class RunFolder:
         values = load_checkpoint(self.last, self.model, self.optimizer, expect=self.settings)
         for name in self.settings:
             del values[name]
-        position = Position.from_dict(values)
+        position = TrainingState.from_dict(values)
         self.save_history(position)  # a kill may have come between the checkpoint and the history
         return position
 
-    def save(self, position: Position) -> None:
+    def save(self, position: TrainingState) -> None:
         """Write the last checkpoint, then the history."""
         values = position.to_dict() | self.settings
         save_checkpoint(self.last, self.model, self.optimizer, values)
@@ -133,7 +133,7 @@ class RunFolder:
         """Write the model as the best one so far, with the row of its epoch."""
         save_checkpoint(self.best, self.model, position=row)
 
-    def save_history(self, position: Position) -> None:
+    def save_history(self, position: TrainingState) -> None:
         """Write history.jsonl; NaN and infinity, which JSON cannot hold, become null."""
         lines = [json.dumps(_plain(row), allow_nan=False) + "\n" for row in position.history]
         write_whole(self.history, "".join(lines).encode())

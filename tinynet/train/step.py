@@ -1,25 +1,20 @@
 """One training step: forward pass, loss, backward pass, weight update.  Report §2.3.
 
-``TrainStep`` is the whole step behind one call. It runs a plan of the network (``planning``), in
-memory that it keeps from step to step (``workspace``): the first step of a shape allocates, the
-later ones do not.
+``TrainStep`` is the whole step behind one call: it draws, counts and reports; ``engine.Step``
+computes. The first step of a shape allocates memory, the later ones do not.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 
-from tinynet.backend import Array, array_module, kernels_in_use, library_of, load_library, to_device
-from tinynet.engine.memory import Workspace
-from tinynet.engine.passes import backward, forward
-from tinynet.engine.precision import check_precision, use_precision
-from tinynet.engine.threads import one_blas_thread
-from tinynet.layer import Layer, Mode
-from tinynet.losses.base import Loss
-from tinynet.optimizers.base import Optimizer
+from tinynet.backend import Array, array_module
+from tinynet.engine import Step, Workspace, one_blas_thread
+from tinynet.layer import Layer
+from tinynet.losses import Loss
+from tinynet.optimizers import Optimizer
 from tinynet.regularizers import Regularizer
 from tinynet.train.data import generator
 
@@ -58,79 +53,35 @@ class TrainStep:
         precision: str = "fp32",
     ) -> None:
         self.model, self.loss, self.optimizer = model, loss, optimizer
-        self.seed, self.regularizer = seed, regularizer
-        self.precision = check_precision(precision)
+        self.seed, self.precision = seed, precision
         self.count = 0
         self.last_output: Array | None = None
         self.whole = True
-        self.workspace = Workspace()
-        self._shape: tuple[int, ...] = ()  # of the last batch
-        self._graphs: Any = None  # of a model on a GPU: GraphSteps
+        self._step = Step(model, loss, optimizer, regularizer, precision)
 
     # an overflow is reported once, by the loss that it spoils, not operation by operation
     @np.errstate(over="ignore", invalid="ignore", divide="ignore")
     @one_blas_thread()
     def __call__(self, x: Array, y: Array) -> float:
         self.whole = False
-        rng = generator(self.seed, "dropout", self.count)
-        if library_of(next(iter(self.model.state().values()), None)) == "cupy":
-            loss_value = self._on_gpu(x, y, rng)
-        else:
-            loss_value = self._on_processor(x, y, rng)
+        value, z = self._step(x, y, generator(self.seed, "dropout", self.count))
+        if not math.isfinite(value):
+            cause = why_not_finite(self.model, self.optimizer, x)
+            raise TrainingError(f"the loss is {value}: {cause}")
+        self.last_output = z
         self.count += 1
         self.whole = True
-        return loss_value
+        return value
 
-    def _on_processor(self, x: Array, y: Array, rng: np.random.Generator) -> float:
-        check_precision(self.precision, "numpy")
-        if x.shape != self._shape:  # buffers of other sizes are of no use
-            self.workspace.clear()
-            self._shape = x.shape
-        with self.workspace:
-            return self._step(x, y, rng)
-
-    def _on_gpu(self, x: Array, y: Array, rng: np.random.Generator) -> float:
-        result = None if kernels_in_use() == "reference" else self._by_graph(x, y, rng)
-        if result is None:
-            with use_precision(self.precision):
-                return self._step(to_device(x, "cupy"), to_device(y, "cupy"), rng)
-        self._check_finite(result.value, x)
-        self.last_output = result.z
-        return float(result.value)
-
-    def _by_graph(self, x: Array, y: Array, rng: np.random.Generator) -> Any:
-        if self._graphs is None:
-            from tinynet.engine.gpu.step import GraphSteps  # of use on a GPU alone
-
-            how = self.model, self.loss, self.optimizer, self.regularizer, self.precision
-            self._graphs = GraphSteps(*how)
-        return self._graphs(x, y, rng)
-
-    def _step(self, x: Array, y: Array, rng: np.random.Generator) -> float:
-        parameters, mode = self.model.parameters(), Mode(train=True, rng=rng)
-        how = self.loss, self.regularizer, x, y, mode, self.precision
-        done = forward(self.model, *how)
-        loss_value = float(done.value)
-        self._check_finite(loss_value, x)
-
-        self.optimizer.zero_grad(parameters)
-        backward(done, self.loss, self.regularizer, parameters, self.precision)
-        self.optimizer.step(parameters)
-        self.last_output = done.z
-        return loss_value
-
-    def _check_finite(self, loss_value: float, x: Array) -> None:
-        if not math.isfinite(loss_value):
-            cause = why_not_finite(self.model, self.optimizer, x)
-            raise TrainingError(f"the loss is {loss_value}: {cause}")
+    @property
+    def workspace(self) -> Workspace:
+        """Memory that is kept for the next step; ``allocated`` is its size in bytes."""
+        return self._step.workspace
 
     @property
     def gpu_memory(self) -> int:
-        """Bytes of the GPU's memory that are held: the pools of the graphs and of all else."""
-        if self._graphs is None:
-            return 0
-        of_all_else = load_library("cupy").get_default_memory_pool().total_bytes()
-        return int(self._graphs.ground.pool.total_bytes() + of_all_else)
+        """Bytes of the GPU's memory that are held; 0 on the processor."""
+        return self._step.gpu_memory
 
     def last_probabilities(self) -> Array:
         """Probabilities (N, K) that the last call's forward pass gave, before its update."""

@@ -7,9 +7,9 @@ from tests.engine.gpu.fake_cupy import waits
 from tests.engine.kernels.cuda.on_cpu import cupy_kernels
 from tinynet.backend import swappable, to_device
 from tinynet.engine.gpu import multi_tensor
-from tinynet.engine.gpu.capture import captured_step
-from tinynet.engine.gpu.cuda_graph import Ground, Repeated
-from tinynet.engine.gpu.multi_tensor import Together
+from tinynet.engine.gpu.cuda_graph import CapturedFunction, GraphArena
+from tinynet.engine.gpu.multi_tensor import MultiTensorUpdate
+from tinynet.engine.kernels.cuda.launch import captured_step
 from tinynet.layer import Parameter
 from tinynet.optimizers import SGD, Adam, RMSProp
 from tinynet.regularizers import is_weight
@@ -84,11 +84,11 @@ def test_steps_are_the_optimisers(name, dtype, tolerance):
     ours, theirs = parameters("cupy", dtype), parameters("numpy", dtype)
     mine, reference = OPTIMIZERS[name](), OPTIMIZERS[name]()
     ours["1.bias"].trainable = theirs["1.bias"].trainable = False
-    by = Together(mine, trainable(ours))
+    by = MultiTensorUpdate(mine, trainable(ours))
     for step in range(6):
         if step == 3:
             ours["1.bias"].trainable = theirs["1.bias"].trainable = True
-            by = Together(mine, trainable(ours))
+            by = MultiTensorUpdate(mine, trainable(ours))
         mine.learning_rate = reference.learning_rate = 0.01 * (step + 1)
         for made in (ours, theirs):
             set_gradients(made, step)
@@ -105,7 +105,7 @@ def test_steps_are_the_optimisers(name, dtype, tolerance):
 @pytest.mark.parametrize("name", ["gradient descent, decay", "momentum", "RMSProp", "AdamW"])
 def test_nothing_changes_if_the_loss_is_not_finite(name, loss):
     made, optimizer = parameters("cupy"), OPTIMIZERS[name]()
-    by = Together(optimizer, made)
+    by = MultiTensorUpdate(optimizer, made)
     set_gradients(made, 0)
     launch(by, optimizer)
     before = all_state(made, optimizer)
@@ -119,7 +119,7 @@ def test_nothing_changes_if_the_loss_is_not_finite(name, loss):
 
 def test_numbers_are_those_of_the_step_that_is_counted():
     made, optimizer = parameters("cupy"), Adam(0.01, 0.5, 0.75)
-    by = Together(optimizer, made)
+    by = MultiTensorUpdate(optimizer, made)
     assert optimizer.steps == 0
     state = optimizer.state()
     assert all(int(state[f"updates.{name}"]) == 0 for name in made)
@@ -137,7 +137,7 @@ def test_numbers_are_those_of_the_step_that_is_counted():
 
 def test_a_state_that_was_saved_before_the_first_step_can_be_loaded():
     made, optimizer = parameters("cupy"), Adam(0.01)
-    Together(optimizer, made)
+    MultiTensorUpdate(optimizer, made)
     other = Adam(0.01)
     other.load_state(optimizer.state())
     assert other.steps == 0
@@ -146,23 +146,23 @@ def test_a_state_that_was_saved_before_the_first_step_can_be_loaded():
 def test_weight_decay_of_an_infinite_weight_is_left_out_where_there_is_none():
     made = {"weight": Parameter(on(np.array([np.inf, 1.0])))}
     made["weight"].grad[...] = 1
-    launch(Together(SGD(0.5), made), SGD(0.5))
+    launch(MultiTensorUpdate(SGD(0.5), made), SGD(0.5))
     np.testing.assert_array_equal(to_device(made["weight"].value, "numpy"), [np.inf, 0.5])
 
 
 def test_a_captured_update_takes_the_numbers_of_its_step():
     """The same graph with another learning rate, and with a loss that is not finite."""
-    made, optimizer, ground = parameters("cupy"), Adam(0.01), Ground()
+    made, optimizer, arena = parameters("cupy"), Adam(0.01), GraphArena()
     twin, reference = parameters("numpy"), Adam(0.01)
-    by = Together(optimizer, made)
+    by = MultiTensorUpdate(optimizer, made)
     numbers, loss = on(np.zeros(by.shape)), on(np.zeros(()))
-    run = Repeated(ground, lambda: by.launch(numbers, loss), "the update")
+    run = CapturedFunction(arena, lambda: by.launch(numbers, loss), "the update")
     for step, value in enumerate([1.0, 2.0, np.nan, 3.0]):
         optimizer.learning_rate = reference.learning_rate = 0.01 * (step + 1)
         for which in (made, twin):
             set_gradients(which, step)
         optimizer.count(by.names)
-        with ground(), captured_step():
+        with arena(), captured_step():
             numbers.set(by.numbers(optimizer))
             loss.set(np.array(value))
             waits.clear()
@@ -191,17 +191,17 @@ class OwnRule(SGD):
 def test_what_is_not_covered_is_an_error_that_says_why():
     made = parameters("cupy")
     with pytest.raises(ValueError, match="OwnUpdate has its own update"):
-        Together(OwnUpdate(0.1), made)
+        MultiTensorUpdate(OwnUpdate(0.1), made)
     with pytest.raises(ValueError, match="updates by <lambda>, which has no kernel"):
-        Together(OwnRule(0.1), made)
+        MultiTensorUpdate(OwnRule(0.1), made)
     with pytest.raises(ValueError, match="want CuPy's arrays"):
-        Together(SGD(0.1), parameters("numpy"))
+        MultiTensorUpdate(SGD(0.1), parameters("numpy"))
     made["0.bias"] = Parameter(made["0.bias"].value.astype("float32"))
     with pytest.raises(ValueError, match="0.bias is float32"):
-        Together(SGD(0.1), made)
+        MultiTensorUpdate(SGD(0.1), made)
     with pytest.raises(ValueError, match="no parameter is trainable"):
-        Together(SGD(0.1), {})
-    by = Together(SGD(0.1), parameters("cupy"))
+        MultiTensorUpdate(SGD(0.1), {})
+    by = MultiTensorUpdate(SGD(0.1), parameters("cupy"))
     with pytest.raises(ValueError, match=r"want \(4, 3\)"):
         by.launch(on(np.zeros((4, 2))), on(np.zeros(())))
     with pytest.raises(ValueError, match="the loss float32"):

@@ -72,8 +72,8 @@ def test_many_steps_follow_float64(dtype, precision, batch_norm):
     first, all_ = TOLERANCES[dtype, precision]
     np.testing.assert_allclose(got[:10], want[:10], atol=first)
     np.testing.assert_allclose(got, want, atol=all_)
-    assert step._graphs._steps  # a graph, not kernel by kernel
-    assert all(s.run._graph is not None for s in step._graphs._steps.values())
+    assert step._step.graphs._steps  # a graph, not kernel by kernel
+    assert all(s.run._graph is not None for s in step._step.graphs._steps.values())
 
 
 @pytest.mark.parametrize("precision", ["fp32", "tf32", "bf16"])

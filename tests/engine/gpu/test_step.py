@@ -185,7 +185,7 @@ def test_a_step_waits_once_for_its_loss():
     waits.clear()
     step(*data())
     assert waits in (["__float__"], [])  # a real GPU's are not counted
-    (graph,) = step._graphs._steps.values()
+    (graph,) = step._step.graphs._steps.values()
     assert graph.run.launched
 
 
@@ -203,7 +203,7 @@ def test_a_layer_may_keep_what_it_saw():
     step = steps_of(model)
     for _ in range(3):
         step(*data())
-    (graph,) = step._graphs._steps.values()
+    (graph,) = step._step.graphs._steps.values()
     assert graph.run.launched
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tinynet.engine.gpu.watch import Watch
+from tinynet.engine.gpu.step import Watch
 from tinynet.layers import BatchNorm, Dense, Dropout, Sequential
 
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from tests.layers.support import assert_close, drawn_few, drawn_some, normal
 from tinynet.engine.plan.epilogues import (
-    NOBODY,
+    NO_WINNER,
     TAILS,
     batchnorm_block_backward,
     batchnorm_block_forward,
@@ -104,7 +104,7 @@ def test_the_winner_is_the_first_of_equals_and_nobody_where_relu_is_0():
     z = np.array([[-1.0, -2, 3, 3], [-3, 0, 1, 3]]).reshape(1, 2, 4, 1)
     y, tail = tail_forward(z, "relu_pool")
     np.testing.assert_array_equal(y.reshape(-1), [0, 3])
-    np.testing.assert_array_equal(tail.winner.reshape(-1), [NOBODY, 0])
+    np.testing.assert_array_equal(tail.winner.reshape(-1), [NO_WINNER, 0])
     assert tail.winner.dtype == np.uint8
 
 

@@ -7,7 +7,8 @@ from tests.engine.plan.test_build import conv, images, moved_statistics, network
 from tests.layers.support import assert_close
 from tinynet.engine.plan import micro_batches
 from tinynet.engine.plan.build import inference_plan
-from tinynet.engine.plan.micro_batches import Pieces, in_pieces, looks_at_one_image
+from tinynet.engine.plan.micro_batches import MicroBatches, acts_per_image, in_micro_batches
+from tinynet.engine.predict import _workspaces
 from tinynet.layer import Layer
 from tinynet.layers import (
     BatchNorm,
@@ -24,18 +25,18 @@ from tinynet.layers import (
 from tinynet.losses import SoftmaxCrossEntropy
 from tinynet.models import vgg_like
 from tinynet.models.architecture import Architecture
-from tinynet.train.evaluation import _workspaces, predict
+from tinynet.train import predict
 
 
 @pytest.fixture(autouse=True)
 def one_image_a_piece(monkeypatch):
-    monkeypatch.setattr(micro_batches, "PIECE_BYTES", 1)
+    monkeypatch.setattr(micro_batches, "MICRO_BATCH_BYTES", 1)
 
 
 def test_every_kind_of_block_and_batch_norm():
     model = moved_statistics(network(np.random.default_rng(0)))
     x = images(5)
-    plan = in_pieces(inference_plan(model), x)
+    plan = in_micro_batches(inference_plan(model), x)
     assert plan.layers[0].count == 5
     assert_close(plan.run(x), model.forward(x)[0])
 
@@ -47,7 +48,7 @@ def test_predictions_of_the_large_networks(name, monkeypatch):
     x = np.random.default_rng(0).standard_normal((5, 32, 32, 1))
     found = []
     for bytes_ in (1, 1 << 40):
-        monkeypatch.setattr(micro_batches, "PIECE_BYTES", bytes_)
+        monkeypatch.setattr(micro_batches, "MICRO_BATCH_BYTES", bytes_)
         found.append(predict(model, SoftmaxCrossEntropy(), x))
     assert_close(*found)
 
@@ -57,7 +58,7 @@ def test_predictions_need_less_memory(monkeypatch):
     x = np.random.default_rng(0).standard_normal((64, 32, 32, 1), dtype=np.float32)
     largest, found = 64 * 32 * 32 * 16 * 4, []
     for bytes_ in (largest, largest // 8):
-        monkeypatch.setattr(micro_batches, "PIECE_BYTES", bytes_)
+        monkeypatch.setattr(micro_batches, "MICRO_BATCH_BYTES", bytes_)
         _workspaces.pop(model, None)
         predict(model, SoftmaxCrossEntropy(), x)
         found.append(_workspaces[model].allocated)
@@ -74,13 +75,14 @@ def test_predictions_need_less_memory(monkeypatch):
         (Residual(Sequential(ReLU(), BatchNorm(2))), True),
         (Gate(GlobalAvgPool2D()), True),
         (type("Own", (Layer,), {})(), False),
-        (type("OwnReLU", (ReLU,), {})(), False),
+        (type("OwnName", (ReLU,), {})(), True),
+        (type("OwnPass", (ReLU,), {"forward": Layer.forward})(), False),
         (Residual(type("Own", (Layer,), {})()), False),
     ],
     ids=lambda value: type(value).__name__,
 )
 def test_which_layers_look_at_one_image(layer, does):
-    assert looks_at_one_image(layer) == does
+    assert acts_per_image(layer) == does
 
 
 def test_pieces_end_where_the_images_do():
@@ -88,13 +90,13 @@ def test_pieces_end_where_the_images_do():
     own = type("Own", (Layer,), {})()
     plan = inference_plan(Sequential(conv(2, 3, rng), ReLU(), own, conv(3, 3, rng), Flatten()))
     x = images(4)
-    cut = in_pieces(plan, x)
+    cut = in_micro_batches(plan, x)
     assert cut.layers[1:] == plan.layers[1:]
     assert cut.layers[0].plan.layers == plan.layers[:1]
-    assert in_pieces(plan, x[:1]) is plan
-    assert in_pieces(plan, x[:0]) is plan
+    assert in_micro_batches(plan, x[:1]) is plan
+    assert in_micro_batches(plan, x[:0]) is plan
     vectors = inference_plan(Sequential(Dense(5, 2, rng=rng), ReLU()))
-    assert in_pieces(vectors, np.zeros((4, 5), "float32")) is vectors
+    assert in_micro_batches(vectors, np.zeros((4, 5), "float32")) is vectors
 
 
 def test_pieces_end_with_the_layer_behind_the_last_large_output(monkeypatch):
@@ -103,12 +105,12 @@ def test_pieces_end_with_the_layer_behind_the_last_large_output(monkeypatch):
     plan = inference_plan(
         Sequential(conv(2, 5, rng), ReLU(), conv(5, 5, rng), MaxPool2D(2), conv(5, 5, rng))
     )
-    monkeypatch.setattr(micro_batches, "PIECE_BYTES", 3 * 4 * 6 * 5 * 8)
-    cut = in_pieces(plan, x)
+    monkeypatch.setattr(micro_batches, "MICRO_BATCH_BYTES", 3 * 4 * 6 * 5 * 8)
+    cut = in_micro_batches(plan, x)
     assert (cut.layers[0].count, len(cut.layers[0].plan.layers)) == (3, 3)
     assert cut.layers[1:] == plan.layers[3:]
-    monkeypatch.setattr(micro_batches, "PIECE_BYTES", 8 * 4 * 6 * 5 * 8)
-    assert in_pieces(plan, x) is plan
+    monkeypatch.setattr(micro_batches, "MICRO_BATCH_BYTES", 8 * 4 * 6 * 5 * 8)
+    assert in_micro_batches(plan, x) is plan
 
 
 def test_too_small_an_image_is_an_error_of_the_forward_pass():
@@ -121,5 +123,5 @@ def test_too_small_an_image_is_an_error_of_the_forward_pass():
 
 def test_pieces_are_as_equal_as_can_be():
     x = np.arange(10)
-    assert [len(piece) for piece in Pieces(None, 4).cut(x)] == [2, 3, 2, 3]
-    np.testing.assert_array_equal(np.concatenate(Pieces(None, 4).cut(x)), x)
+    assert [len(piece) for piece in MicroBatches(None, 4).cut(x)] == [2, 3, 2, 3]
+    np.testing.assert_array_equal(np.concatenate(MicroBatches(None, 4).cut(x)), x)

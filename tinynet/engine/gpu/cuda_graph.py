@@ -16,7 +16,7 @@ from tinynet.backend import Array, library_of, load_library
 from tinynet.engine.kernels.cuda.source import compile_all, counted
 
 
-class Ground:
+class GraphArena:
     """A stream and a pool of memory, for graphs that never run at the same time.
 
     What a graph writes to is given to nobody else, as it comes from a pool of the graphs' own.
@@ -45,7 +45,7 @@ class Ground:
             place[...] = x
 
 
-class Repeated:
+class CapturedFunction:
     """A function on fixed places of the GPU's memory, captured when it is called again.
 
     body      takes nothing; starts kernels and waits for none. Before the first call it runs
@@ -56,9 +56,9 @@ class Repeated:
     """
 
     def __init__(
-        self, ground: Ground, body: Callable[[], Any], what: str, changes: Iterable[Array] = ()
+        self, arena: GraphArena, body: Callable[[], Any], what: str, changes: Iterable[Array] = ()
     ) -> None:
-        self.ground, self.body, self.what = ground, body, what
+        self.arena, self.body, self.what = arena, body, what
         self.changes = list(changes)
         self.result: Any = None  # of body; the next call writes over it
         self._ran = self._launched = False
@@ -78,7 +78,7 @@ class Repeated:
         elif self._graph is None and self._captures:
             self._capture()
         if self._graph is not None:
-            self._graph.launch(self.ground.stream)
+            self._graph.launch(self.arena.stream)
         else:
             self.result = self.body()
         self._ran = True
@@ -95,7 +95,7 @@ class Repeated:
         compile_all(wanted)
 
     def _capture(self) -> None:
-        stream = self.ground.stream
+        stream = self.arena.stream
         stream.begin_capture()
         try:
             result = self.body()

@@ -1,4 +1,4 @@
-"""One weight update of all parameters by one launch, which a CUDA graph can hold: ``Together``."""
+"""Update all parameters by one launch, which a CUDA graph can hold."""
 
 from __future__ import annotations
 
@@ -45,10 +45,10 @@ RULES: dict[Swappable[..., None], Rule] = {
 }
 
 
-class Together:
+class MultiTensorUpdate:
     """What ``optimizer.step(parameters)`` does to CuPy's arrays, in one launch.
 
-        together = Together(optimizer, parameters)          # copies tables to the GPU
+        update = MultiTensorUpdate(optimizer, parameters)          # copies tables to the GPU
         optimizer.count(together.names)                     # before each step
         numbers.set(together.numbers(optimizer))
         together.launch(numbers, loss)                      # may be captured

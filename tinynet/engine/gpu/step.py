@@ -15,31 +15,25 @@ from __future__ import annotations
 
 import math
 import warnings
-from typing import Any, NamedTuple
+from collections.abc import Iterable
+from operator import is_
+from typing import Any
 
 import numpy as np
 
 from tinynet.backend import Array, load_library, to_device
-from tinynet.engine.gpu.capture import captured_step
-from tinynet.engine.gpu.cuda_graph import Ground, Repeated
-from tinynet.engine.gpu.multi_tensor import Together
+from tinynet.engine.gpu.cuda_graph import CapturedFunction, GraphArena
+from tinynet.engine.gpu.multi_tensor import MultiTensorUpdate
 from tinynet.engine.gpu.random import DeviceRandom
-from tinynet.engine.gpu.watch import Watch, same
-from tinynet.engine.passes import backward, forward
+from tinynet.engine.kernels.cuda.launch import captured_step
 from tinynet.engine.precision import use_precision
+from tinynet.engine.step import backward, forward
 from tinynet.layer import Layer, Mode
 from tinynet.losses.base import Loss
 from tinynet.optimizers.base import Optimizer
 from tinynet.regularizers import Regularizer
 
 MOST_GRAPHS = 4  # of different shapes; training has two, of whole batches and of the last
-
-
-class Result(NamedTuple):
-    """What a step gives."""
-
-    value: float  # the loss
-    z: Any  # the network's output; the next step of this shape writes over it
 
 
 class GraphSteps:
@@ -55,14 +49,14 @@ class GraphSteps:
     ) -> None:
         self.model, self.loss, self.optimizer = model, loss, optimizer
         self.regularizer, self.precision = regularizer, precision
-        self.ground = Ground()
-        self.together: Together | None = None
+        self.arena = GraphArena()
+        self.together: MultiTensorUpdate | None = None
         self._steps: dict[Any, GraphStep] = {}
         self._watch: Watch | None = None  # on all that the graphs depend on
         self._rule: Any = None
         self._memory: list[Array] = []
 
-    def __call__(self, x: Array, y: Array, rng: np.random.Generator) -> Result | None:
+    def __call__(self, x: Array, y: Array, rng: np.random.Generator) -> tuple[float, Any] | None:
         """One step; None, and nothing is done, for an optimiser whose rule has no kernel."""
         self._renew()
         if self.together is None:
@@ -92,7 +86,7 @@ class GraphSteps:
         parameters = self.model.parameters()
         try:
             trainable = {name: p for name, p in parameters.items() if p.trainable}
-            self.together = Together(optimizer, trainable)
+            self.together = MultiTensorUpdate(optimizer, trainable)
         except ValueError as error:
             self.together = None
             warnings.warn(
@@ -108,18 +102,19 @@ class GraphSteps:
 class GraphStep:
     """The step for one shape of batch."""
 
-    def __init__(self, steps: GraphSteps, together: Together, x: Array, y: Array) -> None:
+    def __init__(self, steps: GraphSteps, together: MultiTensorUpdate, x: Array, y: Array) -> None:
         self.steps, self.together = steps, together
         xp = load_library("cupy")
-        with steps.ground():
+        with steps.arena():
             self.x, self.y = xp.empty(x.shape, x.dtype), xp.empty(y.shape, y.dtype)
             self.numbers = xp.empty(together.shape, together.dtype)
             self.random = DeviceRandom()
+        self.before: list[Array] = []  # the moving statistics before the step
         self.labels: Array | None = None  # to be checked in the first run, which tells z's shape
         statistics = steps.model.buffers().values()
-        self.run = Repeated(steps.ground, self._body, "the training step", statistics)
+        self.run = CapturedFunction(steps.arena, self._body, "the training step", statistics)
 
-    def __call__(self, x: Array, y: Array, rng: np.random.Generator) -> Result:
+    def __call__(self, x: Array, y: Array, rng: np.random.Generator) -> tuple[float, Any]:
         """One step; x and y are NumPy's or CuPy's."""
         steps, labels = self.steps, to_device(y, "numpy")
         if self.run.result is None:
@@ -130,17 +125,20 @@ class GraphStep:
         value = math.nan
         steps.optimizer.count(self.together.names)
         try:
-            with steps.ground():
-                steps.ground.put(self.x, x)
-                steps.ground.put(self.y, y)
-                steps.ground.put(self.numbers, self.together.numbers(steps.optimizer))
+            with steps.arena():
+                steps.arena.put(self.x, x)
+                steps.arena.put(self.y, y)
+                steps.arena.put(self.numbers, self.together.numbers(steps.optimizer))
                 self.random.start(rng)
                 loss, z = self.run()
                 value = float(loss)
         finally:
-            if not math.isfinite(value):  # nothing was changed
+            if not math.isfinite(value):  # no weight was changed
+                with steps.arena():
+                    for kept, was in zip(steps.model.buffers().values(), self.before, strict=False):
+                        kept[...] = was
                 steps.optimizer.count(self.together.names, -1)
-        return Result(value, z)
+        return value, z
 
     def _body(self) -> tuple[Any, Any]:
         """Forward pass, backward pass and update, without waiting; the loss and z, on the GPU."""
@@ -148,6 +146,7 @@ class GraphStep:
         model, loss, regularizer = steps.model, steps.loss, steps.regularizer
         parameters = model.parameters()
         self.random.rewind()
+        self.before = [kept.copy() for kept in model.buffers().values()]
         with captured_step(), use_precision(steps.precision):
             mode = Mode(train=True, rng=self.random)
             how = self.x, self.y, mode, steps.precision
@@ -158,3 +157,32 @@ class GraphStep:
             backward(done, loss, regularizer, parameters, steps.precision)
             self.together.launch(self.numbers, done.value)
         return done.value, done.z
+
+
+class Watch:
+    """Detect attribute changes of some objects; an array counts as changed when it is replaced.
+
+    A few microseconds for each object: much less than to look for all arrays of a network.
+    """
+
+    def __init__(self, objects: Iterable[Any]) -> None:
+        self._objects = list(objects)
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Take the attributes as they are now."""
+        self._attributes = [(vars(one), list(vars(one).values())) for one in self._objects]
+        lists = [v for _, values in self._attributes for v in values if isinstance(v, list)]
+        self._lists = [(one, list(one)) for one in lists]
+
+    def changed(self) -> bool:
+        """Return True if an attribute, or an element of a list among them, is another object."""
+        return not (
+            all(same(now.values(), then) for now, then in self._attributes)
+            and all(same(now, then) for now, then in self._lists)
+        )
+
+
+def same(now: Any, then: list[Any]) -> bool:
+    """Return True if both hold the same objects."""
+    return len(now) == len(then) and all(map(is_, now, then))

@@ -23,7 +23,7 @@ from tinynet.layers.pooling import MaxPoolCache, max_pool2d_backward, max_pool2d
 from tinynet.layers.window import Padding, Pair, Window, pair, window_over
 
 TAILS = ("none", "relu", "relu_pool")  # what follows the convolution or the batch norm
-NOBODY = 4  # the winner of a window whose four cells are all ≤ 0: ReLU stops its gradient
+NO_WINNER = 4  # the winner of a window whose four cells are all ≤ 0: ReLU stops its gradient
 
 
 class Tail(NamedTuple):
@@ -31,7 +31,7 @@ class Tail(NamedTuple):
 
     kind: str  # one of TAILS
     y: Array | None  # "relu": the output, > 0 where the slope is 1
-    winner: Array | None  # "relu_pool": (N, H', W', C) uint8, 0 to 3 row by row, or NOBODY
+    winner: Array | None  # "relu_pool": (N, H', W', C) uint8, 0 to 3 row by row, or NO_WINNER
     size: Pair  # (height, width) before the pool
 
 
@@ -164,7 +164,7 @@ def tail_forward(z: Array, tail: str) -> tuple[Array, Tail]:
     if tail == "relu":
         return r, Tail(tail, r, None, size)
     y, cache = max_pool2d_forward(r, 2)
-    winner = array_module(y).where(y > 0, cache.winner, NOBODY).astype("uint8")
+    winner = array_module(y).where(y > 0, cache.winner, NO_WINNER).astype("uint8")
     return y, Tail(tail, None, winner, size)
 
 
@@ -172,6 +172,6 @@ def tail_backward(dy: Array, tail: Tail) -> Array:
     """∂L/∂z (N, H, W, C) from ∂L/∂y."""
     if tail.winner is not None:
         pool = window_over(tail.size, (2, 2), (2, 2))
-        # NOBODY is no tap of the window: its gradient goes nowhere
+        # NO_WINNER is no tap of the window: its gradient goes nowhere
         return max_pool2d_backward.reference(dy, MaxPoolCache(tail.winner, pool))
     return dy if tail.y is None else relu_backward(dy, tail.y > 0)

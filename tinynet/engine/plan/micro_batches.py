@@ -17,44 +17,13 @@ import numpy as np
 
 from tinynet.backend import Array, library_of
 from tinynet.engine.memory import empty
-from tinynet.engine.plan.nodes import ConvBlock, Plan, Planned, Stack, Sum
+from tinynet.engine.plan.nodes import Plan, Planned
 from tinynet.layer import EVAL, Layer, Mode
-from tinynet.layers import (
-    AdaptiveAvgPool2D,
-    AvgPool2D,
-    BatchNorm,
-    ChannelShuffle,
-    ChannelSlice,
-    Concat,
-    Conv2D,
-    Dense,
-    Dropout,
-    Flatten,
-    Gate,
-    GlobalAvgPool2D,
-    LocalResponseNorm,
-    MaxPool2D,
-    ReLU,
-    ReLU6,
-    Residual,
-    Scale,
-    Sequential,
-    Sigmoid,
-    SumPool2D,
-)
 
-PIECE_BYTES = 1 << 25  # the largest array of a piece
-
-# What gives an image the same in any batch, outside training, if all layers inside do.
-BY_ITSELF = {
-    *(AdaptiveAvgPool2D, AvgPool2D, GlobalAvgPool2D, MaxPool2D, SumPool2D),
-    *(BatchNorm, ChannelShuffle, ChannelSlice, Conv2D, Dense, Dropout, Flatten, LocalResponseNorm),
-    *(ReLU, ReLU6, Scale, Sigmoid),
-    *(Concat, ConvBlock, Gate, Plan, Residual, Sequential, Stack, Sum),
-}
+MICRO_BATCH_BYTES = 1 << 25  # the largest array of a piece
 
 
-class Pieces(Planned):
+class MicroBatches(Planned):
     """The layers of ``plan`` on the images of a batch, some at a time; no backward pass.
 
     count   number of pieces, as equal as can be
@@ -75,20 +44,20 @@ class Pieces(Planned):
         return [x[start:end] for start, end in zip(ends, ends[1:], strict=False)]
 
 
-def in_pieces(plan: Plan, x: Array) -> Plan:
+def in_micro_batches(plan: Plan, x: Array) -> Plan:
     """``plan``, for ``run`` with the batch ``x``: its first layers in pieces if that saves memory.
 
-    They are those up to the last output above PIECE_BYTES, and the layer that makes it smaller.
+    Those are the layers up to the last output above MICRO_BATCH_BYTES and the one after it.
     """
     if library_of(x) != "numpy":
         return plan
     sizes = _sizes(plan, x)
-    large = [i for i, size in enumerate(sizes) if len(x) * size > PIECE_BYTES]
+    large = [i for i, size in enumerate(sizes) if len(x) * size > MICRO_BATCH_BYTES]
     if len(x) < 2 or not large:
         return plan
     first = min(large[-1] + 2, len(sizes))
-    each = max(1, PIECE_BYTES // max(sizes))
-    pieces = Pieces(Plan(plan.layers[:first]), -(-len(x) // each))
+    each = max(1, MICRO_BATCH_BYTES // max(sizes))
+    pieces = MicroBatches(Plan(plan.layers[:first]), -(-len(x) // each))
     return Plan([pieces, *plan.layers[first:]])
 
 
@@ -96,7 +65,7 @@ def _sizes(plan: Plan, x: Array) -> list[int]:
     """Bytes of an image behind each of the first layers, while it is one and they look at one."""
     shape, sizes = x.shape[1:], []
     for layer in plan.layers:
-        if len(shape) != 3 or not looks_at_one_image(layer):
+        if len(shape) != 3 or not acts_per_image(layer):
             break
         try:
             shape = layer.output_shape(shape)
@@ -106,6 +75,6 @@ def _sizes(plan: Plan, x: Array) -> list[int]:
     return sizes
 
 
-def looks_at_one_image(layer: Layer) -> bool:
-    """Whether the layer, outside training, gives an image what it would give it in any batch."""
-    return type(layer) in BY_ITSELF and all(map(looks_at_one_image, layer.children().values()))
+def acts_per_image(layer: Layer) -> bool:
+    """Return True if the output for an image does not depend on its batch, outside training."""
+    return bool(layer.promise("per_image")) and all(map(acts_per_image, layer.children().values()))

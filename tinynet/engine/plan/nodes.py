@@ -26,17 +26,13 @@ from tinynet.engine.plan.epilogues import (
     conv2d_block_forward,
     dense_block_backward,
 )
-from tinynet.engine.precision import is_bfloat16
-from tinynet.engine.storage import added, in_float32
+from tinynet.engine.precision import added, in_float32, is_bfloat16
 from tinynet.layer import EVAL, Layer, Mode, Shape, check_input
 from tinynet.layers import (
     BatchNorm,
     Concat,
     Conv2D,
     Dense,
-    Dropout,
-    Flatten,
-    MaxPool2D,
     Residual,
 )
 from tinynet.layers.dense import dense_forward
@@ -52,6 +48,8 @@ class Planned(Layer):
 
 class Plan(Planned):
     """Layers and blocks, one after the other."""
+
+    per_image = True
 
     def __init__(self, layers: Sequence[Layer]) -> None:
         self.layers = list(layers)
@@ -101,6 +99,8 @@ class Plan(Planned):
 class Sum(Planned):
     """A residual block of plans.  Report §3.3."""
 
+    per_image = True
+
     def __init__(self, of: Residual, main: Plan, skip: Plan | None) -> None:
         self.of, self.main, self.skip = of, main, skip
 
@@ -131,6 +131,8 @@ class Sum(Planned):
 
 class Stack(Planned):
     """Branches of plans, their channels stacked.  Report §3.2."""
+
+    per_image = True
 
     def __init__(self, of: Concat, branches: Sequence[Plan]) -> None:
         self.of, self.branches = of, list(branches)
@@ -185,6 +187,8 @@ class ConvBlock(Planned):
     norm      outside training, the batch norm after it
     need_dx   False: the first layer of a network, ∂L/∂x is not computed
     """
+
+    per_image = True
 
     def __init__(self, conv: Conv2D, tail: Tail, norm: BatchNorm | None = None) -> None:
         self.conv, self.tail, self.norm = conv, tail, norm
@@ -273,7 +277,7 @@ def takes(layer: Layer, x: Any) -> bool:
     """Whether a layer has what it takes for activations as x is stored."""
     if isinstance(x, tuple) or not is_bfloat16(x):
         return True
-    return isinstance(layer, Planned) or type(layer) in (Dropout, Flatten, MaxPool2D)
+    return isinstance(layer, Planned) or "bfloat16" in layer.promise("dtypes")
 
 
 def like(x: Array, w: Array) -> Array | None:

@@ -3,7 +3,7 @@
 import pytest
 
 from tests.engine.kernels.cuda.on_cpu import Module
-from tinynet.engine.gpu import multi_tensor
+from tinynet.engine.gpu import multi_tensor, random
 from tinynet.engine.kernels.cuda import (
     batchnorm_passes,
     cast,
@@ -16,7 +16,6 @@ from tinynet.engine.kernels.cuda import (
     launch,
     optimizers,
     pooling,
-    random,
     tails,
 )
 

@@ -1,4 +1,4 @@
-"""Losses, dense layers, dropout and Together in blocks as always, which other tests make small.
+"""Kernels in blocks of their usual size, which other tests make small.
 
 On a GPU with arrays as large as a network's: many blocks, parts and chunks.
 """
@@ -8,10 +8,10 @@ import pytest
 
 from tests.engine.kernels.cuda.on_cpu import Module, cupy_kernels
 from tinynet.backend import to_device
-from tinynet.engine.gpu.capture import captured_step
-from tinynet.engine.gpu.multi_tensor import Together
+from tinynet.engine.gpu.multi_tensor import MultiTensorUpdate
 from tinynet.engine.gpu.random import DeviceRandom
 from tinynet.engine.kernels.cuda import source
+from tinynet.engine.kernels.cuda.launch import captured_step
 from tinynet.engine.plan.epilogues import dense_block_backward
 from tinynet.engine.precision import bfloat16
 from tinynet.layer import Parameter
@@ -105,7 +105,7 @@ def test_all_parameters_together(make, large):
         if device == "numpy":
             optimizer.step(made)
         else:
-            by = Together(optimizer, made)
+            by = MultiTensorUpdate(optimizer, made)
             optimizer.count(by.names)
             by.launch(on(by.numbers(optimizer)), on(np.array(1, np.float32)))
         found.append([off(p.value) for p in made.values()])

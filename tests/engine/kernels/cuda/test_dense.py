@@ -7,8 +7,8 @@ from tests.engine.gpu.fake_cupy import ndarray
 from tests.engine.kernels.cuda.on_cpu import cupy_kernels
 from tests.layers.support import assert_close, normal
 from tinynet.backend import to_device
-from tinynet.engine.gpu.capture import captured_step
 from tinynet.engine.kernels.cuda import dense, source
+from tinynet.engine.kernels.cuda.launch import captured_step
 from tinynet.engine.plan.epilogues import dense_block_backward
 from tinynet.engine.precision import bfloat16
 from tinynet.layers.dense import DenseCache, dense_backward, dense_forward

@@ -8,10 +8,10 @@ from tests.engine.kernels.cuda.on_cpu import cupy_kernels
 from tests.layers.support import assert_close
 from tinynet.backend import library_of, to_device, use_reference
 from tinynet.engine.gpu import random
-from tinynet.engine.gpu.capture import captured_step
-from tinynet.engine.gpu.cuda_graph import Ground, Repeated
+from tinynet.engine.gpu.cuda_graph import CapturedFunction, GraphArena
 from tinynet.engine.gpu.random import DeviceRandom, philox_state, skip
 from tinynet.engine.kernels.cuda import dropout, launch
+from tinynet.engine.kernels.cuda.launch import captured_step
 from tinynet.engine.precision import bfloat16
 from tinynet.layer import Mode
 from tinynet.layers import Dropout, Sequential
@@ -131,7 +131,7 @@ def test_the_reference_draws_from_a_generator_on_the_gpu():
 
 def test_a_captured_step_draws_from_the_state_of_its_step():
     first, second, x = Dropout(0.5), Dropout(0.4), on(np.ones((3, 5)))
-    device, ground = DeviceRandom(), Ground()
+    device, arena = DeviceRandom(), GraphArena()
     mode = Mode(train=True, rng=device)
 
     def body():
@@ -139,12 +139,12 @@ def test_a_captured_step_draws_from_the_state_of_its_step():
         y, cache = first.forward(x, mode)
         return y, first.backward(y, cache), second.forward(x, mode)[0]
 
-    run = Repeated(ground, body, "dropout")
+    run = CapturedFunction(arena, body, "dropout")
     for seed in (1, 2, 3):
         host = rng_at(0, seed)
         y = 2.0 * (host.random((3, 5)) < 0.5)
         wanted = y, 2 * y, 2.5 * (host.random((3, 5)) < 0.4)
-        with ground(), captured_step():
+        with arena(), captured_step():
             device.start(rng_at(0, seed))
             waits.clear()
             results = run()

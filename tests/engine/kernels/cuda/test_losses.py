@@ -7,9 +7,9 @@ from tests.engine.gpu.fake_cupy import waits
 from tests.engine.kernels.cuda.on_cpu import cupy_kernels
 from tests.layers.support import assert_close
 from tinynet.backend import to_device
-from tinynet.engine.gpu.capture import captured_step
-from tinynet.engine.gpu.cuda_graph import Ground, Repeated
+from tinynet.engine.gpu.cuda_graph import CapturedFunction, GraphArena
 from tinynet.engine.kernels.cuda import losses as kernels
+from tinynet.engine.kernels.cuda.launch import captured_step
 from tinynet.losses import (
     CrossEntropy,
     SoftmaxCrossEntropy,
@@ -131,9 +131,9 @@ def test_a_captured_step_waits_for_nothing_and_copies_nothing(name, kind):
         return value, *(dz if isinstance(dz, tuple) else (dz,))
 
     wanted = both(z, y)
-    z, y, ground = on(z), on(y), Ground()
-    run = Repeated(ground, lambda: both(z, y), "the loss")
-    with ground(), captured_step():
+    z, y, arena = on(z), on(y), GraphArena()
+    run = CapturedFunction(arena, lambda: both(z, y), "the loss")
+    with arena(), captured_step():
         run()  # class weights are copied once
         waits.clear()
         results = run()  # a graph: what is not permitted is a warning, and so an error

@@ -10,7 +10,12 @@ from tinynet.backend import without_fast
 from tinynet.engine import threads
 from tinynet.engine.kernels.numba import load
 from tinynet.engine.memory import Workspace
-from tinynet.engine.plan.epilogues import NOBODY, TAILS, conv2d_block_backward, conv2d_block_forward
+from tinynet.engine.plan.epilogues import (
+    NO_WINNER,
+    TAILS,
+    conv2d_block_backward,
+    conv2d_block_forward,
+)
 from tinynet.layers import conv2d_backward, conv2d_forward
 from tinynet.testing.strategies import conv_geometries, seeds
 
@@ -134,7 +139,7 @@ def test_the_pool_keeps_the_first_of_equals_and_nobody_below_zero():
     b = np.where(np.arange(2 * LANES) < LANES, -1, 0).astype(np.float32)
     y, cache = forward(x, w, b, 1, "same", 1, 1, "relu_pool")
     assert (y[..., :LANES] == 0).all()
-    assert (cache.tail.winner[..., :LANES] == NOBODY).all()
+    assert (cache.tail.winner[..., :LANES] == NO_WINNER).all()
     np.testing.assert_allclose(y[..., LANES:], LANES, rtol=1e-5)
     dx, _, db = backward(np.ones_like(y), cache)
     assert (db[:LANES] == 0).all()

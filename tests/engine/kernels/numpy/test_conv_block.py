@@ -15,7 +15,7 @@ from tinynet.engine.kernels.numpy.winograd_rows import Rows
 from tinynet.engine.kernels.numpy.winograd_tiles import Tiles
 from tinynet.engine.memory import Workspace
 from tinynet.engine.plan.epilogues import (
-    NOBODY,
+    NO_WINNER,
     TAILS,
     conv2d_block_backward,
     conv2d_block_forward,
@@ -192,7 +192,7 @@ def test_ties_go_to_the_first_and_nobody_wins_below_zero(name):
     for bias in (0, -1):
         y, cache = forward(x, w, np.full_like(b, bias), *others)
         np.testing.assert_array_equal(y, np.zeros_like(y))
-        np.testing.assert_array_equal(cache.tail.winner, np.full(y.shape, NOBODY))
+        np.testing.assert_array_equal(cache.tail.winner, np.full(y.shape, NO_WINNER))
         dx, dw, db = backward(np.ones_like(y), cache, name != "planes")
         assert not dw.any()
         assert not db.any()

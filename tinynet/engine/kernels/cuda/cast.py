@@ -10,8 +10,7 @@ from tinynet.backend import Array, load_library, register
 from tinynet.engine.kernels.cuda.columns import LOAD, aligned
 from tinynet.engine.kernels.cuda.launch import THREADS, blocks, plain
 from tinynet.engine.kernels.cuda.source import REALS, function, kinds
-from tinynet.engine.precision import bfloat16
-from tinynet.engine.storage import added, converted
+from tinynet.engine.precision import added, bfloat16, converted
 
 
 @register(converted, "cupy")

@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 
 from tinynet.backend import Array, array_module, load_library, register
-from tinynet.engine.gpu.capture import capturing
-from tinynet.engine.kernels.cuda.launch import THREADS, blocks, plain
+from tinynet.engine.kernels.cuda.launch import THREADS, blocks, capturing, plain
 from tinynet.engine.kernels.cuda.source import Definitions, function, kinds
 from tinynet.engine.plan.epilogues import dense_block_backward
 from tinynet.engine.precision import is_bfloat16

@@ -62,7 +62,7 @@ def function(source: str, name: str, definitions: Definitions) -> Any:
     wanted = _wanted.get()
     if wanted is not None:
         wanted[source, definitions] = None
-        return Nothing()
+        return NullKernel()
     return _function(source, name, definitions)
 
 
@@ -82,7 +82,7 @@ def forget() -> None:
         kept.cache_clear()
 
 
-class Nothing:
+class NullKernel:
     """Stands for a kernel while kernels are only counted: does nothing."""
 
     max_dynamic_shared_size_bytes = 0

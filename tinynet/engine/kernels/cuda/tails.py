@@ -14,7 +14,7 @@ from tinynet.layers.window import Pair, window_over
 
 
 def tail_forward_cuda(z: Array, tail: str) -> tuple[Array, Tail]:
-    """``tinynet.engine.plan.epilogues.tail_forward`` of CuPy's z (N, H, W, C), float32, float64 or bfloat16.
+    """``tail_forward`` of CuPy's z (N, H, W, C), float32, float64 or bfloat16.
 
     Returns y and what its backward pass needs.
     Raises ValueError for another tail, and where "relu_pool" finds no window of 2 × 2 cells.
@@ -32,7 +32,7 @@ def tail_forward_cuda(z: Array, tail: str) -> tuple[Array, Tail]:
 
 
 def tail_backward_cuda(dy: Array, tail: Tail) -> Array:
-    """``tinynet.engine.plan.epilogues.tail_backward`` of CuPy's dy (the shape of y): ∂L/∂z (N, H, W, C).
+    """``tail_backward`` of CuPy's dy (the shape of y): ∂L/∂z (N, H, W, C).
 
     dy has the dtype of y, float32, float64 or bfloat16.
     """
@@ -46,7 +46,7 @@ def tail_backward_cuda(dy: Array, tail: Tail) -> Array:
 def relu_pool(z: Array) -> tuple[Array, Array]:
     """ReLU, then max-pool 2×2, of z (N, H, W, C); z is in a dtype that ``kinds`` names.
 
-    Returns y (N, ⌊H/2⌋, ⌊W/2⌋, C) and winner, of its shape: 0 to 3, row by row, or NOBODY.
+    Returns y (N, ⌊H/2⌋, ⌊W/2⌋, C) and winner, of its shape: 0 to 3, row by row, or NO_WINNER.
     Raises ValueError if no window fits.
     """
     xp, z = load_library("cupy"), plain(z)

@@ -12,7 +12,7 @@ from tinynet.engine.kernels.cuda.source import Definitions, function, kinds
 from tinynet.engine.precision import is_bfloat16, precision_in_use
 from tinynet.layers.window import Window
 
-PIECE_BYTES = 16  # what a thread copies at once
+MICRO_BATCH_BYTES = 16  # what a thread copies at once
 WANTED_BLOCKS = 264  # two for each of an H100's 132 processors
 MOST_CELLS = 2**31 - 2**16  # whose numbers, and those of a tile more, an int holds
 
@@ -42,8 +42,8 @@ class Tile(NamedTuple):
 
     def shared_bytes(self, itemsize: int) -> int:
         """Bytes of shared memory: the stages, or the result on its way out."""
-        stages = self.stages * (self.rows + self.columns) * self.pieces * PIECE_BYTES
-        return max(stages, self.rows * (self.columns * itemsize + PIECE_BYTES))
+        stages = self.stages * (self.rows + self.columns) * self.pieces * MICRO_BATCH_BYTES
+        return max(stages, self.rows * (self.columns * itemsize + MICRO_BATCH_BYTES))
 
 
 WIDE = Tile(128, 128, 2, 2, 8, 3)
@@ -84,7 +84,7 @@ def covers_input_gradient(x: Array, w: Array, window: Window, groups: int) -> bo
 
 def piece(x: Array) -> int:
     """How many of x's numbers 16 bytes hold."""
-    return int(PIECE_BYTES // x.dtype.itemsize)
+    return int(MICRO_BATCH_BYTES // x.dtype.itemsize)
 
 
 def widened(channels: int, x: Array) -> int:

@@ -16,7 +16,7 @@ from tinynet.engine.kernels.numba.compile import compiled
 from tinynet.engine.kernels.numba.pooling import beats
 from tinynet.engine.memory import empty, empty_like
 from tinynet.engine.plan.epilogues import (
-    NOBODY,
+    NO_WINNER,
     TAILS,
     BatchNormBlockCache,
     Tail,
@@ -62,7 +62,7 @@ def _scale_and_pool(
                     if beats(z3, best):
                         best, number = z3, 3
                     y[n, a, b, c] = 0 if best <= 0 else best
-                    winner[n, a, b, c] = number if best > 0 else NOBODY
+                    winner[n, a, b, c] = number if best > 0 else NO_WINNER
 
 
 @register(batchnorm_block_forward, "fast")
@@ -128,7 +128,7 @@ def _gradient_sums(dy: Array, winner: Array, x: Array, mean: Array, total: Array
                     x2, x3 = x[n, 2 * a + 1, 2 * b, c], x[n, 2 * a + 1, 2 * b + 1, c]
                     number = winner[n, a, b, c]
                     above, below = x1 if number == 1 else x0, x3 if number == 3 else x2
-                    dz = passed(dy[n, a, b, c], number != NOBODY)
+                    dz = passed(dy[n, a, b, c], number != NO_WINNER)
                     sums[c] += dz
                     products[c] += dz * ((below if number >= 2 else above) - mean[c])
             cells += dy.shape[2]

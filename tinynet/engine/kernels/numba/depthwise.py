@@ -3,7 +3,7 @@
     z[y, x, c] = Σ_ij p[y·stride + i·dilation, x·stride + j·dilation, c] w[i, j, c] + b[c]
 
 Three taps of a row are taken together, which spares trips to the sums in the first-level cache.
-The functions are those of ``tinynet.engine.kernels.numpy.depthwise``, which takes what is not covered here.
+The functions are those of ``kernels.numpy.depthwise``, which takes what is not covered here.
 Source: Howard et al. 2017, "MobileNets".
 """
 

@@ -30,7 +30,7 @@ from tinynet.engine.kernels.numba.winograd_transforms import (
     output_gradient,
     transform_output,
 )
-from tinynet.engine.plan.epilogues import NOBODY
+from tinynet.engine.plan.epilogues import NO_WINNER
 
 RELU, RELU_POOL = 1, 2  # tails, as in tinynet.engine.plan.epilogues.TAILS
 
@@ -104,7 +104,7 @@ def pool_tile(out, y, winner, image, row, column, i_1, j_1, height, width, filte
                 (image * (height // 2) + row // 2 + i) * (width // 2) + column // 2 + j
             ) * filters
             store(y, cell + k, relu(best))
-            store_bytes(winner, cell + k, where_greater(best, zero, who, broadcast(NOBODY)))
+            store_bytes(winner, cell + k, where_greater(best, zero, who, broadcast(NO_WINNER)))
 
 
 @compiled
@@ -124,7 +124,7 @@ def dz_tile(dy, y, winner, tail, image, row, column, i_1, j_1, sizes, k, lanes, 
                 store(out, o + LANES, where_equal(who, broadcast(1.0), g, zero))
                 store(out, o + TILE * LANES, where_equal(who, broadcast(2.0), g, zero))
                 store(out, o + (TILE + 1) * LANES, where_equal(who, broadcast(3.0), g, zero))
-                total = total + where_equal(who, broadcast(NOBODY), zero, g)
+                total = total + where_equal(who, broadcast(NO_WINNER), zero, g)
         return total
     at = ((image * height + row) * width + column) * filters + k
     for i in range(i_1):

@@ -10,7 +10,7 @@ import numpy as np
 
 from tinynet.backend import Array
 from tinynet.engine.memory import empty
-from tinynet.engine.plan.epilogues import NOBODY, TAILS, Tail
+from tinynet.engine.plan.epilogues import NO_WINNER, TAILS, Tail
 from tinynet.layers.window import Pair, window_over
 
 
@@ -49,7 +49,7 @@ def finish(z: Array, y: Array, tail: Tail, images: slice, first: int) -> None:
 
 
 def _pool(z: Array, y: Array, winner: Array) -> None:
-    """y = max{0, the largest of each 2 × 2 cells}, and which of the four it is, or NOBODY."""
+    """y = max{0, the largest of each 2 × 2 cells}, and which of the four it is, or NO_WINNER."""
     shape = z.shape[0], z.shape[1], y.shape[2], z.shape[3]
     largest, is_right = empty(shape, z.dtype), empty(shape, bool)
     np.maximum(z[:, :, 0::2], z[:, :, 1::2], out=largest)
@@ -70,7 +70,7 @@ def _pool(z: Array, y: Array, winner: Array) -> None:
     alive = y > 0
     winner *= alive
     np.logical_not(alive, out=alive)
-    winner += alive.view(np.uint8) * np.uint8(NOBODY)
+    winner += alive.view(np.uint8) * np.uint8(NO_WINNER)
 
 
 def gradient(dz: Array, dy: Array, tail: Tail, images: slice, first: int) -> None:
@@ -95,7 +95,7 @@ def _unpool(dz: Array, dy: Array, winner: Array) -> None:
     What goes to the right or down is taken out of the gradient, the rest goes left or up.
     """
     lower, right = empty(dy.shape, dy.dtype), empty(dy.shape, dy.dtype)
-    upper = np.multiply(dy, winner < NOBODY)
+    upper = np.multiply(dy, winner < NO_WINNER)
     np.multiply(upper, winner >> 1, out=lower)
     upper -= lower
     np.copyto(right, winner & 1)

@@ -1,0 +1,3 @@
+"""Moved to tinynet.train.checkpoint."""
+
+from tinynet.train.checkpoint import *  # noqa: F403

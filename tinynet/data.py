@@ -1,0 +1,3 @@
+"""Moved to tinynet.train.data."""
+
+from tinynet.train.data import *  # noqa: F403

@@ -1,0 +1,3 @@
+"""Moved to tinynet.train.evaluation."""
+
+from tinynet.train.evaluation import *  # noqa: F403

@@ -1,0 +1,3 @@
+"""Moved to tinynet.train.features."""
+
+from tinynet.train.features import *  # noqa: F403

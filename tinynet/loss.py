@@ -1,0 +1,3 @@
+"""Moved to tinynet.losses.base."""
+
+from tinynet.losses.base import *  # noqa: F403

@@ -1,0 +1,3 @@
+"""Moved to tinynet.engine.precision."""
+
+from tinynet.engine.precision import *  # noqa: F403

@@ -1,0 +1,3 @@
+"""Moved to tinynet.train.step."""
+
+from tinynet.train.step import *  # noqa: F403

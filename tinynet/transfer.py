@@ -1,0 +1,3 @@
+"""Moved to tinynet.train.transfer."""
+
+from tinynet.train.transfer import *  # noqa: F403
