@@ -121,7 +121,7 @@ def record(
     if wiring not in ("series", "sum", "concat") or replaced or not layer.children():
         y, _ = whole.run(x.copy())  # a copy: it may be modified, which is found out later
         return y, whole
-    whole.wiring, outputs = wiring, []
+    whole.wiring, outputs = wiring, list[Array]()
     for child_name, child in layer.children().items():
         full = join(name, child_name)
         label = f"{full} ({type(child).__name__ if child.children() else repr(child)})"

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from typing import Any
 
 from tinynet.layer import Layer
 from tinynet.losses import Loss
@@ -66,7 +67,7 @@ def without_bugs() -> list[str]:
     return sorted(cls.__name__ for cls in classes if cls.__name__.lower() not in spoilt)
 
 
-def _subclasses(cls: type) -> Iterator[type]:
+def _subclasses(cls: Any) -> Iterator[type]:
     for sub in cls.__subclasses__():
         yield sub
         yield from _subclasses(sub)

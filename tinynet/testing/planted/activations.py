@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from tinynet import layers
-from tinynet.testing.planted.bench import FunctionBench, dx, keeping_x, times, x_and
+from tinynet.backend import Array
+from tinynet.layer import Shape
+from tinynet.testing.planted.bench import dx, pair, times, x_and
 
-relu = keeping_x("ReLU", (3, 4), layers.relu_forward, layers.relu_backward, x_and())
+relu = pair("ReLU", (3, 4), "relu", x_and(), keep_x=True)
 relu.plant(
     "everything passes: dx = dy: no mask.",
     dx(lambda g, dy, c: dy.copy()),
@@ -26,13 +30,13 @@ relu.plant(
     dx(lambda g, dy, c: dy * (c.y > 0), arguments=x_and(-0.5)),
 )
 
-relu6 = keeping_x(
-    "ReLU6",
-    (3, 4),
-    layers.relu6_forward,
-    layers.relu6_backward,
-    lambda rng, shape: (3 + 4 * rng.standard_normal(shape),),  # over both kinks, 0 and 6
-)
+
+def around_3(rng: np.random.Generator, shape: Shape) -> tuple[Array]:
+    """x over both kinks, 0 and 6."""
+    return (3 + 4 * rng.standard_normal(shape),)
+
+
+relu6 = pair("ReLU6", (3, 4), "relu6", around_3, keep_x=True)
 relu6.plant(
     "upper kink forgotten: x > 0: dy passes above 6, too.",
     dx(lambda g, dy, c: dy * (c.x > 0)),
@@ -44,7 +48,7 @@ relu6.plant(
     dx(lambda g, dy, c: np.clip(dy, 0, 6) * c.cache),
 )
 
-sigmoid = keeping_x("sigmoid", (3, 4), layers.sigmoid_forward, layers.sigmoid_backward, x_and())
+sigmoid = pair("sigmoid", (3, 4), "sigmoid", x_and(), keep_x=True)
 sigmoid.plant(
     "slope at the output: σ'(y): the sigmoid is taken of its own output once more.",
     dx(lambda g, dy, c: dy * np.exp(-c.y) / (1 + np.exp(-c.y)) ** 2),
@@ -56,7 +60,7 @@ sigmoid.plant(
     dx(lambda g, dy, c: c.y * (1 - c.y)),
 )
 
-softmax = FunctionBench("softmax", (4, 4), layers.softmax_forward, layers.softmax_backward, x_and())
+softmax = pair("softmax", (4, 4), "softmax", x_and())
 softmax.plant(
     "diagonal only: y (1 - y): the sigmoid's, without ∂y_i/∂x_j for i ≠ j.",
     dx(lambda g, dy, y: dy * y * (1 - y)),
@@ -74,13 +78,13 @@ softmax.plant(
     dx(lambda g, dy, y: dy.copy()),
 )
 
-dropout = FunctionBench(
-    "dropout",
-    (3, 4),
-    layers.dropout_forward,
-    layers.dropout_backward,
-    lambda rng, shape: (rng.standard_normal(shape), rng.random(shape) < 0.6, 0.6),
-)
+
+def masked(rng: np.random.Generator, shape: Shape) -> tuple[Any, ...]:
+    """x, a mask that keeps 3 in 5, and the probability."""
+    return rng.standard_normal(shape), rng.random(shape) < 0.6, 0.6
+
+
+dropout = pair("dropout", (3, 4), "dropout", masked)
 dropout.plant(
     "mask forgotten: dx = dy / p, for the neurons that were removed too. [numpy-ml #94]",
     dx(lambda g, dy, c: dy * c.scale),
@@ -96,7 +100,7 @@ dropout.plant(
     dx(lambda g, dy, c: dy.copy(), scale_at="test", arguments=x_and(None, 0.6)),
 )
 
-scale = FunctionBench("scale", (3, 4), layers.scale_forward, layers.scale_backward, x_and(0.2))
+scale = pair("scale", (3, 4), "scale", x_and(0.2))
 scale.plant(
     "factor forgotten: dx = dy.",
     dx(lambda g, dy, factor: dy.copy()),
@@ -106,13 +110,7 @@ scale.plant(
     dx(lambda g, dy, factor: g * factor),
 )
 
-shuffle = FunctionBench(
-    "channel shuffle",
-    (1, 2, 2, 6),
-    layers.channel_shuffle_forward,
-    layers.channel_shuffle_backward,
-    x_and(2),
-)
+shuffle = pair("channel shuffle", (1, 2, 2, 6), "channel_shuffle", x_and(2))
 shuffle.plant(
     "not inverted: Shuffled with g groups once more: its own inverse only for C = g².",
     dx(lambda g, dy, groups: layers.channel_shuffle_forward(dy, groups)[0]),
@@ -122,13 +120,13 @@ shuffle.plant(
     dx(lambda g, dy, groups: dy[..., ::-1].copy()),
 )
 
-slicing = FunctionBench(
-    "channel slice",
-    (1, 2, 2, 4),
-    layers.channel_slice_forward,
-    layers.channel_slice_backward,
-    lambda rng, shape: (rng.standard_normal(shape), 1, shape[-1] - 1),
-)
+
+def all_but_the_ends(rng: np.random.Generator, shape: Shape) -> tuple[Any, ...]:
+    """x, from its second channel to the one before the last."""
+    return rng.standard_normal(shape), 1, shape[-1] - 1
+
+
+slicing = pair("channel slice", (1, 2, 2, 4), "channel_slice", all_but_the_ends)
 slicing.plant(
     "placed at 0: The gradient goes to the first channels, wherever the slice began.",
     dx(lambda g, dy, c: np.roll(g, -c.start, axis=-1)),

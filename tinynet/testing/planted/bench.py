@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import KW_ONLY, dataclass, field, fields, replace
 from functools import partial, update_wrapper
@@ -24,11 +25,13 @@ from typing import Any, NamedTuple, Self
 
 import numpy as np
 
+from tinynet import layers
 from tinynet.backend import Array
 from tinynet.gradient_check import GradientReport, check_backward, check_gradients, check_loss
 from tinynet.layer import EVAL, Layer, Mode, Shape
 from tinynet.losses import Loss
 
+BUG = re.compile(r"(.*?): (.*\.)(?: \[(.*)\])?")
 Arguments = Callable[[np.random.Generator, Shape], tuple[Any, ...]]
 Forward = Callable[..., tuple[Array, Any]]
 
@@ -131,11 +134,12 @@ class Bench:
     def plant(self, *bugs: Any) -> None:
         """Add bugs: for each a text, "name: What is wrong. [where it was seen]", and its code."""
         for text, (parts, settings) in zip(bugs[::2], bugs[1::2], strict=True):
-            name, _, words = text.partition(": ")
-            words, _, seen = words.partition(" [")
+            if not (match := BUG.fullmatch(text)):
+                raise ValueError(f"a bug is 'name: What is wrong. [where it was seen]': {text!r}")
+            name, words, seen = match.groups("")
             bench = self.using(**settings)
             name, build = f"{self.layer}: {name}", partial(bench.build, parts)
-            self.bugs.append(Planted(name, self.layer, words, seen[:-1], bench.shape, build))
+            self.bugs.append(Planted(name, self.layer, words, seen, bench.shape, build))
 
     @property
     def spoils(self) -> str:
@@ -214,14 +218,15 @@ class LayerBench(Bench):
         if g := methods.pop("dx", None):
             methods["backward"] = lambda layer, dy, c: g(right(layer, dy, c), dy, c)
         spoilt = type(f"Wrong{self.right.__name__}", (self.right,), methods)
-        layers = [
+        made = [
             _shaken(self.make(cls, copy.deepcopy(rng), shape), copy.deepcopy(rng))
             for cls in (self.right, spoilt)
         ]
         rng.random(2 * shape[-1])  # or x would be the draw that made the weights
         x = rng.standard_normal(shape)
         return Case(
-            *layers,
+            made[0],
+            made[1],
             lambda layer: check_gradients(layer, x, self.mode),
             lambda layer, dtype: _layer(layer, x, self.mode, dtype),
         )
@@ -298,17 +303,23 @@ class Kept(NamedTuple):
     cache: Any
 
 
-def keeping_x(
-    layer: str, shape: Shape, forward: Forward, backward: Any, arguments: Arguments
+def pair(
+    layer: str, shape: Shape, name: str, arguments: Arguments, *, keep_x: bool = False
 ) -> FunctionBench:
-    """A FunctionBench whose cache is ``Kept``, so that a bug may look at x and y."""
+    """The bench of tinynet.layers' ``name``_forward and ``name``_backward.
+
+    keep_x   the cache is ``Kept``, so that a bug may look at x and y
+    """
+    forward, backward = (getattr(layers, f"{name}_{way}") for way in ("forward", "backward"))
+    if not keep_x:
+        return FunctionBench(layer, shape, forward, backward, arguments)
 
     def kept(x: Array, *args: Any, **options: Any) -> tuple[Array, Kept]:
         y, cache = forward(x, *args, **options)
         return y, Kept(x, y, cache)
 
-    wrapped = update_wrapper(kept, forward)
-    return FunctionBench(layer, shape, wrapped, lambda dy, c: backward(dy, c.cache), arguments)
+    kept = update_wrapper(kept, forward)
+    return FunctionBench(layer, shape, kept, lambda dy, c: backward(dy, c.cache), arguments)
 
 
 def x_and(*rest: Any) -> Arguments:

@@ -8,36 +8,24 @@ import numpy as np
 
 from tinynet import layers
 from tinynet.backend import Array
-from tinynet.layers import (
-    BatchNorm,
-    Concat,
-    Dense,
-    Gate,
-    GlobalAvgPool2D,
-    Residual,
-    Sequential,
-    Sigmoid,
-    gate_backward,
-)
-from tinynet.testing.planted.bench import FunctionBench, LayerBench, backward, dx, part
+from tinynet.layers import BatchNorm, Concat, Dense, Gate, Residual, Sequential, gate_backward
+from tinynet.testing.planted.bench import LayerBench, backward, dx, pair, part
 
 
 def dense(rng: np.random.Generator, n: int, outputs: int | None = None) -> Dense:
     return Dense(n, outputs or n, rng=rng)
 
 
+def dense_sigmoid(rng: np.random.Generator, n: int, outputs: int | None = None) -> Sequential:
+    return Sequential(dense(rng, n, outputs), layers.Sigmoid())
+
+
 sequential = LayerBench(
     "sequential",
     (3, 4),
     Sequential,
-    lambda cls, rng, shape: cls(dense(rng, shape[-1]), Sigmoid(), dense(rng, shape[-1])),
+    lambda cls, rng, s: cls(dense(rng, s[-1]), layers.Sigmoid(), dense(rng, s[-1])),
 )
-
-
-@sequential.wrong_backward
-def skips_a_layer(layer: Any, dy: Array, cache: list[Any]) -> Array:
-    """The activation is left out on the way back."""
-    return layer.layers[0].backward(layer.layers[2].backward(dy, cache[2]), cache[0])
 
 
 @sequential.wrong_backward
@@ -58,17 +46,6 @@ def gradient_of_the_other_layer(layer: Any, dy: Array, cache: list[Any]) -> Arra
     return dx
 
 
-sequential.wrong_backward(gradient_of_the_other_layer, "a loop's variable read after the loop")
-sequential.plant(
-    "cache of the other layer: Both dense layers get the last one's cache.",
-    backward(
-        lambda layer, dy, cache: Sequential.backward(
-            layer, dy, [cache[2]._replace(w=cache[0].w), *cache[1:]]
-        )
-    ),
-)
-
-
 @sequential.wrong_backward
 def stops_at_the_first_layer(layer: Any, dy: Array, cache: list[Any]) -> Array:
     """The gradient of the input is not passed on: dy of the first layer is returned."""
@@ -77,38 +54,36 @@ def stops_at_the_first_layer(layer: Any, dy: Array, cache: list[Any]) -> Array:
     return dy
 
 
+sequential.wrong_backward(gradient_of_the_other_layer, "a loop's variable read after the loop")
+sequential.plant(
+    "skips a layer: The activation is left out on the way back.",
+    backward(lambda s, dy, c: s.layers[0].backward(s.layers[2].backward(dy, c[2]), c[0])),
+    "cache of the other layer: Both dense layers get the last one's cache.",
+    backward(
+        lambda s, dy, c: Sequential.backward(s, dy, [c[2]._replace(w=c[0].w), *c[1:]]),
+    ),
+)
+
 identity = LayerBench(
     "residual",
     (3, 4),
     Residual,
-    lambda cls, rng, shape: cls(Sequential(dense(rng, shape[-1]), BatchNorm(shape[-1]))),
+    lambda cls, rng, s: cls(Sequential(dense(rng, s[-1]), BatchNorm(s[-1]))),
 )
 identity.plant(
     "shortcut forgotten: dx through the main path only: y = main(x) + x gives 1 more.",
-    dx(lambda g, dy, cache: g - dy),
+    dx(lambda g, dy, c: g - dy),
     "shortcut only: dx = dy: the main path's part is computed, and lost.",
-    dx(lambda g, dy, cache: dy.copy()),
+    dx(lambda g, dy, c: dy.copy()),
+    "shortcut added in place: dy += dx of the main path, but others read dy.",
+    backward(lambda r, dy, c: np.add(dy, r.main.backward(dy, c[0]), out=dy)),
 )
-
-
-@identity.wrong_backward
-def shortcut_added_in_place(layer: Any, dy: Array, cache: Any) -> Array:
-    """dy += dx of the main path, but others read dy."""
-    dy += layer.main.backward(dy, cache[0])
-    return dy
-
 
 projected = LayerBench(
     "residual, projected",
     (3, 4),
     Residual,
-    lambda cls, rng, shape: cls(
-        Sequential(dense(rng, shape[-1]), Sigmoid()), skip=dense(rng, shape[-1])
-    ),
-)
-projected.plant(
-    "projection taken for the identity: The shortcut has a layer; the gradient goes round it.",
-    backward(lambda layer, dy, cache: layer.main.backward(dy, cache[0]) + dy),
+    lambda cls, rng, s: cls(dense_sigmoid(rng, s[-1]), skip=dense(rng, s[-1])),
 )
 
 
@@ -120,17 +95,17 @@ def projection_of_the_main_paths_gradient(layer: Any, dy: Array, cache: Any) -> 
 
 
 projected.plant(
+    "projection taken for the identity: The shortcut has a layer; the gradient goes round it.",
+    backward(lambda r, dy, c: r.main.backward(dy, c[0]) + dy),
     "half to each path: Each path receives half of dy.",
-    backward(lambda layer, dy, cache: Residual.backward(layer, dy / 2, cache)),
+    backward(lambda r, dy, c: Residual.backward(r, dy / 2, c)),
 )
 
 concat = LayerBench(
     "concat",
     (3, 4),
     Concat,
-    lambda cls, rng, shape: cls(
-        dense(rng, shape[-1], 2), Sequential(dense(rng, shape[-1], 2), Sigmoid())
-    ),
+    lambda cls, rng, s: cls(dense(rng, s[-1], 2), dense_sigmoid(rng, s[-1], 2)),
 )
 
 
@@ -144,18 +119,17 @@ def last_branch_only(layer: Any, dy: Array, cache: Any) -> Array:
 
 concat.plant(
     "slices swapped: The branches take their channels of dy in the wrong order.",
-    backward(lambda layer, dy, cache: Concat.backward(layer, np.roll(dy, 2, axis=-1), cache)),
+    backward(lambda b, dy, c: Concat.backward(b, dy[..., [2, 3, 0, 1]], c)),
     "first slice for all: The start of the slice is not moved on.",
-    backward(lambda layer, dy, cache: Concat.backward(layer, dy[..., [0, 1, 0, 1]], cache)),
+    backward(lambda b, dy, c: Concat.backward(b, dy[..., [0, 1, 0, 1]], c)),
     "branches averaged: dx is the mean over the branches, where it is the sum.",
-    dx(lambda g, dy, cache: g / 2),
+    dx(lambda g, dy, c: g / 2),
 )
 
-gate = FunctionBench(
+gate = pair(
     "gate",
     (2, 2, 2, 3),
-    layers.gate_forward,
-    gate_backward,
+    "gate",
     lambda rng, shape: (rng.standard_normal(shape), rng.random((shape[0], shape[3]))),
 )
 gate.plant(
@@ -173,19 +147,19 @@ gate_layer = LayerBench(
     "gate layer",
     (2, 2, 2, 3),
     Gate,
-    lambda cls, rng, shape: cls(Sequential(GlobalAvgPool2D(), dense(rng, shape[-1]), Sigmoid())),
+    lambda cls, rng, s: cls(Sequential(layers.GlobalAvgPool2D(), dense_sigmoid(rng, s[-1]))),
 )
 gate_layer.plant(
     "path forgotten: dx = dy g, the path's part computed and lost: gates taken for constants.",
-    dx(lambda g, dy, cache: gate_backward(dy, cache[0])[0]),
+    dx(lambda g, dy, c: gate_backward(dy, c[0])[0]),
     "path only: dx is what comes back through the path, without dy g.",
-    dx(lambda g, dy, cache: g - gate_backward(dy, cache[0])[0]),
+    dx(lambda g, dy, c: g - gate_backward(dy, c[0])[0]),
     "adds as a residual: dx = dy + the path's part, as if y were x + path(x).",
-    dx(lambda g, dy, cache: g + dy - gate_backward(dy, cache[0])[0]),
+    dx(lambda g, dy, c: g + dy - gate_backward(dy, c[0])[0]),
     "input forgotten: The path receives Σ dy: not multiplied by x.",
     backward(
-        lambda layer, dy, cache: (
-            gate_backward(dy, cache[0])[0] + layer.path.backward(dy.sum(axis=(1, 2)), cache[1])
+        lambda gate, dy, c: (
+            gate_backward(dy, c[0])[0] + gate.path.backward(dy.sum(axis=(1, 2)), c[1])
         )
     ),
 )

@@ -10,18 +10,17 @@ from typing import Any
 
 import numpy as np
 
-from tinynet import layers
 from tinynet.backend import Array
 from tinynet.layer import Layer, Mode, Shape
 from tinynet.layers import Dense, Dropout, ReLU, Sequential, Sigmoid, dense_backward
 from tinynet.testing.planted.bench import (
-    FunctionBench,
     LayerBench,
     backward,
     db,
     dw,
     dx,
     forward,
+    pair,
     part,
     times,
     wrong,
@@ -34,7 +33,7 @@ def square(rng: np.random.Generator, shape: Shape) -> tuple[Array, ...]:
     return rng.standard_normal(shape), rng.standard_normal((n, n)), rng.standard_normal(n)
 
 
-dense = FunctionBench("dense", (3, 4), layers.dense_forward, dense_backward, square)
+dense = pair("dense", (3, 4), "dense", square)
 dense.plant(
     "dw transposed: dw = dzᵀ x, the transpose; a square w hides it from the shape.",
     dw(lambda g, dz, c: dz.T @ c.x),

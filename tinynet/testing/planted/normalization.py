@@ -17,6 +17,7 @@ from tinynet.testing.planted.bench import (
     backward,
     dx,
     forward,
+    pair,
     part,
     times,
     wrong,
@@ -56,9 +57,7 @@ def dx_by(
 
 dgamma, dbeta, da = map(part, ("dgamma", "dbeta", "da"))
 
-batchnorm = FunctionBench(
-    "batch norm", (5, 3), layers.batchnorm_forward, layers.batchnorm_backward, scaled
-)
+batchnorm = pair("batch norm", (5, 3), "batchnorm", scaled)
 of_pixels = batchnorm.using(layer="batch norm of 12-bit pixels", arguments=pixels, bugs=[])
 
 for _bench in (batchnorm, of_pixels):
@@ -196,12 +195,9 @@ without_scale.plant(
 
 # Local response normalisation: da has a direct part and one through the sums across channels.
 
-local_response = FunctionBench(
-    "local response norm",
-    (2, 5),
-    layers.local_response_norm_forward,
-    layers.local_response_norm_backward,
-    x_and(3, 0.5, 0.75, 1.0),  # three channels to a sum, which weighs as much as k
+# three channels to a sum, which weighs as much as k
+local_response = pair(
+    "local response norm", (2, 5), "local_response_norm", x_and(3, 0.5, 0.75, 1.0)
 )
 
 
