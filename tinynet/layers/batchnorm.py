@@ -9,6 +9,14 @@ import numpy as np
 from tinynet.backend import Array, array_module, swappable
 from tinynet.layer import EVAL, Layer, Mode, Parameter, Shape, check_input
 
+# fmt: off
+__all__ = [
+    "BatchNorm",
+    "batchnorm_backward", "batchnorm_forward", "batchnorm_frozen_backward",
+    "batchnorm_frozen_forward",
+]
+# fmt: on
+
 
 class BatchNormCache(NamedTuple):
     """What batchnorm_backward needs, and the batch's statistics for the moving averages."""

@@ -7,6 +7,8 @@ from typing import Any
 from tinynet.backend import Array, array_module
 from tinynet.layer import EVAL, Layer, Mode, Shape
 
+__all__ = ["Concat", "Residual", "Sequential"]
+
 
 class Sequential(Layer):
     """Each layer's output is the next one's input.  Report §2.2.1.

@@ -23,6 +23,8 @@ from tinynet.layers.window import (
     window_over,
 )
 
+__all__ = ["Conv2D", "conv2d_backward", "conv2d_forward"]
+
 
 class Conv2DCache(NamedTuple):
     """What conv2d_backward needs."""

@@ -10,6 +10,8 @@ from tinynet.backend import Array, swappable
 from tinynet.initializers import glorot_uniform, zeros
 from tinynet.layer import EVAL, Layer, Mode, Parameter, Shape, check_input
 
+__all__ = ["Dense", "dense_backward", "dense_forward"]
+
 
 class DenseCache(NamedTuple):
     """What dense_backward needs."""

@@ -12,6 +12,8 @@ from tinynet.backend import Array, swappable
 from tinynet.layer import EVAL, Layer, Mode, Shape
 from tinynet.layers.combine import check_layers
 
+__all__ = ["Gate", "gate_backward", "gate_forward"]
+
 
 class GateCache(NamedTuple):
     """What gate_backward needs."""
