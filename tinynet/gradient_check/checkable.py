@@ -1,31 +1,79 @@
-"""Layers, bare pairs of functions and losses, each with the one face that the check needs."""
+"""What the check runs: layers, bare pairs of functions and losses, behind one interface."""
 
 from __future__ import annotations
 
 import copy
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from tinynet.backend import Array, array_module
-from tinynet.gradient_check.application import Application, record, shares_nothing
-from tinynet.gradient_check.contract import Forward, Subject, flipped, same
 from tinynet.layer import Layer, Mode
 
 MODE_SEED, OTHER_SEED = 243_000_002, 243_000_005
 
 
-class LayerSubject(Subject):
+class Checkable(ABC):
+    """A forward and a backward pass, and the arrays that they are differentiated by.
+
+    name      what the report calls it
+    arrays    name -> contiguous float64 array; forward reads them, the check perturbs them
+    inputs    the names among them that forward looks up afresh, so that they may be swapped
+    """
+
+    def __init__(self, name: str, arrays: dict[str, Array], inputs: tuple[str, ...]) -> None:
+        self.name, self.arrays, self.inputs = name, arrays, inputs
+
+    @abstractmethod
+    def forward(self) -> tuple[Array, Any]:
+        """(y, cache) of the arrays as they are now."""
+
+    @abstractmethod
+    def backward(self, dy: Array, cache: Any) -> dict[str, Array]:
+        """Name -> gradient."""
+
+    @abstractmethod
+    def twin(self, dtype: str) -> Checkable:
+        """The same, of the arrays as they are now, in another dtype."""
+
+    def another(self) -> tuple[Array, Any]:
+        """(y, cache) of another application: of other inputs, with other masks."""
+        try:
+            with self.swapped(flipped):
+                return self.forward()
+        except ValueError:  # it refuses such inputs; those that it has taken must do
+            return self.forward()
+
+    def more_faults(
+        self, y: Array, cache: Any, dy: Array, got: Mapping[str, Array]
+    ) -> Iterator[str]:
+        """The faults that only this kind can have."""
+        return iter(())
+
+    @contextmanager
+    def swapped(self, change: Callable[[Array], Array]) -> Iterator[None]:
+        """Within the block the inputs are ``change(input)``."""
+        kept = dict(self.arrays)
+        self.arrays |= {name: change(kept[name]) for name in self.inputs}
+        try:
+            yield
+        finally:
+            self.arrays |= kept
+
+
+class CheckableLayer(Checkable):
     """A float64 copy of a layer, with its input and its parameters."""
 
     def __init__(self, layer: Layer, x: Array, mode: Mode, dtype: str = "float64") -> None:
         self.layer = copy.deepcopy(layer).to(dtype=dtype)
         self.parameters = self.layer.parameters()
         for parameter in self.parameters.values():
-            parameter.value = number(parameter.value, dtype)
-        arrays = {"x": number(x, dtype)} | {n: p.value for n, p in self.parameters.items()}
+            parameter.value = converted(parameter.value, dtype)
+        arrays = {"x": converted(x, dtype)} | {n: p.value for n, p in self.parameters.items()}
         super().__init__(repr(layer), arrays, ("x",))
         self.buffers = {name: b.copy() for name, b in self.layer.buffers().items()}
         rng = mode.rng if mode.rng is not None else np.random.default_rng(MODE_SEED)
@@ -38,13 +86,11 @@ class LayerSubject(Subject):
         return replace(self.mode, rng=copy.deepcopy(self.mode.rng))
 
     def another(self) -> tuple[Array, Any]:
-        """A forward pass of the input flipped, with other masks."""
         self.fresh()
         other = replace(self.mode, rng=np.random.default_rng(OTHER_SEED))
         return self.layer.forward(flipped(self.arrays["x"]), other)
 
     def forward(self) -> tuple[Array, Any]:
-        """The layer's."""
         return self.layer.forward(self.arrays["x"], self.fresh())
 
     def backward(self, dy: Array, cache: Any) -> dict[str, Array]:
@@ -52,21 +98,14 @@ class LayerSubject(Subject):
         self.layer.zero_grad()
         return {"x": self.layer.backward(dy, cache)} | self._grads()
 
-    def complexes(self) -> tuple[dict[str, Array], Forward]:
-        """The layer with complex parameters, on a complex input."""
+    def twin(self, dtype: str) -> CheckableLayer:
         self.fresh()
-        twin = LayerSubject(self.layer, self.arrays["x"], self.mode, "complex128")
-        return twin.arrays, twin.forward
-
-    def applications(self) -> Application | None:
-        """The layers inside, where they can be taken apart."""
-        _, whole = record(self.layer, self.arrays["x"], self.fresh())
-        return whole if whole.parts and shares_nothing(whole) else None
+        return CheckableLayer(self.layer, self.arrays["x"], self.mode, dtype)
 
     def more_faults(
         self, y: Array, cache: Any, dy: Array, got: Mapping[str, Array]
     ) -> Iterator[str]:
-        """Shape declared and found, statistics left alone, gradients added up."""
+        """Shape declared and found, dtype kept, statistics left alone, gradients added up."""
         x = self.arrays["x"]
         declared = (x.shape[0], *self.layer.output_shape(x.shape[1:]))
         if y.shape != declared:
@@ -77,7 +116,7 @@ class LayerSubject(Subject):
 
     def _promoting(self) -> Iterator[str]:
         """In float32 everything stays float32."""
-        single = LayerSubject(self.layer, self.arrays["x"], self.mode, "float32")
+        single = self.twin("float32")
         with np.errstate(all="ignore"):
             y, cache = single.forward()
             gradients = single.backward(array_module(y).ones_like(y), cache)
@@ -117,7 +156,7 @@ class LayerSubject(Subject):
         return {name: p.grad.copy() for name, p in self.parameters.items()}
 
 
-class PairSubject(Subject):
+class CheckablePair(Checkable):
     """Two bare functions; the float arrays among the arguments are differentiated."""
 
     def __init__(
@@ -129,13 +168,11 @@ class PairSubject(Subject):
         dtype: str = "float64",
     ) -> None:
         self.functions, self.args, self.names = functions, args, names
-        floats = {n: number(a, dtype) for n, a in zip(names, args, strict=True) if is_float(a)}
+        floats = {n: converted(a, dtype) for n, a in zip(names, args, strict=True) if is_float(a)}
         super().__init__(name, floats, tuple(floats))
 
     def forward(self) -> tuple[Array, Any]:
-        """The forward function of the arrays and of the other arguments, in their order."""
-        named = zip(self.names, self.args, strict=True)
-        return self.functions[0](*(self.arrays.get(name, a) for name, a in named))
+        return self.functions[0](*self._arguments())
 
     def backward(self, dy: Array, cache: Any) -> dict[str, Array]:
         """The gradients by name; raises ValueError for more of them than float arrays."""
@@ -149,39 +186,47 @@ class PairSubject(Subject):
             )
         return {n: g for n, g in zip(self.arrays, found, strict=False) if g is not None}
 
-    def complexes(self) -> tuple[dict[str, Array], Forward]:
-        """The same functions on complex arrays."""
-        args = [self.arrays.get(name, a) for name, a in zip(self.names, self.args, strict=True)]
-        twin = PairSubject(self.name, self.functions, args, self.names, "complex128")
-        return twin.arrays, twin.forward
+    def twin(self, dtype: str) -> CheckablePair:
+        return CheckablePair(self.name, self.functions, self._arguments(), self.names, dtype)
+
+    def _arguments(self) -> list[Any]:
+        return [self.arrays.get(n, a) for n, a in zip(self.names, self.args, strict=True)]
 
 
-class LossSubject(Subject):
+class CheckableLoss(Checkable):
     """A loss of logits or probabilities z; the labels y are passed on."""
 
     def __init__(self, loss: Any, z: Array, y: Array, dtype: str = "float64") -> None:
-        super().__init__(repr(loss), {"z": number(z, dtype)}, ("z",))
+        super().__init__(repr(loss), {"z": converted(z, dtype)}, ("z",))
         self.loss, self.labels = loss, y
 
     def forward(self) -> tuple[Array, Any]:
-        """The loss's value, a scalar."""
         return self.loss.forward(self.arrays["z"], self.labels)
 
     def backward(self, dy: Array, cache: Any) -> dict[str, Array]:
         """The chain rule, for a dy other than 1."""
         return {"z": dy * self.loss.backward(cache)}
 
-    def complexes(self) -> tuple[dict[str, Array], Forward]:
-        """The same loss of complex z."""
-        twin = LossSubject(self.loss, self.arrays["z"], self.labels, "complex128")
-        return twin.arrays, twin.forward
+    def twin(self, dtype: str) -> CheckableLoss:
+        return CheckableLoss(self.loss, self.arrays["z"], self.labels, dtype)
 
 
 def is_float(a: Any) -> bool:
-    """Whether ``a`` is an array of real floating-point numbers, and so is differentiated."""
+    """True for an array of real floating-point numbers, which is differentiated."""
     return hasattr(a, "dtype") and hasattr(a, "shape") and a.dtype.kind == "f"
 
 
-def number(a: Array, dtype: str) -> Array:
+def converted(a: Array, dtype: str) -> Array:
     """A contiguous copy in that dtype."""
     return array_module(a).array(a, dtype=dtype, order="C")
+
+
+def flipped(a: Array) -> Array:
+    """The same values in another order: another input of the same kind."""
+    return array_module(a).flip(a).copy()
+
+
+def same(a: Array, b: Array) -> bool:
+    """Equal up to the order of summation, which may differ with the layout in memory."""
+    largest = float(abs(b).max()) if b.size else 0.0
+    return a.shape == b.shape and bool((abs(a - b) <= 1e-10 * largest + 1e-14).all())

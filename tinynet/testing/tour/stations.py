@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from tinynet.backend import Array
-from tinynet.gradient_tour.guide import Guide
 from tinynet.layers import (
     batchnorm_forward,
     dense_backward,
@@ -18,20 +16,27 @@ from tinynet.layers import (
     softmax_forward,
 )
 from tinynet.testing.statistics import check_mask
+from tinynet.testing.tour.guide import Guide
+
+WELCOME = """A backward pass is checked against the slope of the forward pass, measured: move the
+    input a little, see how much the output changes. The check that most people write moves all
+    numbers at once, along one random line, and compares one slope with one slope. You will see what
+    it lets through, and guess first."""
+GOODBYE = """check_backward(forward, backward, args) checks any pair of functions, and
+    check_gradients(layer, x) a layer or a whole model, every element. docs/gradient_checks.md works
+    out why each of these checks misses what it misses."""
 
 # The code that is shown. It is tinynet's own, written out, and the same with one thing wrong.
 
 
 def _dense_mean(dz: Array, cache: Any) -> Any:
-    dx = dz @ cache.w.T
-    dw = cache.x.T @ dz
+    dx, dw = dz @ cache.w.T, cache.x.T @ dz
     db = dz.mean(axis=0)
     return dx, dw, db
 
 
 def _dense_sum(dz: Array, cache: Any) -> Any:
-    dx = dz @ cache.w.T
-    dw = cache.x.T @ dz
+    dx, dw = dz @ cache.w.T, cache.x.T @ dz
     db = dz.sum(axis=0)
     return dx, dw, db
 
@@ -53,17 +58,15 @@ def _one_weight_off(dz: Array, cache: Any) -> Any:
 
 
 def _batchnorm_wrong(dy: Array, cache: Any) -> Any:
-    x_hat, gamma, inv_std, _, _ = cache
-    dgamma, dbeta = (dy * x_hat).sum(axis=0), dy.sum(axis=0)
-    dx = gamma * inv_std * (dy - x_hat * dgamma / len(dy))
-    return dx, dgamma, dbeta
+    dgamma, dbeta = (dy * cache.x_hat).sum(axis=0), dy.sum(axis=0)
+    dx = dy - cache.x_hat * dgamma / len(dy)
+    return cache.gamma * cache.inv_std * dx, dgamma, dbeta
 
 
 def _batchnorm_right(dy: Array, cache: Any) -> Any:
-    x_hat, gamma, inv_std, _, _ = cache
-    dgamma, dbeta = (dy * x_hat).sum(axis=0), dy.sum(axis=0)
-    dx = gamma * inv_std * (dy - dbeta / len(dy) - x_hat * dgamma / len(dy))
-    return dx, dgamma, dbeta
+    dgamma, dbeta = (dy * cache.x_hat).sum(axis=0), dy.sum(axis=0)
+    dx = dy - dbeta / len(dy) - cache.x_hat * dgamma / len(dy)
+    return cache.gamma * cache.inv_std * dx, dgamma, dbeta
 
 
 def _mask_normal(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
@@ -77,17 +80,6 @@ def _mask_uniform(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
 def _normal(*shapes: tuple[int, ...]) -> list[Array]:
     rng = np.random.default_rng(1)
     return [rng.standard_normal(shape) for shape in shapes]
-
-
-def welcome(guide: Guide) -> None:
-    """What the tour is about."""
-    guide.title("Is my backward pass right?")
-    guide.say(
-        """A backward pass is checked against the slope of the forward pass, measured: move the
-        input a little, see how much the output changes. The check that most people write moves all
-        numbers at once, along one random line, and compares one slope with one slope. You will see
-        what it lets through, and guess first."""
-    )
 
 
 def dense(guide: Guide) -> None:
@@ -151,8 +143,8 @@ def one_weight(guide: Guide) -> None:
     x, w, b = _normal((4, 100), (100, 100), (100,))
     guide.usual_often(dense_forward, _one_weight_off, x, w, b)
     guide.say(
-        """One wrong term of 10,000 is lost in the sum. The only remedy is to compare every
-        element with a slope of its own:"""
+        """One wrong term of 10,000 is lost in the sum. The only remedy is to measure a slope
+        for every element:"""
     )
     guide.ours(dense_forward, _one_weight_off, x, w, b)
 
@@ -223,21 +215,4 @@ def mask(guide: Guide) -> None:
             guide.finding(f"{name}: {error}")
 
 
-STATIONS: tuple[Callable[[Guide], None], ...] = (
-    dense,
-    softmax,
-    one_weight,
-    float32,
-    batchnorm,
-    mask,
-)
-
-
-def goodbye(guide: Guide) -> None:
-    """Where to go on."""
-    guide.title("Your own")
-    guide.say(
-        """check_backward(forward, backward, args) checks any pair of functions, and
-        check_gradients(layer, x) a layer or a whole model, every element. docs/gradient_checks.md
-        works out why each of these checks misses what it misses."""
-    )
+STATIONS = (dense, softmax, one_weight, float32, batchnorm, mask)
