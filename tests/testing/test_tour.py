@@ -7,10 +7,10 @@ from collections import defaultdict
 import numpy as np
 import pytest
 
+from tinynet.layers import dense_backward, dense_forward
 from tinynet.testing.tour import main
 from tinynet.testing.tour.guide import WIDTH, Guide, close, slope_along_a_line
 from tinynet.testing.tour.stations import STATIONS
-from tinynet.layers import dense_backward, dense_forward
 
 
 class Recorder(Guide):

@@ -11,6 +11,8 @@ from tinynet.backend import Array
 from tinynet.layers.scale import scale_backward
 from tinynet.losses.base import Loss
 
+__all__ = ["WithAuxiliary"]
+
 
 class WithAuxiliary(Loss):
     """The loss of a network's own output, and a share of each auxiliary one's.  Report §3.2.

@@ -14,13 +14,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tinynet.backend import Array, array_module, swappable
-from tinynet.losses.auxiliary import WithAuxiliary
 from tinynet.losses.base import Loss, MeanOver, one_hot
 
 __all__ = [
     "CrossEntropy",
     "SoftmaxCrossEntropy",
-    "WithAuxiliary",
     "cross_entropy_backward",
     "cross_entropy_forward",
     "softmax_cross_entropy_backward",

@@ -10,6 +10,8 @@ from tinynet.backend import Array, Swappable, array_module
 from tinynet.optimizers.base import Optimizer, check_range, new_weight, update_rule
 from tinynet.regularizers import Selection, any_parameter
 
+__all__ = ["Adam", "adam_update", "bias_corrections"]
+
 
 @update_rule
 def adam_update(
