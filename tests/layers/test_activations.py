@@ -11,6 +11,8 @@ from tinynet.layers import (
     ReLU6,
     Sigmoid,
     Softmax,
+    leaky_relu_backward,
+    leaky_relu_forward,
     relu6_backward,
     relu6_forward,
     relu_backward,
@@ -178,3 +180,10 @@ def test_relu_lets_nan_through():
     assert np.isnan(y[0])
     assert y[1] == 1
     assert np.isnan(relu6_forward(np.array([[np.nan, 1.0]]))[0][0, 0])
+
+
+def test_leaky_relu_has_a_slope_on_either_side():
+    x = np.array([-2.0, 0.0, 3.0])
+    y, cache = leaky_relu_forward(x, 0.1)
+    np.testing.assert_allclose(y, [-0.2, 0.0, 3.0])
+    np.testing.assert_allclose(leaky_relu_backward(np.ones(3), cache), [0.1, 0.1, 1.0])

@@ -12,6 +12,7 @@ __all__ = [
     "ReLU", "ReLU6", "Sigmoid", "Softmax",
     "relu6_backward", "relu6_forward", "relu_backward", "relu_forward", "sigmoid_backward",
     "sigmoid_forward", "softmax_backward", "softmax_forward",
+    "LeakyReLU", "leaky_relu_backward", "leaky_relu_forward",
 ]
 # fmt: on
 
@@ -119,6 +120,33 @@ def softmax_backward(dy: Array, cache: Array) -> Array:
     return y * (dy - (dy * y).sum(axis=-1, keepdims=True))
 
 
+@swappable
+def leaky_relu_forward(x: Array, slope: float = 0.01) -> tuple[Array, Array]:
+    """ReLU with a small slope below 0, so that no neuron stops learning.
+
+        f(x) = x if x > 0 else s x
+
+    x      any shape
+    slope  s
+    Returns y (the shape of x); cache: the slope at each x, of its shape: 1 or s.
+    Source: Maas, Hannun & Ng 2013, "Rectifier nonlinearities improve neural network acoustic
+    models".
+    """
+    slopes = array_module(x).where(x > 0, 1.0, slope).astype(x.real.dtype)
+    return x * slopes, slopes
+
+
+@swappable
+def leaky_relu_backward(dy: Array, cache: Array) -> Array:
+    """Scale the gradient by the slope; at x = 0 by s, that of the left side.
+
+        ∂L/∂x = ∂L/∂y · (1 if x > 0 else s)
+
+    dy (any shape) ∂L/∂y; cache: the slopes.  Returns dx (the shape of dy).
+    """
+    return dy * cache
+
+
 class ReLU(Stateless):
     """f(x) = max{x, m}.  Report §2.2.2.  ``threshold`` is m."""
 
@@ -158,3 +186,17 @@ class Softmax(Stateless):
     kind = "activation"
     per_image = True
     passes = softmax_forward, softmax_backward
+
+
+class LeakyReLU(Stateless):
+    """f(x) = x if x > 0 else s x.  ``slope`` is s.  Source: Maas, Hannun & Ng 2013."""
+
+    kind = "activation"
+    per_image = True
+    passes = leaky_relu_forward, leaky_relu_backward
+
+    def __init__(self, slope: float = 0.01) -> None:
+        self.slope = slope
+
+    def settings(self) -> tuple[Any, ...]:
+        return (self.slope,)
