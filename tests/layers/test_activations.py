@@ -21,6 +21,8 @@ from tinynet.layers import (
     sigmoid_forward,
     softmax_backward,
     softmax_forward,
+    tanh_backward,
+    tanh_forward,
 )
 from tinynet.testing.strategies import seeds, tie_free_arrays, tie_full_arrays
 
@@ -187,3 +189,10 @@ def test_leaky_relu_has_a_slope_on_either_side():
     y, cache = leaky_relu_forward(x, 0.1)
     np.testing.assert_allclose(y, [-0.2, 0.0, 3.0])
     np.testing.assert_allclose(leaky_relu_backward(np.ones(3), cache), [0.1, 0.1, 1.0])
+
+
+def test_tanh_is_a_sigmoid_about_0():
+    x = np.linspace(-30, 30, 61)
+    y, cache = tanh_forward(x)
+    np.testing.assert_allclose(y, 2 * sigmoid_forward(2 * x)[0] - 1, rtol=1e-12, atol=1e-15)
+    assert tanh_backward(np.ones_like(x), cache)[[0, 30, 60]].tolist() == [0, 1, 0]

@@ -13,6 +13,7 @@ __all__ = [
     "relu6_backward", "relu6_forward", "relu_backward", "relu_forward", "sigmoid_backward",
     "sigmoid_forward", "softmax_backward", "softmax_forward",
     "LeakyReLU", "leaky_relu_backward", "leaky_relu_forward",
+    "Tanh", "tanh_backward", "tanh_forward",
 ]
 # fmt: on
 
@@ -147,6 +148,28 @@ def leaky_relu_backward(dy: Array, cache: Array) -> Array:
     return dy * cache
 
 
+@swappable
+def tanh_forward(x: Array) -> tuple[Array, Array]:
+    """Squash each number into (−1, 1): a sigmoid that is 0 at 0.
+
+        tanh(x) = (eˣ − e⁻ˣ) / (eˣ + e⁻ˣ) = 2 σ(2x) − 1
+
+    x (any shape).  Returns y (the shape of x); cache: y.
+    Source: LeCun, Bottou, Orr & Müller 1998, "Efficient BackProp", §4.4.
+    """
+    y = array_module(x).tanh(x)
+    return y, y
+
+
+@swappable
+def tanh_backward(dy: Array, cache: Array) -> Array:
+    """Chain rule with d tanh(x)/dx = 1 − tanh²(x).
+
+    dy (any shape) ∂L/∂y; cache: y.  Returns dx (the shape of dy).
+    """
+    return dy * (1 - cache * cache)
+
+
 class ReLU(Stateless):
     """f(x) = max{x, m}.  Report §2.2.2.  ``threshold`` is m."""
 
@@ -200,3 +223,11 @@ class LeakyReLU(Stateless):
 
     def settings(self) -> tuple[Any, ...]:
         return (self.slope,)
+
+
+class Tanh(Stateless):
+    """tanh(x) = (eˣ − e⁻ˣ) / (eˣ + e⁻ˣ), between −1 and 1."""
+
+    kind = "activation"
+    per_image = True
+    passes = tanh_forward, tanh_backward
