@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+from math import pi
 from typing import Any
 
-from tinynet.backend import Array, array_module, swappable
+from tinynet.backend import Array, array_module, library_of, swappable
 from tinynet.layer import Stateless
 
 # fmt: off
@@ -14,6 +16,7 @@ __all__ = [
     "sigmoid_forward", "softmax_backward", "softmax_forward",
     "LeakyReLU", "leaky_relu_backward", "leaky_relu_forward",
     "Tanh", "tanh_backward", "tanh_forward",
+    "GELU", "gelu_backward", "gelu_forward",
 ]
 # fmt: on
 
@@ -170,6 +173,38 @@ def tanh_backward(dy: Array, cache: Array) -> Array:
     return dy * (1 - cache * cache)
 
 
+@swappable
+def gelu_forward(x: Array) -> tuple[Array, tuple[Array, Array]]:
+    """Weight each number by the share of a normal distribution that lies below it.
+
+        f(x) = x Φ(x),   Φ(x) = (1 + erf(x / √2)) / 2
+
+    x (any shape).  Returns y (the shape of x); cache (x, Φ(x)), both of the shape of x.
+    Source: Hendrycks & Gimpel 2016, "Gaussian error linear units"; Φ exactly, not by tanh.
+    """
+    below = 0.5 * (1 + erf_of(x)(x * 0.5**0.5))
+    return x * below, (x, below)
+
+
+@swappable
+def gelu_backward(dy: Array, cache: tuple[Array, Array]) -> Array:
+    """Product rule: dΦ/dx is the normal density.
+
+        ∂L/∂x = ∂L/∂y (Φ(x) + x e^(−x²/2) / √(2π))
+
+    dy (any shape) ∂L/∂y; cache (x, Φ(x)).  Returns dx (the shape of dy).
+    """
+    x, below = cache
+    density = array_module(x).exp(-0.5 * x * x) * (2 * pi) ** -0.5
+    return dy * (below + x * density)
+
+
+def erf_of(x: Array) -> Any:
+    """Return the error function of x's library; NumPy itself has none."""
+    scipy = "cupyx.scipy" if library_of(x) == "cupy" else "scipy"
+    return import_module(f"{scipy}.special").erf
+
+
 class ReLU(Stateless):
     """f(x) = max{x, m}.  Report §2.2.2.  ``threshold`` is m."""
 
@@ -231,3 +266,11 @@ class Tanh(Stateless):
     kind = "activation"
     per_image = True
     passes = tanh_forward, tanh_backward
+
+
+class GELU(Stateless):
+    """f(x) = x Φ(x), Φ the normal distribution function.  Source: Hendrycks & Gimpel 2016."""
+
+    kind = "activation"
+    per_image = True
+    passes = gelu_forward, gelu_backward
