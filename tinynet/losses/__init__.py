@@ -2,4 +2,5 @@
 
 from tinynet.losses.auxiliary import *
 from tinynet.losses.base import *
+from tinynet.losses.binary import *
 from tinynet.losses.cross_entropy import *
