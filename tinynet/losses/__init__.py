@@ -4,3 +4,4 @@ from tinynet.losses.auxiliary import *
 from tinynet.losses.base import *
 from tinynet.losses.binary import *
 from tinynet.losses.cross_entropy import *
+from tinynet.losses.squared_error import *
