@@ -6,8 +6,8 @@ from tinynet.backend import array_module, to_device, use_kernels, use_reference
 from tinynet.engine.kernels import explain
 from tinynet.gradient_check import check_gradients
 from tinynet.layer import EVAL, Layer, Mode, Parameter
-from tinynet.visualize import draw
 from tinynet.train import TrainStep, evaluate, fit, predict
+from tinynet.visualize import draw
 
 __all__ = [
     "EVAL",

@@ -14,7 +14,7 @@ import numpy as np
 
 from tinynet.backend import Array, array_module
 from tinynet.layer import Layer, Mode, Parameter, Shape
-from tinynet.layers import ReLU, ReLU6, Sequential
+from tinynet.layers import ReLU, ReLU6
 from tinynet.losses.base import Loss
 from tinynet.optimizers.base import Optimizer
 from tinynet.visualize.observe import shadow, watch
@@ -136,7 +136,7 @@ def backward_trace(
     depth: list[int] = []  # open containers, each with the number of notes when it began
     weights = {id(p.value) for p in copied.parameters().values()}
     for name, layer in copied.named_layers().items():
-        if not (type(layer) is Sequential and not layer.children()):  # the identity of a fork
+        if layer.children() or layer.promise("wiring") != "series":  # not the identity of a fork
             _note(layer, name, notes, depth, weights)
     z, cache = copied.forward(x, Mode(train=True, rng=np.random.default_rng(seed)))
     value, loss_cache = loss.forward(z, y)
