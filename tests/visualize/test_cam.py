@@ -107,19 +107,12 @@ def test_enlarging_keeps_what_is_linear_and_what_is_even():
     np.testing.assert_array_equal(interpolation(5, 5), np.eye(5))
 
 
-def test_networks_of_other_kinds():
-    assert grad_cam(everything(), batch()).shape == (4, 10, 10)
-    assert grad_cam(WithSide(), batch(), 2).shape == (4, 10, 10)
-    single = everything().to(dtype="float32")
-    assert grad_cam(single, batch().astype(np.float32)).dtype == np.float32
-
-
 @pytest.mark.parametrize(
     ("model", "side", "wanted"),
     [
         (everything(), 10, "base.gate"),
         (WithSide(), 10, "base.second"),
-        (Sequential(conv(2, 3), ReLU(), MaxPool2D(2), Flatten()), 4, "1"),
+        (Sequential(conv(2, 3), ReLU(), MaxPool2D(2), Flatten(), dense(12, 3)), 4, "1"),
         (Sequential(Sequential(conv(2, 3), GlobalAvgPool2D()), ReLU()), 4, "0.0"),
         (vgg_like(3, (32, 32, 2), (2, 2), 4, rng=np.random.default_rng(0)), 32, "base.8"),
         (small_resnet(3, (32, 32, 2), rng=np.random.default_rng(0)), 32, "base.layer3"),
@@ -131,7 +124,11 @@ def test_networks_of_other_kinds():
     ],
 )
 def test_the_last_layer_with_places(model, side, wanted):
-    assert last_spatial(model, (side, side, 2)) == wanted
+    x = batch(1, side).astype(next(iter(model.parameters().values())).value.dtype)
+    assert last_spatial(model, x.shape[1:]) == wanted
+    heat = grad_cam(model, x, 1)
+    np.testing.assert_array_equal(heat, grad_cam(model, x, 1, wanted))
+    assert (heat.shape, heat.dtype) == (x.shape[:3], x.dtype)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,6 @@ from tests.visualize.networks import WithSide, batch, dense, everything
 from tinynet.layer import EVAL, Mode
 from tinynet.layers import ReLU, Sequential
 from tinynet.visualize import activation_and_gradient, activation_at
-from tinynet.visualize.observe import shadow
 
 UPSTREAM = np.random.default_rng(5).standard_normal((4, 3))
 NAMES = ["base.conv", "base.block.main.relu", "base.stack", "base.gate.path.1", "base", ""]
@@ -53,14 +52,6 @@ def test_what_was_watched_is_as_before():
     for part, kept in zip(model.named_layers().values(), attributes, strict=True):
         assert vars(part).keys() == kept.keys()
         assert all(vars(part)[key] is value for key, value in kept.items())
-
-
-def test_a_shadow_has_the_same_weights_and_other_gradients():
-    model = everything()
-    copy = shadow(model)
-    for mine, theirs in zip(model.parameters().values(), copy.parameters().values(), strict=True):
-        assert mine.value is theirs.value
-        assert mine.grad is not theirs.grad
 
 
 def test_a_network_written_by_hand():
