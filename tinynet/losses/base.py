@@ -13,6 +13,8 @@ import numpy as np
 
 from tinynet.backend import Array, array_module, library_of
 
+__all__ = ["Loss", "one_hot"]
+
 MeanOver = Literal["batch", "weights"]
 
 

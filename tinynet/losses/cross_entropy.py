@@ -14,13 +14,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tinynet.backend import Array, array_module, swappable
-from tinynet.losses.auxiliary import WithAuxiliary
 from tinynet.losses.base import Loss, MeanOver, one_hot
 
 __all__ = [
     "CrossEntropy",
     "SoftmaxCrossEntropy",
-    "WithAuxiliary",
     "cross_entropy_backward",
     "cross_entropy_forward",
     "softmax_cross_entropy_backward",
@@ -181,11 +179,9 @@ class CrossEntropy(Loss):
         return cross_entropy_forward(z, targets, weights, self.minimum)
 
     def backward(self, cache: Any) -> Array:
-        """∂L/∂ŷ (N, K) of the number that ``forward`` returned."""
         return cross_entropy_backward(cache)
 
     def probabilities(self, z: Array) -> Array:
-        """z itself (N, K): it holds probabilities already."""
         return z
 
 
@@ -203,10 +199,8 @@ class SoftmaxCrossEntropy(Loss):
         return softmax_cross_entropy_forward(z, targets, weights)
 
     def backward(self, cache: Any) -> Array:
-        """∂L/∂z (N, K) of the number that ``forward`` returned."""
         return softmax_cross_entropy_backward(cache)
 
     def probabilities(self, z: Array) -> Array:
-        """softmax(z) (N, K), from logits z (N, K).  Report §2.2.2."""
         _, exponentials, total = _exponentials(z)
         return exponentials / total

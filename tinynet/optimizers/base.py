@@ -16,6 +16,8 @@ from tinynet.backend import Array, Swappable, array_module, library_of, swappabl
 from tinynet.layer import Parameter
 from tinynet.regularizers import Selection, any_parameter
 
+__all__ = ["Optimizer", "update_rule"]
+
 P = ParamSpec("P")
 
 UPDATE_RULES: list[Swappable[..., None]] = []

@@ -17,7 +17,6 @@ from importlib.resources import files
 from typing import Any, TypeAlias
 
 import numpy as np
-from tqdm import tqdm
 
 from tinynet.backend import Array, load_library
 
@@ -111,6 +110,8 @@ def compile_all(wanted: Iterable[tuple[str, Definitions]]) -> None:
 
     The compiler takes seconds for a source, and a network has dozens of geometries.
     """
+    from tqdm import tqdm  # imported where it is used: import tinynet needs NumPy alone
+
     with ThreadPoolExecutor(min(MOST_AT_ONCE, os.cpu_count() or 1)) as pool:
         waiting = [pool.submit(_compile, *one) for one in wanted]
         shown = tqdm(as_completed(waiting), "compile for the GPU", len(waiting), False, delay=2)
