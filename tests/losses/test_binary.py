@@ -31,7 +31,7 @@ def test_equals_torchs():
     theirs = torch.tensor(z, requires_grad=True)
     loss = torch.nn.functional.binary_cross_entropy_with_logits(theirs, torch.tensor(y))
     loss.backward()
-    assert value == pytest.approx(float(loss), rel=1e-14)
+    assert value == pytest.approx(loss.item(), rel=1e-14)
     np.testing.assert_allclose(BinaryCrossEntropy().backward(cache), theirs.grad, rtol=1e-12)
 
 
