@@ -179,9 +179,9 @@ def models_page(results: dict[str, Any], networks: dict[str, Any]) -> str:
             "",
             "Each network in training, at its full depth but with few channels: the gradient "
             "checker (`tinynet/gradient_check/`) compared every element of each parameter's "
-            "gradient, of the images' and of those that the layers hand to each other with a slope. "
-            "Float64; batch norm with the batch's statistics, dropout with fixed masks, GoogLeNet "
-            "with its auxiliary classifiers. `images` is N × height × width × colours.",
+            "gradient, of the images' and of those that the layers hand to each other with a "
+            "slope. Float64; batch norm with the batch's statistics, dropout with fixed masks, "
+            "GoogLeNet with its auxiliary classifiers. `images` is N × height × width × colours.",
             "",
             gradients_table(networks),
             "",

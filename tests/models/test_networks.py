@@ -11,8 +11,6 @@ from tinynet.models.parts import Parts
 from tinynet.models.resnet import padded_identity, squeeze_and_excitation
 from tinynet.models.shufflenet_v2 import CHANNELS
 
-RNG = np.random.default_rng(0)
-
 
 def kinds(layer):
     return [type(part).__name__ for part in layer.layers]
