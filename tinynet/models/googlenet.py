@@ -14,7 +14,7 @@ import numpy as np
 from tinynet.backend import Array
 from tinynet.layer import EVAL, Layer, Mode, Shape
 from tinynet.layers import AdaptiveAvgPool2D, AvgPool2D, Dense, Dropout, Flatten, ReLU, Sequential
-from tinynet.layers.combine import join
+from tinynet.layer import join
 from tinynet.models.architecture import Architecture, architecture
 from tinynet.models.parts import Classifier, Parts, Plan, representation_shape
 
