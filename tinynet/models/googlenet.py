@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tinynet.backend import Array
-from tinynet.layer import EVAL, Layer, Mode, Shape
+from tinynet.layer import EVAL, Layer, Mode, Shape, join
 from tinynet.layers import AdaptiveAvgPool2D, AvgPool2D, Dense, Dropout, Flatten, ReLU, Sequential
 from tinynet.layer import join
 from tinynet.models.architecture import Architecture, architecture
@@ -107,10 +107,6 @@ class GoogLeNet(Layer):
     def output_shape(self, input_shape: Shape) -> Shape:
         """(H, W, C) -> (classes,), the logits'."""
         return self.head.output_shape(self.base.output_shape(input_shape))
-
-    def multiply_adds(self, input_shape: Shape) -> int:
-        """The sum over all layers, including the auxiliary classifiers, as in training."""
-        return sum(layer.multiply_adds(shape) for _, layer, shape in self.walk(input_shape))
 
     def walk(self, input_shape: Shape, prefix: str = "") -> Iterator[tuple[str, Layer, Shape]]:
         """Innermost layers with their names and input shapes, in training's forward order."""
