@@ -11,7 +11,7 @@ import tinynet.models
 from tests.models.dense_heads import with_small_head
 from tests.oracles import keras_or_skip, package, timm_or_skip, torch_or_skip, torchvision_or_skip
 from tinynet.interop import load_keras, load_torch
-from tinynet.interop.names import FAMILIES, names_of
+from tinynet.interop.names import NAMES as FAMILIES, names_of
 
 CLASSES = 5
 TIMM = {

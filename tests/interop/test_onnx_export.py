@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from tests.layers.support import drawn_some
 from tests.oracles import package
 from tinynet import EVAL
-from tinynet.interop.errors import WeightsError
+from tinynet.interop.files import WeightsError
 from tinynet.interop.onnx_export import export_onnx
 from tinynet.layer import Layer
 from tinynet.layers import (

@@ -11,7 +11,7 @@ import tinynet.models
 from tests.oracles import keras_or_skip, timm_or_skip, torchvision_or_skip
 from tinynet.interop import imagenet_preprocess
 from tinynet.interop.convert import settings_mismatch
-from tinynet.interop.names import FAMILIES, names_of
+from tinynet.interop.names import NAMES as FAMILIES, names_of
 from tinynet.interop.preprocess import KINDS
 
 PAGE = (Path(__file__).parents[2] / "docs" / "weights.md").read_text(encoding="utf-8")

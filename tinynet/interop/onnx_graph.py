@@ -1,4 +1,4 @@
-"""An ONNX graph under construction: nodes, constants, and names that are given once."""
+"""An ONNX graph under construction."""
 
 from __future__ import annotations
 
@@ -7,19 +7,20 @@ from typing import Any
 import numpy as np
 
 from tinynet.backend import Array, to_device
-from tinynet.interop.errors import WeightsError
+from tinynet.interop.files import WeightsError
 from tinynet.layer import Shape
 
 OPSET = 17  # of 2022: what every runtime of today reads, and all that the layers need
 
 
 class OnnxGraph:
-    """Nodes and constants of a graph; images in it are (N, C, H, W), as ONNX wants them.
+    """Nodes and constants of a graph, and their names, each given once.
 
     Everything is float32, the type that every runtime has all operators for.
     """
 
     def __init__(self) -> None:
+        self.onnx = imported()
         self.nodes: list[Any] = []
         self.constants: list[Any] = []
         self.path = ""  # dotted name of the layer in hand, which its nodes are named after
@@ -28,7 +29,7 @@ class OnnxGraph:
     def add(self, operator: str, *inputs: str, **attributes: Any) -> str:
         """Append a node with one output; returns that output's name."""
         name = self._unused(f"{self.path}/{operator}")
-        self.nodes.append(onnx().helper.make_node(operator, inputs, [name], name, **attributes))
+        self.nodes.append(self.onnx.helper.make_node(operator, inputs, [name], name, **attributes))
         return name
 
     def constant(self, value: Array | np.floating, name: str) -> str:
@@ -36,16 +37,20 @@ class OnnxGraph:
         x = np.asarray(value if isinstance(value, np.floating) else to_device(value, "numpy"))
         x = np.ascontiguousarray(x, np.int64 if x.dtype.kind in "iu" else np.float32)
         name = self._unused(f"{self.path}.{name}")
-        self.constants.append(onnx().numpy_helper.from_array(x, name))
+        self.constants.append(self.onnx.numpy_helper.from_array(x, name))
         return name
 
     def whole_numbers(self, values: Shape, name: str) -> str:
         """A constant list of whole numbers: a shape, axes, bounds."""
         return self.constant(np.array(values, np.int64), name)
 
-    def rename_last(self, name: str) -> None:
-        """Give the last node's output, the graph's, the name by which users will ask for it."""
-        self.nodes[-1].output[0] = name
+    def channels_first(self, x: str, rank: int) -> str:
+        """Move the last of ``rank`` axes behind the batch: (N, H, W, C) -> (N, C, H, W)."""
+        return self.add("Transpose", x, perm=(0, rank, *range(1, rank))) if rank > 1 else x
+
+    def channels_last(self, x: str, rank: int) -> str:
+        """Undo ``channels_first``."""
+        return self.add("Transpose", x, perm=(0, *range(2, rank + 1), 1)) if rank > 1 else x
 
     def _unused(self, name: str) -> str:
         """``name`` without a dot or slash in front, and with a number if it was given before."""
@@ -55,13 +60,13 @@ class OnnxGraph:
         return f"{name}_{count}" if count else name
 
 
-def onnx() -> Any:
+def imported() -> Any:
     """The onnx package.  Raises WeightsError, with the command to install it, if it is missing."""
     try:
-        import onnx as package
+        import onnx
         import onnx.numpy_helper
     except ImportError as error:
         raise WeightsError(
             'onnx is not installed, which writes the file: python -m pip install "tinynet-dl[onnx]"'
         ) from error
-    return package
+    return onnx
