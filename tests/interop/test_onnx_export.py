@@ -8,8 +8,7 @@ from hypothesis import strategies as st
 from tests.layers.support import drawn_some
 from tests.oracles import package
 from tinynet import EVAL
-from tinynet.interop.files import WeightsError
-from tinynet.interop.onnx_export import export_onnx
+from tinynet.interop import WeightsError, export_onnx
 from tinynet.layer import Layer
 from tinynet.layers import (
     AdaptiveAvgPool2D,
@@ -70,9 +69,7 @@ def check(model: Layer, shape, folder, batch=3, **options):
     np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-5)
 
 
-LAYERS = {
-    "batch norm": BatchNorm(4, epsilon=0.3),
-    "batch norm without gamma": BatchNorm(4, scale=False),
+ANYTHING = {  # layers on inputs (N, ..., 4)
     "relu": ReLU(),
     "relu from 0.7": ReLU(threshold=0.7),
     "relu6": ReLU6(),
@@ -81,43 +78,42 @@ LAYERS = {
     "dropout": Dropout(0.5),
     "dropout scaled at test": Dropout(0.5, scale_at="test"),
     "flatten": Flatten(),
-    "global average pool": GlobalAvgPool2D(),
-    "adaptive average pool": AdaptiveAvgPool2D((4, 2)),
-    "adaptive average pool, enlarging": AdaptiveAvgPool2D(7),
     "local response norm": LocalResponseNorm(3, alpha=0.2, beta=0.6, k=1.5),
     "scale": Scale(0.17),
     "slice": ChannelSlice(1, 3),
     "shuffle": ChannelShuffle(2),
+    "gate": Gate(Sequential(Scale(2.0), Sigmoid())),
+    "residual": Residual(Softmax()),
+    "residual, projected": Residual(ChannelSlice(0, 2), ChannelSlice(2, 4)),
+    "concat": Concat(wide=ReLU(), thin=Sequential(), part=ChannelSlice(0, 1)),
+    "no layer at all": Sequential(),
+}
+VECTORS = {
+    "dense": Dense(4, 3, rng=RNG),
+    "dense without bias": Dense(4, 3, bias=False, rng=RNG),
+    "batch norm": BatchNorm(4, epsilon=0.3),
+}
+IMAGES = {
+    "batch norm": BatchNorm(4, epsilon=0.3),
+    "batch norm without gamma": BatchNorm(4, scale=False),
+    "global average pool": GlobalAvgPool2D(),
+    "adaptive average pool": AdaptiveAvgPool2D((4, 2)),
+    "adaptive average pool, enlarging": AdaptiveAvgPool2D(7),
     "gate by channel": Gate(Sequential(GlobalAvgPool2D(), Dense(4, 4, rng=RNG), Sigmoid())),
     "gate by pixel": Gate(Sequential(Conv2D(4, 4, 1, rng=RNG), Sigmoid())),
-    "residual": Residual(Conv2D(4, 4, 3, padding="same", rng=RNG)),
-    "residual, projected": Residual(Conv2D(4, 2, 1, rng=RNG), Conv2D(4, 2, 1, rng=RNG)),
-    "concat": Concat(wide=MaxPool2D(3, 1, "same"), thin=Sequential()),
-    "no layer at all": Sequential(),
+    "residual, convolved": Residual(Conv2D(4, 4, 3, padding="same", rng=RNG)),
+    "concat of pools": Concat(wide=MaxPool2D(3, 1, "same"), thin=Sequential()),
     "one layer twice": Sequential(*[Conv2D(4, 4, 1, rng=RNG)] * 2),
 }
+SHAPES = {(4,): ANYTHING | VECTORS, (6, 5, 4): ANYTHING | IMAGES}
+SHAPES |= {(6, 4): ANYTHING, (2, 3, 5, 4): ANYTHING}
+CASES = [(name, shape) for shape, layers in SHAPES.items() for name in layers]
 
 
-@pytest.mark.parametrize("name", LAYERS)
-def test_layers_on_images(name, tmp_path):
-    check(statistics_drawn(LAYERS[name]), (6, 5, 4), tmp_path)
-
-
-@pytest.mark.parametrize(
-    "layer",
-    [
-        Dense(4, 3, rng=RNG),
-        Dense(4, 3, bias=False, rng=RNG),
-        BatchNorm(4),
-        Flatten(),
-        Softmax(),
-        Sigmoid(),
-        Concat(Dense(4, 2, rng=RNG), Sequential()),
-    ],
-    ids=repr,
-)
-def test_layers_on_flat_inputs(layer, tmp_path):
-    check(statistics_drawn(layer), (4,), tmp_path)
+@pytest.mark.parametrize(("name", "shape"), CASES)
+def test_layers(name, shape, tmp_path):
+    """On vectors, images, and what is neither: the channels are the last axis of all."""
+    check(statistics_drawn(SHAPES[shape][name]), shape, tmp_path)
 
 
 pairs = st.tuples(st.integers(0, 2), st.integers(0, 2))
@@ -151,8 +147,8 @@ def test_a_whole_network_its_probabilities_and_its_own_input_shape(tmp_path):
     model = vgg_like(3, (12, 16, 2), (4, 6), 5, batch_norm=True, rng=RNG)
     check(statistics_drawn(model), (12, 16, 2), tmp_path, batch=1)
     check(model, (12, 16, 2), tmp_path, probabilities=True)
-    onnx = package("onnx")
-    saved = onnx.load(export_onnx(model, tmp_path / "again.onnx"))
+    check(Scale(0.5), (5, 4), tmp_path, probabilities=True)
+    saved = package("onnx").load(export_onnx(model, tmp_path / "again.onnx"))
     (entry,) = saved.graph.input
     sizes = [d.dim_param or d.dim_value for d in entry.type.tensor_type.shape.dim]
     assert (entry.name, sizes) == ("x", ["N", 12, 16, 2])
@@ -172,7 +168,7 @@ def test_a_float64_model_is_written_as_float32_and_left_as_it_is(tmp_path):
 
 
 class Own(Layer):
-    """A layer that nobody told ONNX about."""
+    """A layer that ONNX knows nothing of."""
 
     def forward(self, x, mode=EVAL):
         return x, None
@@ -181,11 +177,62 @@ class Own(Layer):
         return input_shape
 
 
+class Halved(ReLU):
+    """A layer of ours with another forward pass."""
+
+    def forward(self, x, mode=EVAL):
+        y, cache = super().forward(x, mode)
+        return y * 0.5, cache
+
+
+class Twice(Sequential):
+    """A container of ours with another forward pass."""
+
+    def forward(self, x, mode=EVAL):
+        return super().forward(super().forward(x, mode)[0], mode)
+
+
+class Named(ReLU):
+    """A layer of ours with the same forward pass."""
+
+    def __repr__(self):
+        return "Named"
+
+
+def replaced() -> Layer:
+    layer = ReLU()
+    layer.forward = Sigmoid().forward
+    return layer
+
+
+REFUSED = {
+    Own: "a Own, which has no ONNX form: write one and register it with @tinynet",
+    Halved: "a Halved, which has no ONNX form, since its forward pass is not that of ReLU: write",
+    Twice: "a Twice, which has no ONNX form, since its forward pass is not that of Sequential:",
+    replaced: "a ReLU, which has no ONNX form, since its forward pass is not that of ReLU:",
+}
+
+
+@pytest.mark.parametrize("make", REFUSED)
+def test_a_layer_without_an_onnx_form_is_named(make, tmp_path):
+    """Also one that is derived from a layer that has a form, but computes something else."""
+    package("onnx")
+    model = Sequential(inside=Residual(Sequential(own=make())))
+    with pytest.raises(WeightsError) as caught:
+        export_onnx(model, tmp_path / "model.onnx", (3,))
+    assert str(caught.value).startswith(f"inside.main.own is {REFUSED[make]}")
+    assert not (tmp_path / "model.onnx").exists()
+    with pytest.raises(WeightsError, match="^the model is a"):
+        export_onnx(make(), tmp_path / "model.onnx", (3,))
+
+
+def test_a_derived_layer_with_the_same_forward_pass_is_written(tmp_path):
+    check(Sequential(Named()), (3,), tmp_path)
+
+
 def test_errors_name_what_to_do(tmp_path):
     package("onnx")
     file = tmp_path / "model.onnx"
-    with pytest.raises(WeightsError, match=r"^inside.own is a Own, which has no ONNX form: write"):
-        export_onnx(Sequential(inside=Sequential(own=Own())), file, (3,))
     with pytest.raises(WeightsError, match="shape of one input is not known: give input_shape="):
         export_onnx(Dense(3, 2, rng=RNG), file)
     with pytest.raises(WeightsError, match=r"does not take an input of \(4,\): Dense"):
