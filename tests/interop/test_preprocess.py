@@ -1,9 +1,8 @@
-"""tinynet.interop.preprocess, by hand and against keras.applications."""
+"""tinynet.interop.preprocess, by hand."""
 
 import numpy as np
 import pytest
 
-from tests.oracles import keras_or_skip
 from tinynet.interop import imagenet_preprocess
 
 KINDS = ("torch", "caffe", "tf")
@@ -11,18 +10,6 @@ KINDS = ("torch", "caffe", "tf")
 
 def images(*shape):
     return np.random.default_rng(0).integers(0, 256, shape, dtype="uint8")
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("shape", [(2, 5, 4, 3), (5, 4, 3)])
-def test_it_is_keras_preprocessing(kind, shape):
-    x = images(*shape)
-    theirs = keras_or_skip().applications.imagenet_utils.preprocess_input(
-        x.astype("float64"), data_format="channels_last", mode=kind
-    )
-    np.testing.assert_allclose(imagenet_preprocess(x, kind), theirs, atol=1e-5)
-    np.testing.assert_allclose(imagenet_preprocess(x, kind, "float64"), theirs, atol=1e-12)
 
 
 def test_values_by_hand():
