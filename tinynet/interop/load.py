@@ -7,7 +7,7 @@ print(report)
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
@@ -163,14 +163,14 @@ def fill(
     join = JOIN[names.library]
     try:
         places = slots(model, names, shape_of_input(model, names, input_shape), skip)
-        wanted = {slot.name: None for slot in places.values()}
+        wanted = [slot.name for slot in places.values()]
         if names.library == "torch":
             arrays = unwrapped(arrays, wanted)
         arrays = names.of_today(arrays)
         check_skip(skip, state, arrays, join)
         others = [name for name in arrays if name not in wanted]
-        nothing = re.compile("|".join([*names.ignored, COUNT_OF_AVERAGES]))
-        ignored = [name for name in others if nothing.fullmatch(name)]
+        nothing = (*names.ignored, COUNT_OF_AVERAGES)
+        ignored = [name for name in others if any(re.fullmatch(p, name) for p in nothing)]
         skipped_layers = [path for path in model.named_layers() if under(path, skip)]
         paths = [*skipped_layers, *skip, *(f"{path}.classes" for path in skip)]  # a replaced head
         left_out = [*skip, *known(partial(layer_name, names), paths)]
@@ -214,24 +214,26 @@ def shape_of_input(model: Layer, names: WeightNames, input_shape: Shape | None) 
     return tuple(shape or ())
 
 
-def unwrapped(arrays: dict[str, np.ndarray], wanted: Iterable[str]) -> dict[str, np.ndarray]:
+def unwrapped(arrays: dict[str, np.ndarray], wanted: Sequence[str]) -> dict[str, np.ndarray]:
     """The arrays by the names that the network gives them, without those of what was around it.
 
     What a wrapper puts into a name is taken out; then one prefix before all that is wanted, such
     as the ``model.`` of the object that trained the network.  A wanted name stays as it is.
+    Raises WeightsError if several networks in the file would fit.
     """
-    wanted = dict.fromkeys(wanted)
     bare = renamed([(WRAPPERS, "")])
     arrays = rename_keys(arrays, lambda name: name if name in wanted else bare(name))
-    if not wanted or wanted.keys() & arrays.keys():
+    if not wanted or any(name in arrays for name in wanted):
         return arrays
-    end = f".{next(iter(wanted))}"
+    end = f".{wanted[0]}"
     prefixes = [name.removesuffix(end) + "." for name in arrays if name.endswith(end)]
     fits = {prefix: sum(prefix + name in arrays for name in wanted) for prefix in prefixes}
     best = [prefix for prefix in fits if fits[prefix] == max(fits.values())]
-    if len(best) != 1:  # none, or two networks in one file
-        return arrays
-    return rename_keys(arrays, lambda name: name.removeprefix(best[0]))
+    if len(best) > 1 and fits[best[0]] == len(wanted):
+        raise WeightsError(
+            f"holds several such networks ({listed(best)}): save the one that is wanted"
+        )
+    return rename_keys(arrays, lambda name: name.removeprefix(best[0])) if best else arrays
 
 
 def known(name_of: Callable[[str], str], ours: Sequence[str]) -> list[str]:
