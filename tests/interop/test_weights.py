@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from tinynet.checkpoint import load_arrays, save_arrays, save_checkpoint
+from tinynet.train.checkpoint import load_arrays, save_arrays, save_checkpoint
 from tinynet.interop import WeightsError, load_weights, save_weights
 from tinynet.layers import BatchNorm, Dense, Sequential
 from tinynet.models import densenet121, resnet50, small_resnet, vgg_like
@@ -208,5 +208,5 @@ def test_files_that_cannot_be_written_or_read(tmp_path):
     with pytest.raises(WeightsError, match="is cut short"):
         load_weights(tmp_path / "cut.safetensors")
     save_checkpoint(tmp_path / "run.safetensors", network())
-    with pytest.raises(WeightsError, match="try tinynet.checkpoint.load_checkpoint"):
+    with pytest.raises(WeightsError, match="try tinynet.train.checkpoint.load_checkpoint"):
         load_weights(tmp_path / "run.safetensors")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import tinynet
-from tinynet.checkpoint import write_whole
+from tinynet.train.checkpoint import write_whole
 from tinynet.interop.files import WeightsError
 from tinynet.interop.load import architecture_of
 from tinynet.interop.onnx_graph import OPSET, OnnxGraph

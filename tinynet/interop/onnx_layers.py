@@ -19,7 +19,7 @@ from tinynet.interop.files import WeightsError
 from tinynet.interop.onnx_graph import OnnxGraph
 from tinynet.layer import Layer, Shape
 from tinynet.layers.adaptive_pooling import adaptive_avg_pool2d_forward
-from tinynet.layers.combine import join
+from tinynet.layer import join
 from tinynet.layers.window import window_over
 from tinynet.models.googlenet import GoogLeNet
 

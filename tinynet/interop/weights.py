@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 import tinynet
-from tinynet.checkpoint import CheckpointError, save_arrays
+from tinynet.train.checkpoint import CheckpointError, save_arrays
 from tinynet.interop.convert import Slot, under
 from tinynet.interop.files import WeightsError, beginning, check_suffix, read_safetensors
 from tinynet.interop.load import architecture_of, check_skip, fitting, set_epsilon
@@ -103,7 +103,7 @@ def architecture_in(texts: dict[str, str], arrays: dict[str, np.ndarray]) -> Arc
     """
     if "tinynet" not in texts or "epsilon" not in texts:
         checkpoint = any(name.startswith("model/") for name in arrays)
-        reader = "tinynet.checkpoint.load_checkpoint" if checkpoint else "load_torch"
+        reader = "tinynet.train.checkpoint.load_checkpoint" if checkpoint else "load_torch"
         raise WeightsError(f"was not written by save_weights: try {reader}")
     if "architecture" not in texts:
         return None
