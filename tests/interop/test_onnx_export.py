@@ -189,9 +189,9 @@ def replaced() -> Layer:
 
 REFUSED = {
     Own: "a Own, which has no ONNX form: write one and register it with @tinynet",
-    Halved: "a Halved, which has no ONNX form, since its forward pass is not that of ReLU: write",
-    Twice: "a Twice, which has no ONNX form, since its forward pass is not that of Sequential:",
-    replaced: "a ReLU, which has no ONNX form, since its forward pass is not that of ReLU:",
+    Halved: "a Halved, which has no ONNX form, since it overrides the passes of its",
+    Twice: "a Twice, which has no ONNX form, since it overrides the passes of its parent class:",
+    replaced: "a ReLU, which has no ONNX form, since it overrides the passes of its parent class:",
 }
 
 

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from tinynet.train.checkpoint import load_arrays, save_arrays, save_checkpoint
 from tinynet.interop import WeightsError, load_weights, save_weights
 from tinynet.layers import BatchNorm, Dense, Sequential
 from tinynet.models import densenet121, resnet50, small_resnet, vgg_like
+from tinynet.train.checkpoint import load_arrays, save_arrays, save_checkpoint
 
 SHAPE = (16, 16, 1)
 

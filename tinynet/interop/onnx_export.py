@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import tinynet
-from tinynet.train.checkpoint import write_whole
+from tinynet._version import __version__
 from tinynet.interop.files import WeightsError
 from tinynet.interop.load import architecture_of
-from tinynet.interop.onnx_graph import OPSET, OnnxGraph
-from tinynet.interop.onnx_layers import write
+from tinynet.interop.onnx_layers import OnnxGraph, write
 from tinynet.layer import Layer, Shape
+from tinynet.train.checkpoint import write_whole
 
+OPSET = 17  # of 2022: what every runtime of today reads, and all that the layers need
 INPUT, OUTPUT = "x", "y"
 LARGEST = 2**31 - 1  # bytes that one protocol-buffer message can hold
 
@@ -72,7 +72,7 @@ def onnx_model(graph: OnnxGraph, shape: Shape, output_shape: Shape, name: str) -
         opset_imports=[helper.make_opsetid("", OPSET)],
         ir_version=8,  # the one that came with this opset
         producer_name="tinynet",
-        producer_version=tinynet.__version__,
+        producer_version=__version__,
     )
     onnx.checker.check_model(model, full_check=True)
     return bytes(model.SerializeToString())

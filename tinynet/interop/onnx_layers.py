@@ -15,30 +15,123 @@ from typing import Any
 import numpy as np
 
 from tinynet import layers
+from tinynet.backend import Array, to_device
 from tinynet.interop.files import WeightsError
-from tinynet.interop.onnx_graph import OnnxGraph
-from tinynet.layer import Layer, Shape
+from tinynet.layer import Layer, Shape, join
 from tinynet.layers.adaptive_pooling import adaptive_avg_pool2d_forward
-from tinynet.layer import join
 from tinynet.layers.window import window_over
 from tinynet.models.googlenet import GoogLeNet
+
+PASSES = ("forward", "passes", "settings")  # what a layer computes outside training
+
+
+class OnnxGraph:
+    """Nodes and constants of a graph, and their names, each given once.
+
+    Everything is float32, the type that every runtime has all operators for.
+    """
+
+    def __init__(self) -> None:
+        self.onnx = imported()
+        self.nodes: list[Any] = []
+        self.constants: list[Any] = []
+        self.path = ""  # dotted name of the layer in hand, which its nodes are named after
+        self._names: dict[str, int] = {}
+
+    def add(self, operator: str, *inputs: str, **attributes: Any) -> str:
+        """Append a node with one output; returns that output's name."""
+        name = self._unused(f"{self.path}/{operator}")
+        self.nodes.append(self.onnx.helper.make_node(operator, inputs, [name], name, **attributes))
+        return name
+
+    def constant(self, value: Array | np.floating, name: str) -> str:
+        """A constant in the graph: float32, or int64 for whole numbers; returns its name."""
+        x = np.asarray(value if isinstance(value, np.floating) else to_device(value, "numpy"))
+        x = np.ascontiguousarray(x, np.int64 if x.dtype.kind in "iu" else np.float32)
+        name = self._unused(f"{self.path}.{name}")
+        self.constants.append(self.onnx.numpy_helper.from_array(x, name))
+        return name
+
+    def whole_numbers(self, values: Shape, name: str) -> str:
+        """A constant list of whole numbers: a shape, axes, bounds."""
+        return self.constant(np.array(values, np.int64), name)
+
+    def channels_first(self, x: str, rank: int) -> str:
+        """Move the last of ``rank`` axes behind the batch: (N, H, W, C) -> (N, C, H, W)."""
+        return self.add("Transpose", x, perm=(0, rank, *range(1, rank))) if rank > 1 else x
+
+    def channels_last(self, x: str, rank: int) -> str:
+        """Undo ``channels_first``."""
+        return self.add("Transpose", x, perm=(0, *range(2, rank + 1), 1)) if rank > 1 else x
+
+    def _unused(self, name: str) -> str:
+        """``name`` without a dot or slash in front, and with a number if it was given before."""
+        name = name.lstrip("./")
+        count = self._names.get(name, 0)
+        self._names[name] = count + 1
+        return f"{name}_{count}" if count else name
+
+
+def imported() -> Any:
+    """The onnx package.  Raises WeightsError, with the command to install it, if it is missing."""
+    try:
+        import onnx
+        import onnx.numpy_helper
+    except ImportError as error:
+        raise WeightsError(
+            'onnx is not installed, which writes the file: python -m pip install "tinynet-dl[onnx]"'
+        ) from error
+    return onnx
 
 
 def write(layer: Layer, graph: OnnxGraph, x: str, shape: Shape) -> str:
     """Append ``layer`` to ``graph``, on its tensor ``x``; returns the name of the output.
 
-    Raises WeightsError for a layer without an ONNX form: one that no function here is registered
-    for, and one that has another forward pass than the class it is derived from.
+    Raises WeightsError for a layer without an ONNX form: one that is neither a container nor
+    registered here, or that overrides the passes of the class that is.
     """
     kind: Any = next(kind for kind in type(layer).__mro__ if kind in to_onnx.registry)
-    derived = kind is not object and getattr(layer.forward, "__func__", None) is not kind.forward
-    if derived or kind is object:
-        why = f", since its forward pass is not that of {kind.__name__}" if derived else ""
-        raise WeightsError(
-            f"{graph.path or 'the model'} is a {type(layer).__name__}, which has no ONNX form{why}:"
-            " write one and register it with @tinynet.interop.onnx_layers.to_onnx.register"
-        )
-    return to_onnx(layer, graph, x, shape)
+    own = [p for p in PASSES if getattr(type(layer), p, None) is not getattr(kind, p, None)]
+    replaced = any(part in vars(layer) for part in PASSES)
+    if kind is not object and not own and not replaced:
+        return to_onnx(layer, graph, x, shape)
+    if layer.promise("wiring") and not replaced:
+        return container(layer, graph, x, shape)
+    derived = kind is not object or layer.wiring
+    why = ", since it overrides the passes of its parent class" if derived else ""
+    raise WeightsError(
+        f"{graph.path or 'the model'} is a {type(layer).__name__}, which has no ONNX form{why}: "
+        "write one and register it with @tinynet.interop.onnx_layers.to_onnx.register"
+    )
+
+
+def container(layer: Layer, graph: OnnxGraph, x: str, shape: Shape) -> str:
+    """Layers that are connected as the container's ``wiring`` says."""
+    ends = []
+    for name, part in layer.children().items():
+        ends.append(inner(part, name, graph, x, shape))
+        if layer.wiring == "series":
+            x, shape = ends[-1], part.output_shape(shape)
+    if layer.wiring == "series":
+        return x
+    if layer.wiring == "gate":
+        if len(part.output_shape(shape)) < len(shape):  # a gate for each channel of an image
+            ends = [graph.add("Unsqueeze", *ends, graph.whole_numbers((2, 3), "axes"))]
+        return graph.add("Mul", x, *ends)
+    if layer.wiring == "sum" and len(ends) == 1:
+        ends.append(x)
+    attributes = {"axis": 1} if layer.wiring == "concat" else {}
+    operator = {"sum": "Sum", "concat": "Concat", "mean": "Mean"}[layer.wiring]
+    return graph.add(operator, *ends, **attributes)
+
+
+def inner(layer: Layer, name: str, graph: OnnxGraph, x: str, shape: Shape) -> str:
+    """A container's layer, whose nodes are named by its dotted path."""
+    outer = graph.path
+    graph.path = join(outer, name)
+    y = write(layer, graph, x, shape)
+    graph.path = outer
+    return y
 
 
 @singledispatch
@@ -47,35 +140,10 @@ def to_onnx(layer: Any, graph: OnnxGraph, x: str, shape: Shape) -> str:
     raise TypeError(f"{type(layer).__name__} has no ONNX form")
 
 
-@to_onnx.register(layers.Sequential)
-@to_onnx.register(layers.Residual)
-@to_onnx.register(layers.Concat)
-@to_onnx.register(layers.Gate)
-@to_onnx.register(GoogLeNet)
-def container(layer: Any, graph: OnnxGraph, x: str, shape: Shape) -> str:
-    """A layer made of layers, whose nodes are named by their dotted paths."""
-    parts: dict[str, Layer] = layer.children()
-
-    def through(name: str, x: str, shape: Shape) -> str:
-        outer = graph.path
-        graph.path = join(outer, name)
-        y = write(parts[name], graph, x, shape)
-        graph.path = outer
-        return y
-
-    if isinstance(layer, layers.Sequential | GoogLeNet):
-        # GoogLeNet's auxiliary heads are training's
-        for name in parts if isinstance(layer, layers.Sequential) else ("base", "head"):
-            x, shape = through(name, x, shape), parts[name].output_shape(shape)
-        return x
-    ends = [through(name, x, shape) for name in parts]
-    if isinstance(layer, layers.Concat):
-        return graph.add("Concat", *ends, axis=1)
-    if isinstance(layer, layers.Residual):
-        return graph.add("Add", ends[0], ends[1] if layer.skip else x)
-    if len(layer.path.output_shape(shape)) < len(shape):  # a gate for each channel of an image
-        ends = [graph.add("Unsqueeze", *ends, graph.whole_numbers((2, 3), "axes"))]
-    return graph.add("Mul", x, *ends)
+@to_onnx.register
+def _(layer: GoogLeNet, graph: OnnxGraph, x: str, shape: Shape) -> str:
+    x = inner(layer.base, "base", graph, x, shape)  # the auxiliary heads are training's
+    return inner(layer.head, "head", graph, x, layer.base.output_shape(shape))
 
 
 @to_onnx.register

@@ -13,14 +13,14 @@ from typing import Any
 
 import numpy as np
 
-import tinynet
-from tinynet.train.checkpoint import CheckpointError, save_arrays
+from tinynet._version import __version__
 from tinynet.interop.convert import Slot, under
 from tinynet.interop.files import WeightsError, beginning, check_suffix, read_safetensors
 from tinynet.interop.load import architecture_of, check_skip, fitting, set_epsilon
 from tinynet.layer import Layer
 from tinynet.layers import BatchNorm
 from tinynet.models.architecture import Architecture, plain
+from tinynet.train.checkpoint import CheckpointError, save_arrays
 
 SUFFIXES = (".safetensors",)
 FREE = ("num_classes", "input_shape", "epsilon", "keep_prob")  # shapes tell, or loading sets it
@@ -38,7 +38,7 @@ def save_weights(model: Layer, file: str | Path) -> None:
     path = Path(file)
     try:
         check_suffix(path, SUFFIXES)
-        texts = {"tinynet": tinynet.__version__, "epsilon": json.dumps(epsilons(model))}
+        texts = {"tinynet": __version__, "epsilon": json.dumps(epsilons(model))}
         made = architecture_of(model)
         if made is not None:
             texts["architecture"] = made.name

@@ -1,0 +1,6 @@
+"""How gradients change the weights.  Report §2.3.3-4."""
+
+from tinynet.optimizers.adam import *
+from tinynet.optimizers.base import *
+from tinynet.optimizers.rmsprop import *
+from tinynet.optimizers.sgd import *
