@@ -7,14 +7,14 @@ outvote each other's errors; models that err alike gain nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, TypeVar
 
 import numpy as np
 
 from tinynet.backend import Array, array_module
 from tinynet.layer import EVAL, Layer, Mode, Shape
-from tinynet.layers.combine import check_layers, join
+from tinynet.layers.combine import check_layers
 
 Model = TypeVar("Model")
 
@@ -81,6 +81,9 @@ class Ensemble(Layer):
     ValueError for outputs that are no probabilities.
     """
 
+    wiring = "mean"
+    per_image = True
+
     def __init__(self, models: Sequence[Layer]) -> None:
         if not models:
             raise ValueError("Ensemble: got no models, want at least one")
@@ -88,11 +91,9 @@ class Ensemble(Layer):
         self.models = list(models)
 
     def children(self) -> dict[str, Layer]:
-        """Models by position."""
         return {str(i): model for i, model in enumerate(self.models)}
 
     def forward(self, x: Array, mode: Mode = EVAL) -> tuple[Array, list[Any]]:
-        """Mean probabilities (N, K), and the models' caches."""
         passes = [model.forward(x, mode) for model in self.models]
         for i, (y, _) in enumerate(passes):
             if (y.real < 0).any() or (y.real > 1 + 1e-3).any():
@@ -103,7 +104,6 @@ class Ensemble(Layer):
         return average_probabilities([y for y, _ in passes]), [cache for _, cache in passes]
 
     def backward(self, dy: Array, cache: list[Any]) -> Array:
-        """The input's gradients through each model, added up."""
         share = dy / len(self.models)
         gradients = [
             model.backward(share, model_cache)
@@ -112,20 +112,10 @@ class Ensemble(Layer):
         return sum(gradients[1:], start=gradients[0])
 
     def output_shape(self, input_shape: Shape) -> Shape:
-        """The shape that every model's output has."""
         shapes = {model.output_shape(input_shape) for model in self.models}
         if len(shapes) > 1:
             raise ValueError(f"Ensemble: the models' outputs are {sorted(shapes)}, want one shape")
         return shapes.pop()
-
-    def multiply_adds(self, input_shape: Shape) -> int:
-        """The sum over the models."""
-        return sum(model.multiply_adds(input_shape) for model in self.models)
-
-    def walk(self, input_shape: Shape, prefix: str = "") -> Iterator[tuple[str, Layer, Shape]]:
-        """Innermost layers of each model in turn."""
-        for name, model in self.children().items():
-            yield from model.walk(input_shape, join(prefix, name))
 
     def __repr__(self) -> str:
         return f"Ensemble({self.models!r})"

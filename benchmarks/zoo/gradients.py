@@ -18,6 +18,7 @@ from datetime import date
 from typing import Any
 
 import numpy as np
+from tinynet.doctor.machine import processor_name
 
 from benchmarks.machine import processor_name
 from benchmarks.zoo.entries import ENTRIES

@@ -289,7 +289,7 @@ CAUSES = {
         sigmoid_forward,
         lambda dy, y: dy * y * (1 - y) * np.array([[1], [2], [1], [3], [1]]),
         (X,),
-        "each index of axis 0 has a factor of its own, 1, 2, 1, 3, 1",
+        "each index of axis 0 has its own factor, 1, 2, 1, 3, 1",
     ),
     "another order": (
         lambda x: (x.reshape(5, 4) * 1.0, None),

@@ -7,12 +7,19 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tinynet.backend import Array, array_module, swappable
-from tinynet.capture import capturing
 from tinynet.layer import EVAL, Layer, Mode, Parameter, Shape, check_input
+
+# fmt: off
+__all__ = [
+    "BatchNorm",
+    "batchnorm_backward", "batchnorm_forward", "batchnorm_frozen_backward",
+    "batchnorm_frozen_forward",
+]
+# fmt: on
 
 
 class BatchNormCache(NamedTuple):
-    """What batchnorm_backward needs, and the batch's statistics for the moving averages."""
+    """Cache for ``batchnorm_backward``, with the batch statistics that the moving averages take."""
 
     x_hat: Array  # the shape of x
     gamma: Array  # (C,)
@@ -22,7 +29,7 @@ class BatchNormCache(NamedTuple):
 
 
 class FrozenBatchNormCache(NamedTuple):
-    """What batchnorm_frozen_backward needs."""
+    """Cache for ``batchnorm_frozen_backward``."""
 
     x_hat: Array  # the shape of x
     gamma: Array  # (C,)
@@ -122,6 +129,9 @@ class BatchNorm(Layer):
     1/m; PyTorch's has 1/(m − 1)).
     """
 
+    kind = "normalisation"
+    per_image = True
+
     buffer_names = ("running_mean", "running_var")
 
     def __init__(
@@ -148,7 +158,6 @@ class BatchNorm(Layer):
     def forward(
         self, x: Array, mode: Mode = EVAL
     ) -> tuple[Array, BatchNormCache | FrozenBatchNormCache]:
-        """y (the shape of x); in training the moving statistics take a step towards the batch's."""
         leading = (None, None, None) if x.ndim == 4 else (None,)
         beta = self.beta.value
         check_input(self, x, (*leading, self.channels), beta)
@@ -164,16 +173,11 @@ class BatchNorm(Layer):
     def update_statistics(self, mean: Array, variance: Array) -> None:
         """The moving statistics take a step towards a batch's μ (C,) and σ² (C,)."""
         old, new = self.momentum, 1 - self.momentum
-        if capturing():  # a graph writes where it wrote before
-            for kept, batch in ((self.running_mean, mean), (self.running_var, variance)):
-                kept *= old
-                kept += new * batch
-            return
-        self.running_mean = old * self.running_mean + new * mean
-        self.running_var = old * self.running_var + new * variance
+        for kept, batch in ((self.running_mean, mean), (self.running_var, variance)):
+            kept *= old
+            kept += new * batch
 
     def backward(self, dy: Array, cache: BatchNormCache | FrozenBatchNormCache) -> Array:
-        """dx (the shape of dy); adds to the gradients of gamma, if there is one, and beta."""
         if isinstance(cache, BatchNormCache):
             dx, dgamma, dbeta = batchnorm_backward(dy, cache)
         else:
@@ -184,7 +188,6 @@ class BatchNorm(Layer):
         return dx
 
     def output_shape(self, input_shape: Shape) -> Shape:
-        """The shape of the input."""
         if input_shape[-1:] != (self.channels,):
             raise ValueError(
                 f"{self!r}: input shape is {input_shape}, want {self.channels} channels last"

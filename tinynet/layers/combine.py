@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 from tinynet.backend import Array, array_module
 from tinynet.layer import EVAL, Layer, Mode, Shape
+
+__all__ = ["Concat", "Residual", "Sequential"]
 
 
 class Sequential(Layer):
@@ -18,17 +19,18 @@ class Sequential(Layer):
     ``Sequential(conv=Conv2D(...), relu=ReLU())``.  The cache is the list of theirs.
     """
 
+    wiring = "series"
+    per_image = True
+
     def __init__(self, *layers: Layer, **named: Layer) -> None:
         self.layers = [*layers, *named.values()]
         self.names = names_of(layers, named)
         check_layers(self, tuple(self.layers))
 
     def children(self) -> dict[str, Layer]:
-        """Inner layers by name."""
         return dict(zip(self.names, self.layers, strict=True))
 
     def forward(self, x: Array, mode: Mode = EVAL) -> tuple[Array, list[Any]]:
-        """The last layer's output; x goes to the first."""
         caches = []
         for layer in self.children().values():
             x, cache = layer.forward(x, mode)
@@ -43,20 +45,9 @@ class Sequential(Layer):
         return dy
 
     def output_shape(self, input_shape: Shape) -> Shape:
-        """What is left after every layer in turn."""
         for layer in self.children().values():
             input_shape = layer.output_shape(input_shape)
         return input_shape
-
-    def multiply_adds(self, input_shape: Shape) -> int:
-        """The sum over the layers."""
-        return sum(layer.multiply_adds(shape) for _, layer, shape in self.walk(input_shape))
-
-    def walk(self, input_shape: Shape, prefix: str = "") -> Iterator[tuple[str, Layer, Shape]]:
-        """Innermost layers with their names and input shapes, in forward order."""
-        for name, layer in self.children().items():
-            yield from layer.walk(input_shape, join(prefix, name))
-            input_shape = layer.output_shape(input_shape)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({inner_text(self)})"
@@ -71,39 +62,31 @@ class Residual(Layer):
            changes.  Both paths must end in the same shape.
     """
 
+    kind = "merge"
+    wiring = "sum"
+    per_image = True
+
     def __init__(self, main: Layer, skip: Layer | None = None) -> None:
         check_layers(self, (main,) if skip is None else (main, skip))
         self.main, self.skip = main, skip
 
     def forward(self, x: Array, mode: Mode = EVAL) -> tuple[Array, tuple[Any, Any]]:
-        """The sum of both paths."""
         y, main_cache = self.main.forward(x, mode)
         s, skip_cache = (x, None) if self.skip is None else self.skip.forward(x, mode)
         self.check_same(y.shape[1:], s.shape[1:])
         return y + s, (main_cache, skip_cache)
 
     def backward(self, dy: Array, cache: tuple[Any, Any]) -> Array:
-        """The sum of the gradients that come back by each path."""
         main_cache, skip_cache = cache
         dx = self.main.backward(dy, main_cache)
         return dx + (dy if self.skip is None else self.skip.backward(dy, skip_cache))
 
     def output_shape(self, input_shape: Shape) -> Shape:
-        """The shape that both paths end in."""
         y = self.main.output_shape(input_shape)
         self.check_same(
             y, input_shape if self.skip is None else self.skip.output_shape(input_shape)
         )
         return y
-
-    def multiply_adds(self, input_shape: Shape) -> int:
-        """The sum of both paths."""
-        return sum(path.multiply_adds(input_shape) for path in self.children().values())
-
-    def walk(self, input_shape: Shape, prefix: str = "") -> Iterator[tuple[str, Layer, Shape]]:
-        """Innermost layers of the main path, then of the shortcut."""
-        for name, path in self.children().items():
-            yield from path.walk(input_shape, join(prefix, name))
 
     def check_same(self, main: Shape, skip: Shape) -> None:
         """Raise ValueError, naming both shapes, unless the paths end in the same."""
@@ -126,6 +109,10 @@ class Concat(Layer):
     Sequential, by keyword.
     """
 
+    kind = "merge"
+    wiring = "concat"
+    per_image = True
+
     def __init__(self, *branches: Layer, **named: Layer) -> None:
         self.branches = [*branches, *named.values()]
         self.names = names_of(branches, named)
@@ -134,11 +121,9 @@ class Concat(Layer):
             raise ValueError("Concat: got no branches, want at least one layer")
 
     def children(self) -> dict[str, Layer]:
-        """Branches by name."""
         return dict(zip(self.names, self.branches, strict=True))
 
     def forward(self, x: Array, mode: Mode = EVAL) -> tuple[Array, tuple[list[Any], list[int]]]:
-        """The branches' outputs, stacked along the last axis."""
         passes = [branch.forward(x, mode) for branch in self.branches]
         outputs = [y for y, _ in passes]
         self.check_same([y.shape[1:] for y in outputs])
@@ -146,7 +131,6 @@ class Concat(Layer):
         return y, ([cache for _, cache in passes], [part.shape[-1] for part in outputs])
 
     def backward(self, dy: Array, cache: tuple[list[Any], list[int]]) -> Array:
-        """Each branch takes its channels of dy back; the input's gradients add up."""
         caches, widths = cache
         dx: Array | None = None
         start = 0
@@ -158,19 +142,9 @@ class Concat(Layer):
         return dx
 
     def output_shape(self, input_shape: Shape) -> Shape:
-        """The common sizes, and the sum of the branches' channels."""
         shapes = [branch.output_shape(input_shape) for branch in self.branches]
         self.check_same(shapes)
         return (*shapes[0][:-1], sum(shape[-1] for shape in shapes))
-
-    def multiply_adds(self, input_shape: Shape) -> int:
-        """The sum over the branches."""
-        return sum(branch.multiply_adds(input_shape) for branch in self.branches)
-
-    def walk(self, input_shape: Shape, prefix: str = "") -> Iterator[tuple[str, Layer, Shape]]:
-        """Innermost layers, branch by branch."""
-        for name, branch in self.children().items():
-            yield from branch.walk(input_shape, join(prefix, name))
 
     def check_same(self, shapes: list[Shape]) -> None:
         """Raise ValueError, naming the shapes, unless they differ in the channels alone."""
@@ -182,11 +156,6 @@ class Concat(Layer):
 
     def __repr__(self) -> str:
         return f"Concat({inner_text(self)})"
-
-
-def join(prefix: str, name: str) -> str:
-    """Dotted name."""
-    return f"{prefix}.{name}" if prefix else name
 
 
 def names_of(layers: tuple[Layer, ...], named: dict[str, Layer]) -> list[str]:

@@ -5,19 +5,20 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from tinynet.backend import Array, library_of, swappable, to_device
-from tinynet.layer import EVAL, Draws, Mode
-from tinynet.layers.activations import Elementwise
+from tinynet.layer import EVAL, Mode, RandomSource, Stateless
+
+__all__ = ["Dropout", "dropout_backward", "dropout_forward"]
 
 
 class DropoutCache(NamedTuple):
-    """What dropout_backward needs."""
+    """Cache for ``dropout_backward``."""
 
     mask: Array | None  # booleans of the shape of x; None outside training
     scale: float
 
 
 @swappable
-def dropout_mask(x: Array, rng: Draws, keep_prob: float) -> Array:
+def dropout_mask(x: Array, rng: RandomSource, keep_prob: float) -> Array:
     """Draw which neurons of x are retained, each with probability p.  Report §2.4.1.
 
         mask = u < p,   u uniform in [0, 1)
@@ -69,7 +70,7 @@ def dropout_backward(dy: Array, cache: DropoutCache) -> Array:
     return dy * cache.scale if cache.mask is None else dy * cache.mask * cache.scale
 
 
-class Dropout(Elementwise):
+class Dropout(Stateless):
     """Removes each neuron with probability 1 − keep_prob, in training only.  Report §2.4.1.
 
     keep_prob       probability p of being retained, in (0, 1]; Keras and PyTorch take 1 − p
@@ -78,13 +79,16 @@ class Dropout(Elementwise):
     The mask is drawn fresh from mode.rng at every training step.
     """
 
+    kind = "dropout"
+    per_image = True
+    dtypes = (*Stateless.dtypes, "bfloat16")
+
     def __init__(self, keep_prob: float, scale_at: str = "train") -> None:
         _check(keep_prob, scale_at)
         self.keep_prob, self.scale_at = keep_prob, scale_at
         self.frozen_dropout = False
 
     def forward(self, x: Array, mode: Mode = EVAL) -> tuple[Array, DropoutCache]:
-        """y (the shape of x); raises ValueError in training without mode.rng."""
         mask = None
         if mode.train and not self.frozen_dropout:
             if mode.rng is None:
@@ -96,8 +100,10 @@ class Dropout(Elementwise):
         return dropout_forward(x, mask, self.keep_prob, self.scale_at)
 
     def backward(self, dy: Array, cache: DropoutCache) -> Array:
-        """dx (the shape of dy)."""
         return dropout_backward(dy, cache)
+
+    def label(self) -> str:
+        return f"dropout, keep {self.keep_prob:g}"
 
     def __repr__(self) -> str:
         return f"Dropout(keep_prob={self.keep_prob:g})"

@@ -1,0 +1,65 @@
+"""Signals that come in the middle of something wait for its end."""
+
+import signal
+import threading
+
+import pytest
+
+from tinynet.train.interrupts import held_interrupts
+
+
+def test_ctrl_c_is_delivered_after_the_block():
+    done = []
+    with pytest.raises(KeyboardInterrupt):  # noqa: PT012
+        with held_interrupts():
+            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
+            done.append("inside")
+        done.append("after")
+    assert done == ["inside"]
+
+
+def test_a_handler_of_sigterm_is_called_after_the_block():
+    calls = []
+    before = signal.signal(signal.SIGTERM, lambda number, frame: calls.append(number))
+    try:
+        with held_interrupts():
+            signal.raise_signal(signal.SIGTERM)
+            assert calls == []
+        assert calls == [signal.SIGTERM]
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def test_a_signal_that_is_ignored_or_not_handled_keeps_its_meaning():
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with held_interrupts():
+            assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+            assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+            signal.raise_signal(signal.SIGINT)
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def test_the_handlers_are_put_back():
+    before = signal.getsignal(signal.SIGINT)
+    with held_interrupts():
+        assert signal.getsignal(signal.SIGINT) is not before
+    assert signal.getsignal(signal.SIGINT) is before
+    with pytest.raises(ValueError, match="inside"), held_interrupts():
+        raise ValueError("inside")
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_it_does_nothing_in_another_thread():
+    done = []
+
+    def work():
+        with held_interrupts():
+            done.append(signal.getsignal(signal.SIGINT))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert done == [signal.getsignal(signal.SIGINT)]
