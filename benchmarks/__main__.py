@@ -41,7 +41,6 @@ class Command(NamedTuple):
 
 
 def steps(run: Run, a: argparse.Namespace) -> dict[str, Any]:
-    """Measure whole networks, or one half."""
     return measure_steps(run, a.names, [a.only] if a.only else KINDS, not a.without_compile)
 
 
@@ -85,7 +84,6 @@ def measure(kind: str, a: argparse.Namespace) -> None:
 
 
 def parser() -> argparse.ArgumentParser:
-    """Return the command line."""
     text, _, more = (__doc__ or "").partition("\n")
     more += "".join(
         f"\n{name} ({c.minutes} min): {c.help}{': ' * bool(c.parts)}{', '.join(c.parts)}"
@@ -118,7 +116,6 @@ def positive(text: str) -> int:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Do what was asked for."""
     made = parser()
     a = made.parse_intermixed_args(arguments)
     if a.command == "page":

@@ -16,7 +16,6 @@ from benchmarks.workloads import Workload
 
 
 def usable_cores() -> int:
-    """Return the number of cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
@@ -49,7 +48,6 @@ class Backend:
 
     @property
     def device(self) -> str:
-        """Where arrays are."""
         return "cpu" if self.small else self.name
 
     @property
@@ -126,7 +124,6 @@ class Run:
     keep: Callable[[dict[str, Any]], None] = lambda found: None
 
     def worker(self, variant: Variant) -> Worker:
-        """Return the process of a variant."""
         return self.workers.worker(variant)
 
     @contextmanager

@@ -20,7 +20,7 @@ from benchmarks.workloads import WIDE, vgg_like
 from tinynet.engine.precision import PRECISIONS
 
 COUNT = re.compile(r"(\d+) (passed|failed|errors?|skipped|xfailed|deselected)")
-KEPT_FAILURES = 40
+MARKS_OF_PROGRESS = re.compile(r"^[.FEsx]+", re.MULTILINE)
 # in the files that have tests for a GPU; the last has a fixture that runs on both
 MARKS = ("mark.gpu", "ON_GPU", "cuda.on_cpu")
 MINE = Path("benchmarks")  # tests of this file speak of the marks
@@ -30,34 +30,39 @@ SAME_BITS = vgg_like(128, 8, WIDE, 256)
 
 
 def measure_correctness(run: Run) -> dict[str, Any]:
-    """Return {"tests": counts and failures, "same_bits": precision -> whether, or why not}."""
-    found: dict[str, Any] = {"tests": gpu_tests(run, run.clock.left() - BITS_SECONDS)}
-    run.keep(found | {"same_bits": {}})
-    return found | same_bits(run)
+    """Run the tests for a GPU, then make the same steps twice."""
+    found = gpu_tests(run, run.clock.left() - BITS_SECONDS)
+    run.keep(found)
+    more = same_bits(run)
+    return found | more | {"lines": found["lines"] + more["lines"]}
 
 
 def gpu_tests(run: Run, seconds: float) -> dict[str, Any]:
-    """Run the tests for a GPU; a few others in the rehearsal."""
+    """Return {"tests": counts and failures, "lines"}; a few other tests in the rehearsal."""
     files = [REHEARSED] if run.backend.small else ["-m", "gpu", *files_with_marks(ROOT / "tests")]
     spread = ["-n", "12"] if importlib.util.find_spec("xdist") and not run.backend.small else []
     tests = run_tests([*files, *spread], max(1.0, seconds))
-    run.clock.say(f"tests: {tests['counts']}{', cut short' if tests['cut_short'] else ''}")
-    return tests
+    counts = ", ".join(f"{number} {what}" for what, number in tests["counts"].items())
+    said = f"tests: {counts or 'none ran'}{', cut short' * tests['cut_short']}"
+    run.clock.say(said)
+    return {"tests": tests, "lines": [said, *tests["failures"], *tests["tail"]]}
 
 
 def same_bits(run: Run) -> dict[str, Any]:
-    """Make three steps twice in every precision."""
+    """Return {"same_bits": precision -> whether three steps, made twice, agree; or why not}."""
     found: dict[str, Any] = {}
     for precision in PRECISIONS:
-        if not run.clock.has(f"same bits, {precision}"):
-            continue
-        asked = {"workload": asdict(run.backend.sized(SAME_BITS)), "precision": precision}
-        try:
-            found[precision] = run.worker(run.backend.ours[0]).call("peers:same_bits", **asked)
-        except WorkerError as error:
-            found[precision] = str(error)
-        run.clock.say(f"steps twice, {precision}: same bits: {found[precision]}")
-    return {"same_bits": found}
+        if run.clock.has(f"same bits, {precision}"):
+            asked = {"workload": asdict(run.backend.sized(SAME_BITS)), "precision": precision}
+            try:
+                found[precision] = run.worker(run.backend.ours[0]).call("peers:same_bits", **asked)
+            except WorkerError as error:
+                found[precision] = str(error)
+    said = {True: "the same bits", False: "OTHER BITS"}
+    return {
+        "same_bits": found,
+        "lines": [f"3 steps twice, {p}: {said.get(same, same)}" for p, same in found.items()],
+    }
 
 
 def files_with_marks(folder: Path) -> list[str]:
@@ -73,17 +78,13 @@ def files_with_marks(folder: Path) -> list[str]:
 def run_tests(arguments: Sequence[str], limit: float) -> dict[str, Any]:
     """Run pytest for at most ``limit`` seconds; return counts, and the lines of what failed."""
     command = [sys.executable, "-m", "pytest", "-q", "--tb=line", "-p", "no:cacheprovider"]
-    # warnings of other machines' packages are not errors; compiling for the CPU tests nothing here
-    command += ["-W", "default"]
+    # warnings of other machines' packages are not errors; nothing is compiled for the CPU
+    command += ["-W", "default", *arguments]
+    env = {**os.environ, "TINYNET_KERNELS": "numpy"}
     with tempfile.TemporaryFile("w+", encoding="utf-8") as out:
-        process = subprocess.Popen(
-            [*command, *arguments],
-            stdout=out,
-            stderr=subprocess.STDOUT,
-            cwd=ROOT,
-            env={**os.environ, "TINYNET_KERNELS": "numpy"},
-            start_new_session=True,  # so that its own processes end with it
-        )
+        # in a session by itself, so that its own processes end with it
+        more: dict[str, Any] = {"stdout": out, "stderr": subprocess.STDOUT, "cwd": ROOT}
+        process = subprocess.Popen(command, env=env, start_new_session=True, **more)
         try:
             code: int | None = process.wait(timeout=limit)
         except subprocess.TimeoutExpired:
@@ -96,18 +97,15 @@ def run_tests(arguments: Sequence[str], limit: float) -> dict[str, Any]:
 
 
 def outcome(text: str) -> dict[str, Any]:
-    """Return what pytest's output says.
-
-    counts     of the last line, or of the marks of progress where there is none
-    failures   the lines of the summary, at most KEPT_FAILURES
+    """Return what pytest's output says: counts, of the last line or else of the marks of progress,
+    and the lines of the summary.
     """
     lines = text.splitlines()
     last = next((line for line in reversed(lines) if COUNT.search(line)), "")
     counts = {what.rstrip("s"): int(number) for number, what in COUNT.findall(last)}
     if not counts:
-        marks = "".join(re.match(r"[.FEsx]*", line)[0] for line in lines)  # type: ignore[index]
+        marks = "".join(MARKS_OF_PROGRESS.findall(text))
         names = {".": "passed", "F": "failed", "E": "error", "s": "skipped"}
         counts = {name: marks.count(mark) for mark, name in names.items() if mark in marks}
     failures = [line[:300] for line in lines if line.startswith(("FAILED", "ERROR"))]
-    tail = lines[-5:] if not counts else []
-    return {"counts": counts, "failures": failures[:KEPT_FAILURES], "tail": tail}
+    return {"counts": counts, "failures": failures[:40], "tail": [] if counts else lines[-5:]}

@@ -75,7 +75,6 @@ class Cpu:
         return self.share(x.view(np.int16)).view(torch.bfloat16)
 
     def share(self, x: Any) -> Any:
-        """Do the same for a dtype that both libraries know."""
         import torch
 
         return torch.from_numpy(x)

@@ -85,7 +85,7 @@ PARTS: dict[str, tuple[float, Callable[[Run], dict[str, Any]]]] = {
     "layers": (0.15, lambda run: measure_ops(briefly(run, without="fp32"), CONVOLUTIONS)),
     "kernels": (0.05, measure_kernels),
     "variants": (0.07, asked("variants")),
-    "tests": (0.15, lambda run: {"tests": gpu_tests(run, run.clock.left())}),
+    "tests": (0.15, lambda run: gpu_tests(run, run.clock.left())),
 }
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 from concurrent.futures import ThreadPoolExecutor, wait
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -58,11 +59,7 @@ def copy(device: Cpu, library: str, moved: int) -> Subject:
 
 
 def measure_ceilings(run: Run) -> dict[str, Any]:
-    """Return what a GPU does at best, {"ms": name -> times, "failed", and what they are of}.
-
-    copy             of a large array to another, in its memory
-    product, bf16    of large square matrices, by torch's BLAS
-    """
+    """Return {"ms": name -> times, "lines"} of a large copy and of a product in each precision."""
     backend, failed = run.backend, dict[str, str]()
     copied = 1 << 16 if backend.small else 1 << 31  # bytes, read and written
     tasks: dict[str, dict[str, Any]] = {"copy": {"kind": "copy", "moved": copied}}
@@ -78,5 +75,9 @@ def measure_ceilings(run: Run) -> dict[str, Any]:
     times = take_turns(turns, backend.rounds, backend.op_turn, failed)
     with noted("forget", failed):
         worker.ask("forget")
-    what = {"copied": copied, "product_flops": 2 * backend.side**3}
-    return {"ms": times, "failed": failed, **what}
+    flops, rates = 2 * backend.side**3, {name: median(ms) for name, ms in times.items()}
+    said = {name: f"{flops / ms / 1e9:.1f} TFLOP/s" for name, ms in rates.items()} | failed
+    if "copy" in rates:
+        said["copy"] = f"{copied / rates['copy'] / 1e6:.0f} GB/s, read and written"
+    lines = [f"{name}: {what}" for name, what in said.items()]
+    return {"ms": times, "product_flops": flops, "lines": lines}

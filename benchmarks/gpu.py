@@ -99,7 +99,6 @@ def record(results: dict[str, Any], file: Path) -> None:
 
 
 def parser() -> argparse.ArgumentParser:
-    """Return the command line."""
     text, _, more = (__doc__ or "").partition("\n")
     made = argparse.ArgumentParser(prog="python -m benchmarks.gpu", description=text, epilog=more)
     add, slow = made.add_argument, "torch.compile's modes reduce-overhead and max-autotune"
@@ -115,7 +114,6 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Do what was asked for."""
     made = parser()
     a = made.parse_intermixed_args(arguments)
     if unknown := [name for name in a.parts if name not in (*PARTS, "first")]:

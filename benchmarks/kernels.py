@@ -7,38 +7,46 @@ not wait for Python in between. What CuPy's own operations take is the rest of t
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict
 from typing import Any
 
 from benchmarks.backends import Run
-from benchmarks.device import Cpu
 from benchmarks.peers import train_step
 from benchmarks.processes import WorkerError
 from benchmarks.workloads import NETWORKS, Workload
 from tinynet.engine.kernels.cuda import source
 
-STEPS = 5
+STEPS, MOST = 5, 16  # steps that are measured, kernels that are told
 AHEAD = 0.1  # seconds for which the GPU waits before a step; Python starts one in less
-Key = tuple[str, str, str]  # source, kernel, geometry
 WANTED = {"vgg_like 128, batch 32": ("bf16", "fp32"), "VGG16 224, batch 64": ("bf16",)}
 
 
 def measure_kernels(run: Run) -> dict[str, Any]:
-    """Return {"networks": "network, precision" -> rows of kernels, or why there are none}."""
+    """Return {"networks": "network, precision" -> rows of kernels, "lines"}."""
     found: dict[str, Any] = {}
+    lines: list[str] = []
     for name, precision in [(name, p) for name, precisions in WANTED.items() for p in precisions]:
         if not run.clock.has(label := f"{name}, {precision}"):
             continue
-        workload = asdict(run.backend.sized(NETWORKS[name][0]))
+        asked = {"workload": asdict(run.backend.sized(NETWORKS[name][0])), "precision": precision}
         try:
-            worker = run.worker(run.backend.ours[0])
-            found[label] = worker.call("kernels:rows_of", workload=workload, precision=precision)
+            found[label] = run.worker(run.backend.ours[0]).call("kernels:rows_of", **asked)
+            lines += [f"{label}: {line}" for line in said(**found[label])]
         except WorkerError as error:
-            found[label] = {"failed": str(error)}
-        run.keep({"networks": found})
-        run.clock.say(f"{label}: {len(found[label].get('rows', ()))} kernels")
-    return {"networks": found}
+            lines.append(f"{label}: FAILED, {error}")
+        run.keep({"networks": found, "lines": lines})
+    return {"networks": found, "lines": lines}
+
+
+def said(rows: list[dict[str, Any]], step_ms: float) -> list[str]:
+    """The kernels that take most of a step, and the rest."""
+    rest = step_ms - sum(row["ms"] for row in rows)
+    found = [f"a step {step_ms:.3f} ms, of which CuPy's own and between kernels {rest:.3f}"]
+    for row in rows[:MOST]:
+        share = f"{row['ms']:.3f} ms, {row['ms'] / step_ms:.0%}"
+        found.append(f"{share}, {row['launches']:g} × {row['source']}: {row['kernel']} {row['at']}")
+    return found
 
 
 def rows_of(device: Any, workload: dict[str, Any], precision: str) -> dict[str, Any]:
@@ -52,37 +60,31 @@ def rows_of(device: Any, workload: dict[str, Any], precision: str) -> dict[str, 
     step = train_step(given, precision, device)
     x, y = given.data()
     images = device.xp.asarray(x)
-    with watched(device) as launches:
+    with watched(device.xp.cuda) as launches:
         step(images, y)
         (graph,) = step._graphs._steps.values()
         graph.run._captures = False  # kernel by kernel from here on
         launches.clear()
         times = [device.by_events(lambda: step(images, y), 1, AHEAD) for _ in range(STEPS)]
         device.wait()
-    found: dict[Key, list[float]] = {}
+    found: dict[tuple[str, str, str], list[float]] = {}
     for key, start, stop in launches:
         found.setdefault(key, []).append(float(device.xp.cuda.get_elapsed_time(start, stop)))
+    names = ("source", "kernel", "at")
     rows = [
-        {"source": name, "kernel": kernel, "at": where, "launches": len(ms) / STEPS}
-        | {"ms": sum(ms) / STEPS}
-        for (name, kernel, where), ms in found.items()
+        dict(zip(names, key, strict=True)) | {"launches": len(ms) / STEPS, "ms": sum(ms) / STEPS}
+        for key, ms in found.items()
     ]
     return {"rows": sorted(rows, key=lambda row: -row["ms"]), "step_ms": min(times)}
 
 
 class Noted:
-    """A kernel whose launches are noted: what it is, and the events around it."""
-
-    def __init__(self, kernel: Any, cuda: Any, note: Callable[[Any, Any], None]) -> None:
-        vars(self).update(_kernel=kernel, _cuda=cuda, _note=note)
+    def __init__(self, kernel: Any, noted: Callable[[], AbstractContextManager[None]]) -> None:
+        vars(self).update(_kernel=kernel, _noted=noted)
 
     def __call__(self, *arguments: Any, **more: Any) -> None:
-        start, stop = self._cuda.Event(), self._cuda.Event()
-        stream = self._cuda.get_current_stream()
-        start.record(stream)
-        self._kernel(*arguments, **more)
-        stop.record(stream)
-        self._note(start, stop)
+        with self._noted():
+            self._kernel(*arguments, **more)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._kernel, name)
@@ -92,15 +94,21 @@ class Noted:
 
 
 @contextmanager
-def watched(device: Cpu) -> Iterator[list[tuple[Key, Any, Any]]]:
-    """Within this block every launch of ours is noted."""
-    launches: list[tuple[Key, Any, Any]] = []
+def watched(cuda: Any) -> Iterator[list[Any]]:
+    """Within this block every launch of ours is noted: what it is, the events around it."""
+    launches: list[Any] = []
     plain = source._function
 
     def function(name: str, kernel: str, definitions: source.Definitions) -> Any:
-        key = name, kernel, at(definitions)
-        note = lambda start, stop: launches.append((key, start, stop))  # noqa: E731
-        return Noted(plain(name, kernel, definitions), device.xp.cuda, note)
+        @contextmanager
+        def noted() -> Iterator[None]:
+            start, stop, stream = cuda.Event(), cuda.Event(), cuda.get_current_stream()
+            start.record(stream)
+            yield
+            stop.record(stream)
+            launches.append(((name, kernel, at(dict(definitions))), start, stop))
+
+        return Noted(plain(name, kernel, definitions), noted)
 
     source._function = function  # type: ignore[assignment]
     try:
@@ -109,18 +117,14 @@ def watched(device: Cpu) -> Iterator[list[tuple[Key, Any, Any]]]:
         source._function = plain
 
 
-def at(definitions: source.Definitions) -> str:
+def at(given: dict[str, Any]) -> str:
     """Return the geometry, as far as it is compiled in: "3×3, 64 → 128, 56×56"."""
-    given = dict(definitions)
+    sizes = ("{KERNEL_H}×{KERNEL_W}",), ("{N_CHANNELS} → {N_FILTERS}", "{CHANNELS} → {FILTERS}")
     parts = []
-    if "KERNEL_H" in given:
-        parts.append(f"{given['KERNEL_H']}×{given['KERNEL_W']}")
-    if "N_FILTERS" in given:
-        parts.append(f"{given['N_CHANNELS']} → {given['N_FILTERS']}")
-    elif "FILTERS" in given:
-        parts.append(f"{given['CHANNELS']} → {given['FILTERS']}")
-    elif "CHANNELS" in given:
-        parts.append(f"{given['CHANNELS']} channels")
-    if "HEIGHT" in given:
-        parts.append(f"{given['HEIGHT']}×{given['WIDTH']}")
+    for forms in (*sizes, ("{HEIGHT}×{WIDTH}",)):
+        for form in forms:
+            try:
+                parts.append(form.format(**given))
+            except KeyError:
+                continue
     return ", ".join(parts)

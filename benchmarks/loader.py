@@ -87,7 +87,6 @@ def waiting_share(entry: dict[str, Sequence[float]]) -> float:
 
 
 def said(entry: dict[str, Any]) -> str:
-    """A line as it goes."""
     delivers, consumes = median(entry["delivers"]), median(entry["consumes"])
     waits = 100 * waiting_share(entry)
     return f"delivers {delivers:.0f} images/s, consumes {consumes:.0f}, waits {waits:.2f} %"
@@ -101,8 +100,8 @@ def measure(device: Cpu, network: str, cache: str, rounds: int) -> dict[str, lis
     from examples.mura.cache import open_prepared
     from examples.mura.radiographs import Radiographs
     from examples.mura.settings import DEMO
-    from tinynet.train.data import batches, generator
     from tinynet.train import fit
+    from tinynet.train.data import batches, generator
 
     prepared = open_prepared(Path(cache))
     rows = np.arange(BATCH * BATCHES) % len(prepared.labels)
@@ -110,13 +109,11 @@ def measure(device: Cpu, network: str, cache: str, rounds: int) -> dict[str, lis
     step = train_step(WORKLOADS[network], "fp32", device, rate=1e-4)
 
     def deliver(number: int) -> None:
-        """Make an epoch's batches as ``fit`` does, and nothing else."""
         order = batches(len(data), BATCH, generator(0, "shuffle", number))
         for b, indices in enumerate(order):
             data.batch(indices, generator(0, "augment", number, b))
 
     def consume() -> None:
-        """Train on one batch again and again."""
         for _ in range(BATCHES // 2):
             step(*batch)
 
@@ -142,7 +139,6 @@ def measure(device: Cpu, network: str, cache: str, rounds: int) -> dict[str, lis
 
 
 def seconds(work: Any) -> float:
-    """Return how long a call takes."""
     start = time.perf_counter()
     work()
     return time.perf_counter() - start

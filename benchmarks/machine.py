@@ -12,7 +12,7 @@ from typing import Any
 from benchmarks.backends import Run
 from benchmarks.device import Cpu
 from benchmarks.variants import FLOOR, OPS_TORCH, installed
-from tinynet.doctor.machine import processor_name
+from tinynet.doctor import machine_facts
 
 PACKAGES = {
     "cpu": ("numpy", "scipy", "numba", "torch"),
@@ -22,9 +22,8 @@ SMI = "name,driver_version,power.limit,clocks.sm,clocks.max.sm,clocks.mem,temper
 
 
 def machine(run: Run) -> dict[str, Any]:
-    """Return the facts of this machine, and of what a run's workers load."""
     found: dict[str, Any] = {
-        "processor": processor_name(),
+        "processor": machine_facts()["processor"],
         "cores": os.cpu_count(),
         "threads": run.backend.threads,
         "versions": {"python": platform.python_version()},
@@ -62,7 +61,7 @@ def blas(device: Cpu) -> dict[str, Any]:
 def gpu(device: Cpu) -> dict[str, Any]:
     """Return what CUDA says of the GPU; in the rehearsal its name is the processor's."""
     if device.name != "gpu":
-        return {"gpu": processor_name()}
+        return {"gpu": machine_facts()["processor"]}
     runtime = device.xp.cuda.runtime
     has = runtime.getDeviceProperties(0)
     name, numbers = has["name"], {k: v for k, v in has.items() if isinstance(v, int)}

@@ -46,7 +46,6 @@ def measure_ops(run: Run, groups: Collection[str] = ()) -> dict[str, Any]:
 
 
 def task(run: Run, op: Op, shape: str, precision: str, library: str, **more: Any) -> dict[str, Any]:
-    """Return what a worker is asked to make."""
     given = {"op": op.name, "shape": shape, "precision": precision, "library": library}
     where = {"backend": run.backend.name, "small": run.backend.small}
     return {"kind": "op", **given, **where, **more}
@@ -157,6 +156,5 @@ def floors(run: Run, moved: int, precision: str, failed: dict[str, str]) -> list
 
 
 def said(row: dict[str, Any]) -> str:
-    """Milliseconds, and who failed."""
     times = [f"{name} {median(ms):.3g} ms" for name, ms in {**row["theirs"], **row["ours"]}.items()]
     return "; ".join([*times, *(f"{name} FAILED, {why}" for name, why in row["failed"].items())])

@@ -51,7 +51,6 @@ def logits(probabilities: Any) -> list[np.ndarray]:
 
 
 def train_step(workload: Workload, precision: str, device: Cpu, rate: float | None = None) -> Any:
-    """Return tinynet's training step, its network on the device."""
     from tinynet.losses import SoftmaxCrossEntropy
     from tinynet.optimizers import Adam
     from tinynet.train import TrainStep

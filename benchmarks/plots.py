@@ -39,13 +39,11 @@ def colour(variant: Variant) -> str:
 
 
 def names_of(measured: Iterable[Mapping[str, Any]]) -> list[str]:
-    """Return our variants that were measured anywhere, and torch's fastest."""
     keys = {key for entry in measured for key in entry}
     return [*(v.name for v in OURS if v.name in keys), TORCH]
 
 
 def bar(axes: Any, place: float, values: list[float], tint: str) -> None:
-    """Draw the median as a bar, and a line from the least to the most."""
     axes.barh(place, median(values), color=tint, height=0.7)
     axes.plot([min(values), max(values)], [place, place], color="black", lw=1)
 

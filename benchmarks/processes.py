@@ -85,7 +85,6 @@ class Worker:
         return self.ask("call", limit, function=function, arguments=arguments)["value"]
 
     def results(self, name: str, calls: int) -> list[np.ndarray]:
-        """Return the results of several calls of a subject."""
         with tempfile.TemporaryDirectory() as folder:
             file = str(Path(folder) / "results.npz")
             self.ask("results", name=name, calls=calls, file=file)
@@ -93,7 +92,6 @@ class Worker:
                 return [saved[key] for key in saved.files]
 
     def start(self) -> subprocess.Popen[str]:
-        """Begin the process."""
         command = [sys.executable, "-W", "ignore", "-m", "benchmarks.worker"]
         env = environment(self.variant, self.pool.threads, self.pool.device)
         return subprocess.Popen(
@@ -106,7 +104,6 @@ class Worker:
         )
 
     def close(self, kill: bool = False) -> None:
-        """End the process, if there is one."""
         process, self.process = self.process, None
         if process is None:
             return
@@ -159,7 +156,6 @@ class Pool:
         return min(limit or self.limit, self.limit, max(LEAST, self.left()))
 
     def worker(self, variant: Variant) -> Worker:
-        """Return the worker of a variant."""
         if variant.name not in self.workers:
             self.workers[variant.name] = Worker(variant, self)
         return self.workers[variant.name]
@@ -197,7 +193,6 @@ def noted(label: str, failed: dict[str, str]) -> Iterator[None]:
 
 
 def at_once(jobs: Sequence[Callable[[], object]]) -> None:
-    """Run all jobs at the same time, and wait for them."""
     threads = [threading.Thread(target=job) for job in jobs]
     for thread in threads:
         thread.start()

@@ -31,7 +31,6 @@ def paired(theirs: Sequence[float], ours: Sequence[float]) -> Ratio:
 
 
 def fastest(times: Mapping[str, Sequence[float]]) -> str | None:
-    """Return the name with the lowest median; None if there are none."""
     return min(times, key=lambda name: median(times[name]), default=None)
 
 
@@ -104,7 +103,6 @@ class Target:
     limit: float
 
     def value(self, steps: Mapping[str, Any]) -> Ratio | float | None:
-        """Return what was measured; None if it was not."""
         measured = steps.get(self.workload, {}).get(self.kind)
         if measured is None:
             return None
@@ -113,12 +111,10 @@ class Target:
         return speed_ratio(measured, self.ours, malloc=self.against == "malloc")
 
     def met(self, value: Ratio | float) -> bool:
-        """Return whether it is reached, by the median."""
         return value.median >= self.limit if isinstance(value, Ratio) else value <= self.limit
 
 
 def targets() -> list[Target]:
-    """Return all of them, by workload."""
     found = []
     for name, stock, malloc in (("W48", 1.2, 2), ("W128", 1.5, 2.2), ("W224", 1.8, 2)):
         for kind, limits in (("training", (stock, 3, malloc)), ("inference", (1.2, 2, 1.5))):

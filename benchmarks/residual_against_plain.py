@@ -28,7 +28,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.page import filled
 from benchmarks.plots import figure
+from benchmarks.tables import markdown
 from tinynet.layer import Mode
 from tinynet.losses import SoftmaxCrossEntropy
 from tinynet.models import Classifier, small_resnet
@@ -55,8 +57,6 @@ SETTINGS: dict[str, Any] = {
 
 
 class Task(NamedTuple):
-    """One network to train."""
-
     network: str
     depth: int
     seed: int
@@ -70,7 +70,7 @@ CONTROLS = (
     Task("plain", 56, 0, epochs=40, learning_rate=0.01),
     Task("plain", 56, 0, epochs=120, divided_after=90),
 )
-ERRORS = ("train_error", "test_error")
+ERRORS, SHOWN = ("train_error", "test_error"), ("training error, %", "test error, %")
 Split = tuple[NDArray[np.float32], NDArray[np.int64]]
 
 
@@ -141,7 +141,6 @@ def run(task: Task) -> dict[str, Any]:
 
 
 def train_all(epochs: int, seeds: int, jobs: int) -> dict[str, Any]:
-    """Every network with every seed, the deep ones first, and the controls."""
     order = product(sorted(DEPTHS, reverse=True), range(seeds), NETWORKS)
     tasks = [Task(name, depth, seed, epochs) for depth, seed, name in order]
     start = time.perf_counter()
@@ -153,7 +152,6 @@ def train_all(epochs: int, seeds: int, jobs: int) -> dict[str, Any]:
 
 
 def train_each(tasks: Sequence[Task], jobs: int) -> list[dict[str, Any]]:
-    """The results of ``run``, ``jobs`` at a time."""
     os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}  # of the new processes
     runs = []
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
@@ -174,7 +172,6 @@ def one_run_a_line(results: dict[str, Any]) -> str:
 
 
 def of(results: dict[str, Any], name: str, depth: int) -> list[dict[str, Any]]:
-    """The runs of one network, one a seed."""
     return [r for r in results["runs"] if (r["network"], r["depth"]) == (name, depth)]
 
 
@@ -195,7 +192,6 @@ def draw(results: dict[str, Any], folder: Path) -> None:
 
 
 def draw_errors(results: dict[str, Any], drawn: Any) -> None:
-    """Errors by epoch: a panel for plain networks and one for residual ones."""
     seeds, divided = (results["settings"][key] for key in ("seeds", "divided_after"))
     for axes, name in zip(drawn.subplots(1, 2, sharey=True), NETWORKS, strict=True):
         for depth, colour in DEPTHS.items():
@@ -229,7 +225,7 @@ def errors_table(results: dict[str, Any]) -> str:
             last = [100 * r[part][-1] for r in runs]
             row.append(f"**{mean(last):.2f}** ({', '.join(f'{e:.2f}' for e in last)})")
         rows.append(row)
-    return table("network", "layers", "parameters", "training error, %", "test error, %", rows=rows)
+    return markdown(["network", "layers", "parameters", *SHOWN], rows, 1)
 
 
 def controls_table(results: dict[str, Any]) -> str:
@@ -238,8 +234,7 @@ def controls_table(results: dict[str, Any]) -> str:
     for r in results["controls"]:
         cells = (r["network"], r["depth"], r["learning_rate"], len(r["train_error"]))
         rows.append([*map(str, cells), *(f"{100 * r[part][-1]:.2f}" for part in ERRORS)])
-    head = "network", "layers", "learning rate", "epochs", "training error, %", "test error, %"
-    return table(*head, rows=rows)
+    return markdown(["network", "layers", "learning rate", "epochs", *SHOWN], rows, 1)
 
 
 def norms_table(results: dict[str, Any]) -> str:
@@ -249,17 +244,10 @@ def norms_table(results: dict[str, Any]) -> str:
         norms = [r["gradient_norms_at_the_start"] for r in of(results, name, depth)]
         first, last = mean(n[0] for n in norms), mean(n[-1] for n in norms)
         rows.append([name, f"{depth}", f"{first:.3g}", f"{last:.3g}", f"{first / last:.2g}"])
-    return table("network", "layers", "first", "last", "first / last", rows=rows)
-
-
-def table(*head: str, rows: list[list[str]]) -> str:
-    """Markdown."""
-    lines = [f"| {' | '.join(row)} |" for row in rows]
-    return "\n".join([f"| {' | '.join(head)} |", "|---" * len(head) + "|", *lines])
+    return markdown(["network", "layers", "first", "last", "first / last"], rows, 1)
 
 
 def cost(results: dict[str, Any]) -> str:
-    """A sentence on how long it all took."""
     runs = [*results["runs"], *results["controls"]]
     minutes = sum(r["cpu_seconds"] for r in runs) / 60
     return (
@@ -269,17 +257,11 @@ def cost(results: dict[str, Any]) -> str:
 
 
 def renewed(page: str, results: dict[str, Any]) -> str:
-    """The page's text with what stands between its marks as the results have it."""
     texts = {"errors": errors_table, "controls": controls_table, "norms": norms_table, "cost": cost}
-    for name, text in texts.items():
-        start, end = f"<!-- {name} -->\n", "\n<!-- end -->"
-        before, after = page.split(start)
-        page = before + start + text(results) + end + after.split(end, 1)[1]
-    return page
+    return filled(page, {name: text(results) for name, text in texts.items()})
 
 
 def main() -> None:
-    """Train unless told only to draw; then the pictures and the page's tables."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     add = parser.add_argument
     add("--epochs", type=int, default=40)

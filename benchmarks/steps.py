@@ -39,7 +39,6 @@ class Point(NamedTuple):
     threads: int | None = None  # those of the run
 
     def task(self) -> dict[str, Any]:
-        """Return what a worker is asked to make."""
         given = {"workload": asdict(self.workload), "precision": self.precision}
         return {"kind": self.kind, **given}
 
@@ -167,7 +166,6 @@ def difference(got: Results, want: Results, kind: str) -> float:
 
 
 def said(measured: dict[str, Any]) -> str:
-    """Milliseconds of each, or why not."""
     return "; ".join(
         f"{name} FAILED, {entry['failed']}"
         if "failed" in entry

@@ -25,8 +25,7 @@ from benchmarks.workloads import PASSES
 
 NONE = "–"
 SHORT = {NUMPY.name: "NumPy", NUMBA.name: "Numba", CUDA.name: "ours"}
-MOST_KERNELS = 16  # of a step, in a table
-Steps = Mapping[str, Any]
+Entries = Mapping[str, Any]
 
 
 def markdown(head: Sequence[str], rows: Sequence[Sequence[str]], text_columns: int = 2) -> str:
@@ -66,12 +65,12 @@ GPU_COLUMNS = (
 )
 
 
-def kinds_of(result: Mapping[str, Any]) -> list[str]:
+def kinds_of(result: Entries) -> list[str]:
     """Return the kinds that a network was measured at: "training, bf16"."""
     return [key for key in result if key not in ("workload", "multiply_adds")]
 
 
-def steps_table(steps: Steps, kind: str = "", ceilings: Mapping[str, Any] | None = None) -> str:
+def steps_table(steps: Entries, kind: str = "", ceilings: Entries | None = None) -> str:
     """Return every variant on every network: time, ratios, rates, memory.
 
     kind       on a CPU; of a GPU's results all kinds are shown
@@ -83,24 +82,19 @@ def steps_table(steps: Steps, kind: str = "", ceilings: Mapping[str, Any] | None
         for key in kinds_of(result) if gpu else [kind]:
             measured = result.get(key, {})
             first = f"{name}, {key.partition(', ')[2]}" if gpu else name
-            order = [v.name for v in STEP_VARIANTS if v.name in measured]
-            for variant in order:
-                if why := measured[variant].get("failed"):
-                    cells = [reason(why, variant), *[NONE] * (len(columns) - 1)]
-                else:
-                    known = step_cells(result, key, variant, ceilings or {})
-                    cells = [known[column] for column in columns]
-                rows.append([first, variant, *cells])
+            for variant in [v.name for v in STEP_VARIANTS if v.name in measured]:
+                known = step_cells(result, key, variant, ceilings or {})
+                rows.append([first, variant, *(known.get(column, NONE) for column in columns)])
                 first = ""
     return markdown(["network" if gpu else "workload", "library", *columns], rows)
 
 
-def step_cells(
-    result: Mapping[str, Any], kind: str, variant: str, ceilings: Mapping[str, Any]
-) -> dict[str, str]:
+def step_cells(result: Entries, kind: str, variant: str, ceilings: Entries) -> dict[str, str]:
     """Return one variant's figures by column; ratios are of ours alone."""
     measured = result[kind]
     entry, own = measured[variant], variant in SHORT
+    if "failed" in entry:
+        return {CPU_COLUMNS[0]: reason(entry["failed"], variant)}
     ms = median(entry["ms"])
     flops = 2 * PASSES[kind.partition(", ")[0]] * result["multiply_adds"]
     floor = step_floor_ms(result, kind, ceilings)
@@ -117,7 +111,7 @@ def step_cells(
     }
 
 
-def targets_table(steps: Steps) -> str:
+def targets_table(steps: Entries) -> str:
     """Return each target of the workloads that were run, what was measured, and the verdict."""
     rows = []
     for target in targets():
@@ -133,8 +127,7 @@ def targets_table(steps: Steps) -> str:
     return markdown(["workload", "what", "ratio", "target", "measured", ""], rows, 3)
 
 
-def scaling_table(panels: Mapping[str, Any]) -> str:
-    """Return a step's time at every point."""
+def scaling_table(panels: Entries) -> str:
     points = [point for line in panels.values() for point in line]
     ours = [v.name for v in OURS if any(v.name in p["variants"] for p in points)]
     rows = []
@@ -156,8 +149,7 @@ def scaling_table(panels: Mapping[str, Any]) -> str:
 # single operations
 
 
-def ops_table(rows_of: Sequence[Mapping[str, Any]]) -> str:
-    """Return each operation and shape: times, ratios, and how near to the floor."""
+def ops_table(rows_of: Sequence[Entries]) -> str:
     ours = [v.name for v in OURS if any(v.name in row["ours"] for row in rows_of)]
     precise = any("precision" in row and row["precision"] != "fp32" for row in rows_of)
     order = sorted(rows_of, key=lambda row: (row["op"], row["shape"])) if precise else rows_of
@@ -188,7 +180,7 @@ def ops_table(rows_of: Sequence[Mapping[str, Any]]) -> str:
     return markdown(head + ["apart"] * (precise and bool(ours)), rows)
 
 
-def rates_line(rows: Sequence[Mapping[str, Any]]) -> str:
+def rates_line(rows: Sequence[Entries]) -> str:
     """Return the rates that the floors were made of, over the whole run."""
     products = [min(map(median, r["products"].values())) for r in rows if r["products"]]
     large = [r["bytes"] / median(r["copy"]) / 1e6 for r in rows if r["bytes"] > 1 << 26]
@@ -200,7 +192,7 @@ def rates_line(rows: Sequence[Mapping[str, Any]]) -> str:
     return f"Floors of this run: {'; '.join(parts)}."
 
 
-def loader_table(networks: Mapping[str, Any]) -> str:
+def loader_table(networks: Entries) -> str:
     """Return the images a second delivered and consumed, and how long training waits."""
     rows = []
     for network, result in networks.items():
@@ -221,99 +213,33 @@ def loader_table(networks: Mapping[str, Any]) -> str:
     return markdown(head, rows)
 
 
-# a GPU's parts
-
-
-def tests_table(part: Mapping[str, Any]) -> str:
-    """Return how many tests passed, and which failed."""
-    tests = part["tests"]
-    counts = ", ".join(f"{number} {what}" for what, number in tests["counts"].items())
-    rows = [["tests", f"{counts or 'none ran'}{' (cut short)' * tests['cut_short']}"]]
-    rows += [["", line.replace("|", "/")[:120]] for line in [*tests["failures"], *tests["tail"]]]
-    return markdown(["check", "result"], rows)
-
-
-def bits_table(part: Mapping[str, Any]) -> str:
-    """Return which precisions repeat bit by bit."""
-    rows = []
-    for precision, same in part["same_bits"].items():
-        said = same if isinstance(same, str) else "the same bits" if same else "**other bits**"
-        rows.append([f"3 steps twice, {precision}", said.replace("|", "/")])
-    return markdown(["check", "result"], rows)
-
-
-def ceilings_table(part: Mapping[str, Any]) -> str:
-    """Return the rates."""
-    rows = []
-    for name, times in part["ms"].items():
-        ms = median(times)
-        rate = f"{part['product_flops'] / ms / 1e9:.1f} TFLOP/s"
-        if name == "copy":
-            rate = f"{part['copied'] / ms / 1e6:.0f} GB/s, read and written"
-        rows.append([name, rate])
-    rows += [[name, reason(why)] for name, why in part["failed"].items()]
-    return markdown(["ceiling", "measured"], rows)
-
-
-def kernels_table(part: Mapping[str, Any]) -> str:
-    """Return where a step's time goes: the kernels that take most of it, and the rest."""
-    rows = []
-    for name, found in part["networks"].items():
-        if "failed" in found:
-            rows.append([name, reason(found["failed"]), *[NONE] * 4])
-            continue
-        whole, first = found["step_ms"], name
-        for row in found["rows"][:MOST_KERNELS]:
-            kernel = f"{row['source']}: {row['kernel']}"
-            figures = f"{row['launches']:g}", f"{row['ms']:.3f}", f"{row['ms'] / whole:.0%}"
-            rows.append([first, kernel, row["at"], *figures])
-            first = ""
-        rest = whole - sum(row["ms"] for row in found["rows"])
-        rows.append([first, "CuPy's, and between kernels", "", "", f"{rest:.3f}", ""])
-    head = ["network", "kernel", "at", "launches a step", "ms a step", "of the step"]
-    return markdown(head, rows, 3)
-
-
-def of_cpu(kind: str, results: Mapping[str, Any]) -> list[str]:
+def of_cpu(kind: str, results: Entries) -> list[str]:
     """Return the tables of a kind of results, the first behind when, on what and how often."""
-    on, texts = f"{results['date']}, {results['rounds']} rounds.", list[str]()
+    on = f"{results['date']}, {results['rounds']} rounds. {describe(results['machine'])}."
     if kind == "steps":
         steps = results["steps"]
         kinds = dict.fromkeys(key for result in steps.values() for key in kinds_of(result))
-        texts = [*(steps_table(steps, key) for key in kinds), targets_table(steps)]
-    elif kind == "ops":
-        texts = [f" {rates_line(results['ops'])}\n\n{ops_table(results['ops'])}"]
-    elif kind == "scaling":
-        texts = [scaling_table(results["panels"])]
-    else:
-        texts = [loader_table(results["networks"])]
-    gap = "" if kind == "ops" else "\n\n"
-    return [f"{on} {describe(results['machine'])}.{gap}{texts[0]}", *texts[1:]]
+        first, *more = [*(steps_table(steps, key) for key in kinds), targets_table(steps)]
+        return [f"{on}\n\n{first}", *more]
+    if kind == "ops":
+        return [f"{on} {rates_line(results['ops'])}\n\n{ops_table(results['ops'])}"]
+    made = scaling_table(results["panels"]) if kind == "scaling" else ""
+    return [f"{on}\n\n{made or loader_table(results['networks'])}"]
 
 
-def lines(part: Mapping[str, Any]) -> str:
-    """Return what a part says in words."""
-    return "\n".join(f"- {line}" for line in part["lines"])
-
-
-def page(results: Mapping[str, Any]) -> str:
-    """Return all tables of a GPU's parts that are there, under their headings."""
-    ceilings = results.get("ceilings", {})
-    makers: dict[str, Any] = {  # what is in a part -> its table
-        "lines": lines,
-        "tests": tests_table,
-        "same_bits": bits_table,
-        "ms": ceilings_table,
-        "ops": lambda part: ops_table(part["ops"]),
-        "steps": lambda part: steps_table(part["steps"], "", ceilings),
-        "networks": kernels_table,
-        "panels": lambda part: scaling_table(part["panels"]),
+def page(results: Entries) -> str:
+    """Return all that a GPU's parts found, under their headings."""
+    makers: dict[str, Any] = {  # what is in a part -> how it is shown
+        "lines": lambda said: "\n".join(f"- {line}" for line in said),
+        "ops": ops_table,
+        "steps": lambda steps: steps_table(steps, "", results.get("ceilings", {})),
+        "panels": scaling_table,
     }
     texts = [f"{results['date']}. {describe(results['machine'])}."]
     for name, part in results.items():
         if isinstance(part, dict) and "seconds" in part:
             texts.append(f"## {name}, {part['seconds']:.0f} s")
-            texts += [make(part) for key, make in makers.items() if key in part]
+            texts += [make(part[key]) for key, make in makers.items() if key in part]
             if isinstance(part.get("failed"), str):
                 texts.append(f"Failed: {part['failed']}")
             if part["skipped"]:

@@ -38,7 +38,6 @@ class Server:
             torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
 
     def answer(self, line: str) -> dict[str, Any]:
-        """Do what a line says."""
         request = json.loads(line)
         answer = getattr(self, request.pop("do"))(**request) or {}
         return {**answer, "peak_mb": self.device.peak_mb(self.subjects.values())}
@@ -92,7 +91,6 @@ class Server:
         self.device.wait()
 
     def time(self, name: str, seconds: float) -> dict[str, float]:
-        """Return the milliseconds of a call."""
         return {"ms": self.device.time(self.subjects[name], seconds)}
 
     def call(self, function: str, arguments: dict[str, Any]) -> dict[str, Any]:
@@ -109,7 +107,6 @@ def first_line(error: BaseException) -> str:
 
 
 def main(variant: Variant, device: str) -> None:
-    """Answer every line."""
     # libraries print to standard output too: answers go out by another door
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)

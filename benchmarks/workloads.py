@@ -32,7 +32,6 @@ class Workload:
 
     @property
     def input_shape(self) -> tuple[int, int, int]:
-        """(side, side, channels)."""
         return self.side, self.side, self.channels
 
     def data(self) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
@@ -58,7 +57,6 @@ class Workload:
         return int(self.batch * self.starting_model().multiply_adds(self.input_shape))
 
     def small(self) -> Workload:
-        """Return the same kind of network, in no time."""
         side, tiny = {
             "vgg_like": (16, {"filters": (4, 4), "hidden": 8}),
             "vgg16": (32, {"width": 1 / 16, "hidden": 16}),
@@ -69,7 +67,6 @@ class Workload:
 
 
 def vgg_like(side: int, batch: int, filters: Sequence[int], hidden: int, **more: Any) -> Workload:
-    """Return the VGG-like network on images of one channel, in two classes."""
     given = {"filters": tuple(filters), "hidden": hidden, "keep_prob": 1.0, **more}
     return Workload(side, batch, settings=given)
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from math import prod
 from typing import Any
 
-from benchmarks.ops.op import CONTIGUOUS, Call, Cost, Images, Input, Matrix, Op, Weights, size
+from benchmarks.ops.op import CONTIGUOUS, Call, Cost, Images, Input, Matrix, Op, Weights
 from benchmarks.ops.op import convolution as conv
-from tinynet import blocks, layers, losses
+from tinynet import layers, losses
 from tinynet.backend import library_of
+from tinynet.engine.plan import epilogues as blocks
 
 FLOAT = 4  # bytes of a weight
 EPSILON = 1e-3
@@ -31,6 +33,11 @@ def weights(channels: int, filters: Sequence[int], dense: Sequence[int], vectors
     return Weights(tuple(shapes))
 
 
+IMAGES = {
+    "W128, block 1": Images(32, 128, 32),
+    "W224, block 4": Images(16, 28, 256),
+    "demo, block 1": Images(32, 64, 8),
+}
 VGG16 = [64] * 2 + [128] * 2 + [256] * 3 + [512] * 6
 SHAPES: dict[str, Shapes] = {
     "conv": {
@@ -88,22 +95,10 @@ SHAPES: dict[str, Shapes] = {
         "gpu": {},
     },
     "batch_norm": {
-        "cpu": {
-            "W128, block 1": Images(32, 128, 32),
-            "W224, block 4": Images(16, 28, 256),
-            "demo, block 1": Images(32, 64, 8),
-            "ResNet-50, 56": Images(8, 56, 256),
-        },
+        "cpu": {**IMAGES, "ResNet-50, 56": Images(8, 56, 256)},
         "gpu": {"256, 56": Images(64, 56, 256), "64, 112": Images(64, 112, 64)},
     },
-    "relu": {
-        "cpu": {
-            "W128, block 1": Images(32, 128, 32),
-            "W224, block 4": Images(16, 28, 256),
-            "demo, block 1": Images(32, 64, 8),
-        },
-        "gpu": {"256, 56": Images(64, 56, 256)},
-    },
+    "relu": {"cpu": IMAGES, "gpu": {"256, 56": Images(64, 56, 256)}},
     "dense": {
         "cpu": {"W128": Matrix(32, 16384, 256), "VGG-16, fc7": Matrix(16, 4096, 4096)},
         "gpu": {
@@ -138,17 +133,38 @@ class Layer:
     back: Callable[[Any, Any, slice], tuple[Any, ...]]  # (dy, cache, wanted) -> (dx, ...)
     theirs: Callable[..., Any]  # (shape, *tensors) -> y
 
-    def forward(self, name: str, group: str, cost: Any, shapes: Any = None, **more: Any) -> Op:
+    def cost(self, trips: int, mask: int) -> Callable[[Any, int], Cost]:
+        """Inputs go to memory ``trips`` times, the output once, with ``mask`` bytes a number."""
+
+        def of(s: Any, act: int) -> Cost:
+            bytes_of = {"images": act, "rows": act, "filters": FLOAT, "matrix": FLOAT, "vector": 0}
+            moved = trips * sum(bytes_of[x.kind] * prod(x.shape) for x in self.inputs(s))
+            moved += (act + mask) * prod(self.output(s).shape)
+            return Cost(trips * s.multiply_adds, moved)
+
+        return of
+
+    def forward(
+        self, name: str, group: str, shapes: Any = None, *, mask: int = 0, **more: Any
+    ) -> Op:
         return Op(
             *(name, group, shapes or SHAPES[group], self.inputs),
             lambda s, arrays: lambda: self.ours(s, *arrays)[:1],
             lambda s, tensors, way: lambda: (self.theirs(s, *tensors),),
-            *(lambda s: [self.output(s).kind], cost),
+            *(lambda s: [self.output(s).kind], self.cost(1, mask)),
             **more,
         )
 
     def backward(
-        self, name: str, group: str, cost: Any, shapes: Any = None, wanted: slice = ALL, **more: Any
+        self,
+        name: str,
+        group: str,
+        shapes: Any = None,
+        *,
+        wanted: slice = ALL,
+        trips: int = 1,
+        mask: int = 0,
+        **more: Any,
     ) -> Op:
         """The gradients of ``wanted`` inputs."""
 
@@ -168,19 +184,13 @@ class Layer:
         return Op(
             *(name, group, shapes or SHAPES[group]),
             *(lambda s: [*self.inputs(s), self.output(s)], ours, theirs),
-            *(lambda s: [given.kind for given in self.inputs(s)[wanted]], cost),
+            *(lambda s: [x.kind for x in self.inputs(s)[wanted]], self.cost(trips, mask)),
             **more,
         )
 
 
 def images(shape: str = "x") -> Callable[[Any], Input]:
-    """Images of a shape's ``shape``."""
     return lambda s: Input("images", getattr(s, shape))
-
-
-def trips(times: int, mask: int = 0) -> Any:
-    """A cost: the images' trips to memory, and ``mask`` bytes for each number."""
-    return lambda s, act: Cost(0, (times * act + mask) * size(s.x))
 
 
 # convolution, alone and with what follows it in a block
@@ -211,16 +221,6 @@ def torch_conv(s: Images, x: Any, w: Any, b: Any = None) -> Any:
     z = conv2d(x, w, b, s.stride, s.padding, 1, s.groups)
     r = z if s.tail == "none" else relu(z, inplace=True)
     return max_pool2d(r, 2, return_indices=True)[0] if s.tail == "relu_pool" else r
-
-
-def conv_cost(products: int) -> Any:
-    """Each array is read or written once; x and w again for all gradients."""
-
-    def cost(s: Images, act: int) -> Cost:
-        x, w = products * size(s.x), products * size(s.w)
-        return Cost(products * s.multiply_adds, act * (x + size(s.y)) + FLOAT * w)
-
-    return cost
 
 
 def deep(backend: str) -> Shapes:
@@ -258,10 +258,10 @@ def pools(name: str, group: str) -> list[Op]:
         lambda dy, cache, wanted: (backward(dy, cache),),
         theirs,
     )
-    cost = lambda s, act: Cost(0, act * size(s.x, s.y) + most * size(s.y))  # noqa: E731
+    more = {"mask": int(most), **HALF}
     return [
-        layer.forward(f"{name}, forward", group, cost, **HALF),
-        layer.backward(f"{name}, backward", group, cost, **HALF),
+        layer.forward(f"{name}, forward", group, **more),
+        layer.backward(f"{name}, backward", group, **more),
     ]
 
 
@@ -284,16 +284,6 @@ def torch_dense(s: Matrix, x: Any, w: Any, b: Any) -> Any:
     from torch.nn.functional import linear
 
     return linear(x, w, b.to(x.dtype))
-
-
-def dense_cost(products: int) -> Any:
-    """x, w and z are read or written once, and x and w again for the gradients."""
-
-    def cost(s: Matrix, act: int) -> Cost:
-        x, w = products * s.batch * s.inputs, products * s.inputs * s.outputs
-        return Cost(s.batch * w, act * (x + s.batch * s.outputs) + FLOAT * w)
-
-    return cost
 
 
 # softmax cross-entropy: its gradient, with the loss on the way
@@ -374,31 +364,30 @@ DENSE = Layer(
 # of two numbers that nearly tie, rounding decides which gets the gradient: a few of millions of
 # windows decide otherwise than torch's, and each by as much as it likes
 TIES: dict[str, Any] = {"norm": "mean square", "tolerance": 1e-2}
-ONE, TWO, CONVS = conv_cost(1), conv_cost(2), SHAPES["conv"]
+C, D = "convolution", "depthwise convolution"
 OPS = (
-    CONV.forward("convolution, forward", "conv_forward", ONE, CONVS),
-    CONV.backward("convolution, weight gradient", "conv_weight_gradient", ONE, CONVS, DW),
-    CONV.backward("convolution, input gradient", "conv_input_gradient", ONE, deep("gpu"), DX),
-    CONV.backward("convolution, all gradients", "conv_backward", TWO, deep("cpu")),
+    CONV.forward(f"{C}, forward", "conv_forward", SHAPES["conv"]),
+    CONV.backward(f"{C}, weight gradient", "conv_weight_gradient", SHAPES["conv"], wanted=DW),
+    CONV.backward(f"{C}, input gradient", "conv_input_gradient", deep("gpu"), wanted=DX),
+    CONV.backward(f"{C}, all gradients", "conv_backward", deep("cpu"), trips=2),
     *(
         op
         for said, shapes in (("ReLU", in_block("relu")), ("ReLU, max-pool", in_block("relu_pool")))
         for op in (
-            CONV.forward(f"convolution, {said}, forward", "conv_block", ONE, shapes),
-            CONV.backward(f"convolution, {said}, all gradients", "conv_block", TWO, shapes, **TIES),
+            CONV.forward(f"{C}, {said}, forward", "conv_block", shapes),
+            CONV.backward(f"{C}, {said}, all gradients", "conv_block", shapes, trips=2, **TIES),
         )
     ),
-    CONV.forward("depthwise convolution, forward", "depthwise", ONE),
-    CONV.backward("depthwise convolution, all gradients", "depthwise", TWO),
+    CONV.forward(f"{D}, forward", "depthwise"),
+    CONV.backward(f"{D}, all gradients", "depthwise", trips=2),
     *pools("max-pool", "max_pool"),
     *pools("average pool", "avg_pool"),
-    # where x does not fit into the cache it is read twice
-    NORM.forward("batch norm, forward", "batch_norm", trips(2), **HALF),
-    NORM.backward("batch norm, backward", "batch_norm", trips(3), **HALF),
-    RELU.forward("ReLU, forward", "relu", trips(2), **PLAIN, **HALF),
-    RELU.backward("ReLU, backward", "relu", trips(2, mask=1), **PLAIN, **HALF),
-    DENSE.forward("dense, forward", "dense", dense_cost(1), **PLAIN),
-    DENSE.backward("dense, all gradients", "dense", dense_cost(2), **PLAIN),
+    NORM.forward("batch norm, forward", "batch_norm", **HALF),
+    NORM.backward("batch norm, backward", "batch_norm", trips=2, **HALF),
+    RELU.forward("ReLU, forward", "relu", **PLAIN, **HALF),
+    RELU.backward("ReLU, backward", "relu", mask=1, **PLAIN, **HALF),
+    DENSE.forward("dense, forward", "dense", **PLAIN),
+    DENSE.backward("dense, all gradients", "dense", trips=2, **PLAIN),
     Op(
         *("softmax cross-entropy, both", "softmax_cross_entropy", SHAPES["softmax_cross_entropy"]),
         lambda s: [Input("rows", (s.batch, s.outputs)), Input("labels", (s.batch,), s.outputs)],
@@ -411,7 +400,7 @@ OPS = (
         *("Adam", "adam", SHAPES["adam"]),
         lambda s: [Input("vector", shape) for shape in s.shapes * 2],
         *(our_adam, torch_adam, lambda s: ["vector"] * len(s.shapes)),
-        lambda s, act: Cost(0, 7 * FLOAT * size(*s.shapes)),  # w, m, v, g in; w, m, v out
+        lambda s, act: Cost(0, 7 * FLOAT * sum(map(prod, s.shapes))),  # w, m, v, g in; w, m, v out
         ways=("default", "fused"),
         precisions=("fp32",),
         calls=3,

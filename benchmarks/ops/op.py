@@ -45,11 +45,6 @@ class Input(NamedTuple):
     high: int = 0
 
 
-def size(*shapes: tuple[int, ...]) -> int:
-    """Count the numbers that arrays of these shapes hold together."""
-    return sum(map(prod, shapes))
-
-
 @dataclass(frozen=True)
 class Images:
     """A batch of square images, and square windows over them with zeros around.
@@ -85,11 +80,11 @@ class Images:
 
     @property
     def multiply_adds(self) -> int:
-        """Of the convolution, taken directly; each of the two gradients has as many."""
-        return size(replace(self, tail="none").y) * prod(self.w[:3])
+        """Of a convolution, taken directly; each of the two gradients has as many."""
+        whole = replace(self, tail="none").y
+        return prod(whole) * prod(self.w[:3]) if self.filters else 0
 
     def small(self) -> Images:
-        """Return the same windows for a test; channels in eights, for tensor cores, stay so."""
         channels = 8 if self.channels % 8 == 0 else self.channels
         groups, filters = channels if self.groups > 1 else 1, 8 if self.filters else 0
         more = {"channels": channels, "groups": groups, "filters": filters}
@@ -110,14 +105,16 @@ class Matrix:
     inputs: int
     outputs: int
 
+    @property
+    def multiply_adds(self) -> int:
+        return self.batch * self.inputs * self.outputs
+
     def small(self) -> Matrix:
         return Matrix(min(self.batch, 8), 20, min(self.outputs, 10))
 
 
 @dataclass(frozen=True)
 class Weights:
-    """Arrays of these shapes."""
-
     shapes: tuple[tuple[int, ...], ...]
 
     def small(self) -> Weights:
@@ -144,7 +141,6 @@ class Op:
     calls: int = 1  # whose results are compared; more than one where a call changes its arrays
 
     def sized(self, backend: str, name: str, small: bool) -> Any:
-        """Return a shape, or a small one of the same kind."""
         shape = self.shapes[backend][name]
         return shape.small() if small else shape
 

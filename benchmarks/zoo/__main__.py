@@ -16,15 +16,14 @@ from statistics import median
 from typing import Any
 
 from benchmarks.backends import CPU, new_pool
-from benchmarks.machine import processor_name
 from benchmarks.processes import WorkerError
 from benchmarks.variants import Variant
 from benchmarks.zoo.entries import ENTRIES
 from benchmarks.zoo.page import RESULTS, newest, step_table, weights_table, write_page
+from tinynet.doctor import machine_facts
 
 
 def child(function: str, **arguments: Any) -> dict[str, Any]:
-    """Call a function of this package in a new process."""
     with new_pool(CPU) as pool:
         worker = pool.worker(Variant("a network", "tinynet"))
         answer: dict[str, Any] = worker.call(f"zoo.{function}", **arguments)
@@ -44,7 +43,6 @@ def steps(name: str, rounds: int) -> dict[str, dict[str, Any]]:
 
 
 def main() -> None:
-    """Run what was asked for, print the tables, write the files."""
     parser = argparse.ArgumentParser(prog="benchmarks.zoo", description=__doc__.split("\n")[0])
     add = parser.add_argument
     add("names", nargs="*", metavar="NAME", help=", ".join(ENTRIES))
@@ -57,7 +55,7 @@ def main() -> None:
 
     file = RESULTS / f"models-{date.today()}.json"
     models = newest("models").get("models", {})
-    on = {"cores": os.cpu_count(), "processor": processor_name()}
+    on = {"cores": os.cpu_count(), "processor": machine_facts()["processor"]}
     for name in names:
         result = models.setdefault(name, {})
         try:

@@ -33,30 +33,25 @@ class Entry:
 
 
 def torchvision(name: str, **settings: Any) -> Build:
-    """A builder of one of torchvision's networks, with random weights."""
     given = {"weights": None, "num_classes": CLASSES, **settings}
     return lambda: getattr(oracles.torchvision_or_skip().models, name)(**given)
 
 
 def timm(name: str) -> Build:
-    """A builder of one of timm's networks, with random weights."""
     return lambda: oracles.timm_or_skip().create_model(name, num_classes=CLASSES)
 
 
 def keras(name: str, side: int) -> Build:
-    """A builder of one of Keras's applications, with random weights."""
     given = {"weights": None, "classes": CLASSES, "input_shape": (side, side, 3)}
     return lambda: getattr(oracles.keras_or_skip().applications, name)(**given)
 
 
 def vgg(depth: int, count: int) -> Entry:
-    """VGG of this depth."""
     peers = torchvision(f"vgg{depth}", init_weights=False), keras(f"VGG{depth}", 224)
     return Entry(224, (Published(count, "Keras, torchvision"),), *peers)
 
 
 def resnet(depth: int, count: int, of_keras: int) -> Entry:
-    """ResNet of this depth."""
     settings = {"stride_in": "1x1", "conv_bias": True}
     published = Published(count, "torchvision"), Published(of_keras, "Keras", True, settings)
     return Entry(224, published, torchvision(f"resnet{depth}"), keras(f"ResNet{depth}", 224))

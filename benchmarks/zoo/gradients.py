@@ -18,12 +18,11 @@ from datetime import date
 from typing import Any
 
 import numpy as np
-from tinynet.doctor.machine import processor_name
 
-from benchmarks.machine import processor_name
 from benchmarks.zoo.entries import ENTRIES
 from benchmarks.zoo.page import RESULTS, newest, write_page
 from benchmarks.zoo.reduced import COLOURS, REDUCED, Reduced, as_containers
+from tinynet.doctor import machine_facts
 from tinynet.gradient_check import ArrayCheck, GradientError, GradientReport, check_gradients
 from tinynet.layer import Layer, Mode
 from tinynet.models.googlenet import GoogLeNet
@@ -134,7 +133,9 @@ def main() -> int:
         # read anew: another process may have written of other networks meanwhile
         networks = newest("gradients").get("networks", {}) | {name: found}
         ordered = {name: networks[name] for name in ENTRIES if name in networks}
-        text = json.dumps({"processor": processor_name(), "networks": ordered}, indent=1)
+        text = json.dumps(
+            {"processor": machine_facts()["processor"], "networks": ordered}, indent=1
+        )
         file.write_text(text + "\n", encoding="utf-8")
     print(f"written to {file}")
     print(write_page())

@@ -31,7 +31,6 @@ FLOOR = 1e-6  # of the largest gradient: a bias before a batch norm has gradient
 
 
 def counts(name: str, entry: Entry) -> list[dict[str, Any]]:
-    """Our number of parameters beside each published one."""
     rows = []
     for published in entry.published:
         model = build(name, entry.side, published.settings)
@@ -43,13 +42,11 @@ def counts(name: str, entry: Entry) -> list[dict[str, Any]]:
 
 
 def build(name: str, side: int, settings: dict[str, Any]) -> Any:
-    """Our network at its usual size, in colour."""
     shape = {"num_classes": CLASSES, "input_shape": (side, side, 3)}
     return Architecture(name, shape | settings).build()
 
 
 def images(side: int) -> np.ndarray:
-    """Random images (2, side, side, 3), float64."""
     return np.random.default_rng(0).normal(size=(BATCH, side, side, 3))
 
 
@@ -161,7 +158,6 @@ def calibrated_torch(model: Any, x: np.ndarray) -> Any:
 
 
 def loaded(name: str, side: int, names: WeightNames, arrays: dict[str, np.ndarray]) -> Any:
-    """Our network with a peer's arrays."""
     epsilon = {} if names.epsilon is None else {"epsilon": names.epsilon}
     model = build(name, side, names.requires | epsilon)
     model.load_state(converted(model, arrays, names, (side, side, 3)))
@@ -202,7 +198,6 @@ def relative(got: np.ndarray, wanted: np.ndarray, floor: float = 1e-300) -> floa
 
 
 def compare(device: Any, name: str) -> dict[str, Any]:
-    """Everything for one architecture."""
     entry = ENTRIES[name]
     result: dict[str, Any] = {"counts": counts(name, entry)}
     if entry.torch is not None:

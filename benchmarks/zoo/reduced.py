@@ -43,7 +43,6 @@ class Reduced:
         return model
 
     def images(self) -> np.ndarray:
-        """Random images (batch, side, side, 2), float64."""
         return np.random.default_rng(1).normal(size=(self.batch, self.side, self.side, COLOURS))
 
 

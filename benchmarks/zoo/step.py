@@ -15,7 +15,6 @@ BATCH, STEPS = 4, 3
 
 
 def ours(name: str, x: np.ndarray, y: np.ndarray) -> Callable[[], float]:
-    """tinynet's step."""
     from tinynet.losses import SoftmaxCrossEntropy, WithAuxiliary
     from tinynet.models.architecture import Architecture
     from tinynet.optimizers import Adam
