@@ -11,7 +11,6 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from benchmarks.backends import Run
@@ -21,9 +20,7 @@ from tinynet.engine.precision import PRECISIONS
 
 COUNT = re.compile(r"(\d+) (passed|failed|errors?|skipped|xfailed|deselected)")
 MARKS_OF_PROGRESS = re.compile(r"^[.FEsx]+", re.MULTILINE)
-# in the files that have tests for a GPU; the last has a fixture that runs on both
-MARKS = ("mark.gpu", "ON_GPU", "cuda.on_cpu")
-MINE = Path("benchmarks")  # tests of this file speak of the marks
+ON_GPU = "tests/engine"  # where those are that wait for a GPU: collecting all takes long
 REHEARSED = "tests/benchmarks/test_ratios.py"
 BITS_SECONDS = 20.0  # kept back for the second half
 SAME_BITS = vgg_like(128, 8, WIDE, 256)
@@ -39,9 +36,9 @@ def measure_correctness(run: Run) -> dict[str, Any]:
 
 def gpu_tests(run: Run, seconds: float) -> dict[str, Any]:
     """Return {"tests": counts and failures, "lines"}; a few other tests in the rehearsal."""
-    files = [REHEARSED] if run.backend.small else ["-m", "gpu", *files_with_marks(ROOT / "tests")]
-    spread = ["-n", "12"] if importlib.util.find_spec("xdist") and not run.backend.small else []
-    tests = run_tests([*files, *spread], max(1.0, seconds))
+    spread = ["-n", "12"] if importlib.util.find_spec("xdist") else []
+    wanted = [REHEARSED] if run.backend.small else ["-m", "gpu", ON_GPU, *spread]
+    tests = run_tests(wanted, max(1.0, seconds))
     counts = ", ".join(f"{number} {what}" for what, number in tests["counts"].items())
     said = f"tests: {counts or 'none ran'}{', cut short' * tests['cut_short']}"
     run.clock.say(said)
@@ -63,16 +60,6 @@ def same_bits(run: Run) -> dict[str, Any]:
         "same_bits": found,
         "lines": [f"3 steps twice, {p}: {said.get(same, same)}" for p, same in found.items()],
     }
-
-
-def files_with_marks(folder: Path) -> list[str]:
-    """Return the test files that have tests for a GPU: collecting all others would take long."""
-    return [
-        str(file)
-        for file in sorted(folder.rglob("test_*.py"))
-        if MINE not in file.relative_to(folder).parents
-        and any(mark in file.read_text(encoding="utf-8") for mark in MARKS)
-    ]
 
 
 def run_tests(arguments: Sequence[str], limit: float) -> dict[str, Any]:

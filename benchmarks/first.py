@@ -30,7 +30,7 @@ from benchmarks.correctness import gpu_tests, same_bits
 from benchmarks.device import Subject
 from benchmarks.floors import copy
 from benchmarks.kernels import measure_kernels
-from benchmarks.operations import compared, measure_ops, rows, task
+from benchmarks.operations import measure, measure_ops, rows, task_of
 from benchmarks.steps import measure_steps
 from benchmarks.variants import CUDA
 
@@ -45,16 +45,17 @@ HOPPER = 'extern "C" __global__ void f() { asm volatile("wgmma.fence.sync.aligne
 def products(run: Run) -> dict[str, Any]:
     """Compare every operation with torch's, tensor cores before fp32."""
     wanted = {f"{op.name}, {shape}, {p}": (op, shape, p) for op, shape, p in rows(run.backend)}
-    tasks = [(label, task(run, *row, "tinynet")) for label, row in wanted.items()]
+    tasks = [(label, task_of(run, *row, "tinynet")) for label, row in wanted.items()]
     problems = run.compile_ahead(tasks, AHEAD, run.backend.ours[0])
     wrong = [f"not compiled: {label}: {why}" for label, why in problems.items()]
     found: list[str] = []
+    untimed = replace(run, backend=replace(run.backend, rounds=0))
     for label, row in wanted.items():
         if run.clock.has(label):
-            failed: dict[str, str] = {}
-            with compared(run, *row, failed) as (_, apart):
-                found.append(f"{label}: off by {apart.get(CUDA.name, float('nan')):.1e}")
-            wrong += [f"WRONG {label}, {name}: {why}" for name, why in failed.items()]
+            measured = measure(untimed, *row)
+            apart = measured["differences"].get(CUDA.name, float("nan"))
+            found.append(f"{label}: off by {apart:.1e}")
+            wrong += [f"WRONG {label}, {name}: {why}" for name, why in measured["failed"].items()]
             run.keep({"lines": [*wrong, *found]})
     return {"lines": [f"{len(wrong)} problems in {len(found)} operations", *wrong, *found]}
 

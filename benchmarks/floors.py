@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks import turns
 from benchmarks.backends import Run
 from benchmarks.device import Cpu, Subject, torch_precision
-from benchmarks.processes import noted, take_turns
 
 ONE_THREAD = 1 << 20  # bytes up to which a second thread costs more than it saves
 
@@ -60,21 +60,17 @@ def copy(device: Cpu, library: str, moved: int) -> Subject:
 
 def measure_ceilings(run: Run) -> dict[str, Any]:
     """Return {"ms": name -> times, "lines"} of a large copy and of a product in each precision."""
-    backend, failed = run.backend, dict[str, str]()
+    backend = run.backend
     copied = 1 << 16 if backend.small else 1 << 31  # bytes, read and written
     tasks: dict[str, dict[str, Any]] = {"copy": {"kind": "copy", "moved": copied}}
     for precision in backend.op_tolerance:
         product = {"kind": "product", "side": backend.side, "precision": precision}
         tasks[f"product, {precision}"] = product
     worker = run.worker(backend.single["floor"])
-    for name, task in tasks.items():
-        with noted(name, failed):
-            worker.ask("make", name=name, task=task)
-            worker.ask("settle", name=name, calls=3)
-    turns = [(name, worker, name) for name in tasks]
-    times = take_turns(turns, backend.rounds, backend.op_turn, failed)
-    with noted("forget", failed):
-        worker.ask("forget")
+    given = {name: (worker, task) for name, task in tasks.items()}
+    found = turns.measure(run, given, [], turns.Check(0), backend.op_turn, floors=given, warm_up=3)
+    times = {name: entry["ms"] for name, entry in found.items() if "ms" in entry}
+    failed = {name: entry["failed"] for name, entry in found.items() if "failed" in entry}
     flops, rates = 2 * backend.side**3, {name: median(ms) for name, ms in times.items()}
     said = {name: f"{flops / ms / 1e9:.1f} TFLOP/s" for name, ms in rates.items()} | failed
     if "copy" in rates:

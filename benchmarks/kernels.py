@@ -1,13 +1,12 @@
-"""Where the time of a training step goes: each of our CUDA kernels by itself, by CUDA events.
+"""Where the time of a training step on a GPU goes: every kernel, as PyTorch's profiler sees it.
 
-The step runs kernel by kernel, not as a graph, behind a kernel that only counts: so the GPU does
-not wait for Python in between. What CuPy's own operations take is the rest of the step.
+The profiler (NVIDIA's CUPTI) notes each kernel of the process, whoever starts it: ours, CuPy's own,
+and those inside a CUDA graph. What is left of the step is the time between them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterable
 from dataclasses import asdict
 from typing import Any
 
@@ -15,10 +14,8 @@ from benchmarks.backends import Run
 from benchmarks.peers import train_step
 from benchmarks.processes import WorkerError
 from benchmarks.workloads import NETWORKS, Workload
-from tinynet.engine.kernels.cuda import source
 
-STEPS, MOST = 5, 16  # steps that are measured, kernels that are told
-AHEAD = 0.1  # seconds for which the GPU waits before a step; Python starts one in less
+STEPS, MOST = 5, 16  # steps that are profiled, kernels that are named
 WANTED = {"vgg_like 128, batch 32": ("bf16", "fp32"), "VGG16 224, batch 64": ("bf16",)}
 
 
@@ -40,91 +37,44 @@ def measure_kernels(run: Run) -> dict[str, Any]:
 
 
 def said(rows: list[dict[str, Any]], step_ms: float) -> list[str]:
-    """The kernels that take most of a step, and the rest."""
+    """The kernels that take most of a step, and what is left."""
     rest = step_ms - sum(row["ms"] for row in rows)
-    found = [f"a step {step_ms:.3f} ms, of which CuPy's own and between kernels {rest:.3f}"]
-    for row in rows[:MOST]:
-        share = f"{row['ms']:.3f} ms, {row['ms'] / step_ms:.0%}"
-        found.append(f"{share}, {row['launches']:g} × {row['source']}: {row['kernel']} {row['at']}")
-    return found
+    return [f"a step {step_ms:.3f} ms, of which {rest:.3f} between kernels"] + [
+        f"{row['ms']:.3f} ms, {row['ms'] / step_ms:.0%}, {row['launches']:g} × {row['kernel']}"
+        for row in rows[:MOST]
+    ]
 
 
 def rows_of(device: Any, workload: dict[str, Any], precision: str) -> dict[str, Any]:
-    """Return {"rows": [{"source", "kernel", "at", "launches", "ms"}], "step_ms"}, longest first.
-
-    On the processor, where none of our CUDA kernels runs, there are no rows.
-    """
+    """Return {"rows": see ``summed``, "step_ms"}; on the processor there are no rows."""
+    given = Workload(**workload)
+    step, (x, y) = train_step(given, precision, device), given.data()
+    images = device.xp.asarray(x)
+    for _ in range(3):  # from the third on it is a graph's launch
+        step(images, y)
     if device.name != "gpu":
         return {"rows": [], "step_ms": 0.0}
-    given = Workload(**workload)
-    step = train_step(given, precision, device)
-    x, y = given.data()
-    images = device.xp.asarray(x)
-    with watched(device.xp.cuda) as launches:
-        step(images, y)
-        (graph,) = step._graphs._steps.values()
-        graph.run._captures = False  # kernel by kernel from here on
-        launches.clear()
-        times = [device.by_events(lambda: step(images, y), 1, AHEAD) for _ in range(STEPS)]
+    import torch
+    from torch.autograd import DeviceType
+    from torch.profiler import ProfilerActivity, profile
+
+    torch.cuda.init()
+    step_ms = 1e3 * min(device.once(lambda: step(images, y))[1] for _ in range(STEPS))
+    with profile(activities=[ProfilerActivity.CUDA]) as watched:
+        for _ in range(STEPS):
+            step(images, y)
         device.wait()
-    found: dict[tuple[str, str, str], list[float]] = {}
-    for key, start, stop in launches:
-        found.setdefault(key, []).append(float(device.xp.cuda.get_elapsed_time(start, stop)))
-    names = ("source", "kernel", "at")
+    events = [event for event in watched.events() if event.device_type == DeviceType.CUDA]
+    return {"rows": summed(events), "step_ms": step_ms}
+
+
+def summed(events: Iterable[Any]) -> list[dict[str, Any]]:
+    """Return {"kernel", "launches", "ms"} of a step for each name, the longest first."""
+    found: dict[str, list[float]] = {}
+    for event in events:
+        found.setdefault(event.name, []).append(event.time_range.elapsed_us() / 1e3)
     rows = [
-        dict(zip(names, key, strict=True)) | {"launches": len(ms) / STEPS, "ms": sum(ms) / STEPS}
-        for key, ms in found.items()
+        {"kernel": name, "launches": len(ms) / STEPS, "ms": sum(ms) / STEPS}
+        for name, ms in found.items()
     ]
-    return {"rows": sorted(rows, key=lambda row: -row["ms"]), "step_ms": min(times)}
-
-
-class Noted:
-    def __init__(self, kernel: Any, noted: Callable[[], AbstractContextManager[None]]) -> None:
-        vars(self).update(_kernel=kernel, _noted=noted)
-
-    def __call__(self, *arguments: Any, **more: Any) -> None:
-        with self._noted():
-            self._kernel(*arguments, **more)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._kernel, name)
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        setattr(self._kernel, name, value)
-
-
-@contextmanager
-def watched(cuda: Any) -> Iterator[list[Any]]:
-    """Within this block every launch of ours is noted: what it is, the events around it."""
-    launches: list[Any] = []
-    plain = source._function
-
-    def function(name: str, kernel: str, definitions: source.Definitions) -> Any:
-        @contextmanager
-        def noted() -> Iterator[None]:
-            start, stop, stream = cuda.Event(), cuda.Event(), cuda.get_current_stream()
-            start.record(stream)
-            yield
-            stop.record(stream)
-            launches.append(((name, kernel, at(dict(definitions))), start, stop))
-
-        return Noted(plain(name, kernel, definitions), noted)
-
-    source._function = function  # type: ignore[assignment]
-    try:
-        yield launches
-    finally:
-        source._function = plain
-
-
-def at(given: dict[str, Any]) -> str:
-    """Return the geometry, as far as it is compiled in: "3×3, 64 → 128, 56×56"."""
-    sizes = ("{KERNEL_H}×{KERNEL_W}",), ("{N_CHANNELS} → {N_FILTERS}", "{CHANNELS} → {FILTERS}")
-    parts = []
-    for forms in (*sizes, ("{HEIGHT}×{WIDTH}",)):
-        for form in forms:
-            try:
-                parts.append(form.format(**given))
-            except KeyError:
-                continue
-    return ", ".join(parts)
+    return sorted(rows, key=lambda row: -row["ms"])

@@ -21,8 +21,8 @@ from __future__ import annotations
 import sys
 import tempfile
 import time
-from collections.abc import Generator, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -46,34 +46,28 @@ def measure_loader(run: Run) -> dict[str, Any]:
     """Return {"networks": network -> {"decode": images/s, "kernels": {variant: as above}}}."""
     from examples.mura.dataset import read_dataset
     from examples.mura.phantom import generate
+    from examples.mura.prepare import prepare
 
     rounds, results = run.backend.rounds, dict[str, Any]()
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
         run.clock.say("drawing synthetic radiographs")
         sizes = {"train_patients": PATIENTS, "valid_patients": 4, "side": SIDE}
-        data = read_dataset(generate(folder, **sizes, progress=False))
+        data = read_dataset(generate(Path(name), **sizes, progress=False))
         for network in NETWORKS:
-            side = WORKLOADS[network].side
-            caches = [folder / f"{side}-{number}" for number in range(rounds)]
-            rates = [decode_rate(data, cache, side) for cache in caches]
-            kernels = {}
+            side, rates, kernels = WORKLOADS[network].side, list[float](), dict[str, Any]()
+            for number in range(rounds):
+                cache, how = Path(name, f"{side}-{number}"), {"workers": 1, "progress": False}
+                took = seconds(lambda c=cache, s=side, h=how: prepare(data, c, side=s, **h))
+                rates.append(len(data.images) / took)
             for variant in installed(run.backend.ours)[0]:
                 with run.network() as here:
-                    asked = {"network": network, "cache": str(caches[0]), "rounds": rounds}
-                    kernels[variant.name] = here.worker(variant).call("loader:measure", **asked)
-                run.clock.say(f"{network}, {variant.name}: {said(kernels[variant.name])}")
+                    asked = {"network": network, "cache": str(cache), "rounds": rounds}
+                    entry = here.worker(variant).call("loader:measure", **asked)
+                kernels[variant.name] = entry
+                waits = f"{100 * waiting_share(entry):.2f} %"
+                run.clock.say(f"{network}, {variant.name}: waits {waits} of an epoch")
             results[network] = {"decode": rates, "images": len(data.images), "kernels": kernels}
     return {"networks": results}
-
-
-def decode_rate(data: Any, cache: Path, side: int) -> float:
-    """Return the images a second that ``prepare`` decodes and writes, in one process."""
-    from examples.mura.prepare import prepare
-
-    start = time.perf_counter()
-    prepare(data, cache, side=side, workers=1, progress=False)
-    return len(data.images) / (time.perf_counter() - start)
 
 
 def delivered_per_consumed(entry: dict[str, Sequence[float]]) -> float:
@@ -86,17 +80,17 @@ def waiting_share(entry: dict[str, Sequence[float]]) -> float:
     return sum(entry["waiting"]) / sum(entry["seconds"])
 
 
-def said(entry: dict[str, Any]) -> str:
-    delivers, consumes = median(entry["delivers"]), median(entry["consumes"])
-    waits = 100 * waiting_share(entry)
-    return f"delivers {delivers:.0f} images/s, consumes {consumes:.0f}, waits {waits:.2f} %"
-
-
-# in the process that is timed
+def seconds(work: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
 
 
 def measure(device: Cpu, network: str, cache: str, rounds: int) -> dict[str, list[float]]:
-    """Return the figures above, one a round, but for a first round that warms up."""
+    """Return the figures above, one a round, but for a first round that warms up.
+
+    In the process that is timed.
+    """
     from examples.mura.cache import open_prepared
     from examples.mura.radiographs import Radiographs
     from examples.mura.settings import DEMO
@@ -106,42 +100,35 @@ def measure(device: Cpu, network: str, cache: str, rounds: int) -> dict[str, lis
     prepared = open_prepared(Path(cache))
     rows = np.arange(BATCH * BATCHES) % len(prepared.labels)
     data = Radiographs(prepared, rows, DEMO.augmentation)
-    step = train_step(WORKLOADS[network], "fp32", device, rate=1e-4)
+    step, batch = (
+        train_step(WORKLOADS[network], "fp32", device, 1e-4),
+        data.batch(rows[:BATCH], None),
+    )
+    step(*batch)
+    found: dict[str, list[float]] = {}
 
     def deliver(number: int) -> None:
         order = batches(len(data), BATCH, generator(0, "shuffle", number))
-        for b, indices in enumerate(order):
+        for b, indices in enumerate(order):  # as fit makes them
             data.batch(indices, generator(0, "augment", number, b))
-
-    def consume() -> None:
-        for _ in range(BATCHES // 2):
-            step(*batch)
 
     def epoch() -> None:
         more = {"epochs": 1, "batch_size": BATCH, "progress": False}
         fit(step.model, step.loss, step.optimizer, data, **more)
 
-    found: dict[str, list[float]] = {}
-    batch = data.batch(np.arange(BATCH), None)
-    step(*batch)
     for number in range(rounds + 1):
-        delivered = len(rows) / seconds(lambda number=number: deliver(number))
-        consumed = BATCH * (BATCHES // 2) / seconds(consume)
+        delivered = seconds(lambda number=number: deliver(number))
+        consumed = seconds(lambda: [step(*batch) for _ in range(BATCHES // 2)])
         with timed_waits() as waits:
             took = seconds(epoch)
         if len(waits) != BATCHES:
             raise RuntimeError(f"{len(waits)} batches were waited for, want {BATCHES}")
-        figures = {"delivers": delivered, "consumes": consumed, "trains": len(rows) / took}
-        figures |= {"waiting": sum(waits[1:]), "first": waits[0], "seconds": took}
-        for name, value in figures.items():
+        rates = {"delivers": len(rows) / delivered, "trains": len(rows) / took}
+        rates["consumes"] = BATCH * (BATCHES // 2) / consumed
+        waited = {"waiting": sum(waits[1:]), "first": waits[0], "seconds": took}
+        for name, value in {**rates, **waited}.items():
             found.setdefault(name, []).append(value)
     return {name: values[1:] for name, values in found.items()}
-
-
-def seconds(work: Any) -> float:
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
 
 
 @contextmanager
@@ -153,9 +140,8 @@ def timed_waits() -> Iterator[list[float]]:
     module: Any = sys.modules[fit.__module__]
     original = module.prefetch
 
-    def prefetch(iterable: Iterable[Any], depth: int = 2) -> Generator[Any, None, None]:
-        made = original(iterable, depth)
-        try:
+    def prefetch(*given: Any) -> Iterator[Any]:
+        with closing(original(*given)) as made:
             while True:
                 start = time.perf_counter()
                 try:
@@ -164,8 +150,6 @@ def timed_waits() -> Iterator[list[float]]:
                     return
                 waits.append(time.perf_counter() - start)
                 yield item
-        finally:
-            made.close()
 
     module.prefetch = prefetch
     try:

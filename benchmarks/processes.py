@@ -1,9 +1,8 @@
-"""Workers, each a library in a process by itself, that take turns.
+"""Workers, each a library in a process by itself.
 
-They take turns round by round, so that a machine that slows down slows all of them. Settings of
-BLAS, malloc and CUDA are taken out of the environment, for every library alike. A process that does
-not answer in time, or whose GPU has failed (which spoils a process for good), is ended, and starts
-again with the next request.
+Settings of BLAS, malloc and CUDA are taken out of the environment, for every library alike. A
+process that does not answer in time, or whose GPU has failed (which spoils a process for good), is
+ended, and starts again with the next request.
 """
 
 from __future__ import annotations
@@ -15,7 +14,6 @@ import subprocess
 import sys
 import tempfile
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -34,7 +32,6 @@ HIDDEN = (
 )
 SPOILED = ("cuda", "cublas", "cudnn", "acceleratorerror", "nvrtc", "out of memory")  # in an error
 LEAST = 5.0  # seconds for an answer
-PAUSE = 0.02  # seconds before a turn: threads of the one before stop waiting for more work
 
 
 class WorkerError(Exception):
@@ -51,6 +48,7 @@ class Worker:
         self.variant, self.pool = variant, pool
         self.peak_mb = 0.0  # as of the last answer
         self.process: subprocess.Popen[str] | None = None
+        self.free = threading.Lock()
 
     def ask(self, do: str, limit: float | None = None, **request: Any) -> dict[str, Any]:
         """Return the answer to a request, one of the methods of ``benchmarks.worker.Server``.
@@ -58,16 +56,8 @@ class Worker:
         Raises WorkerError if that fails, or takes more than ``limit`` seconds.
         """
         name, limit = self.variant.name, self.pool.limited(limit)
-        process = self.process = self.process or self.start()
-        assert process.stdin is not None
-        assert process.stdout is not None
-        try:
-            process.stdin.write(json.dumps({"do": do, **request}) + "\n")
-            process.stdin.flush()
-            ready, _, _ = select([process.stdout], [], [], limit)
-            line = process.stdout.readline() if ready else None
-        except BrokenPipeError:
-            line = ""
+        with self.free:
+            line = self.exchange(json.dumps({"do": do, **request}), limit)
         if not line:
             self.close(kill=True)
             why = f"no answer in {limit:.0f} s" if line is None else "its process ended, see above"
@@ -79,6 +69,19 @@ class Worker:
                 self.close(kill=True)
             raise WorkerError(f"{name}: {error}")
         return answer
+
+    def exchange(self, request: str, limit: float) -> str | None:
+        """Return the answer's line; None if there is none in time, "" if the process has ended."""
+        process = self.process = self.process or self.start()
+        assert process.stdin is not None
+        assert process.stdout is not None
+        try:
+            process.stdin.write(request + "\n")
+            process.stdin.flush()
+        except BrokenPipeError:
+            return ""
+        ready, _, _ = select([process.stdout], [], [], limit)
+        return process.stdout.readline() if ready else None
 
     def call(self, function: str, limit: float | None = None, **arguments: Any) -> Any:
         """Return what a function "module:name" of benchmarks gives, with the worker's device."""
@@ -159,28 +162,6 @@ class Pool:
         if variant.name not in self.workers:
             self.workers[variant.name] = Worker(variant, self)
         return self.workers[variant.name]
-
-
-Turn = tuple[str, Worker, str]  # a label, its worker, the name of its subject there
-
-
-def take_turns(
-    turns: Sequence[Turn], rounds: int, seconds: float, failed: dict[str, str]
-) -> dict[str, list[float]]:
-    """Return the milliseconds of a call, one figure a round, by label.
-
-    Every second round goes backwards. What fails is noted in ``failed``, and left out of the rest.
-    seconds   how long a turn lasts
-    """
-    times: dict[str, list[float]] = {label: [] for label, _, _ in turns}
-    for number in range(rounds):
-        for label, worker, name in turns[:: -1 if number % 2 else 1]:
-            if label in failed:
-                continue
-            time.sleep(PAUSE)
-            with noted(label, failed):
-                times[label].append(worker.ask("time", name=name, seconds=seconds)["ms"])
-    return {label: ms for label, ms in times.items() if label not in failed}
 
 
 @contextmanager

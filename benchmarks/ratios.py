@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from statistics import median
 from typing import Any, NamedTuple
 
@@ -88,8 +87,7 @@ def step_floor_ms(
     return float(flops / ceilings["product_flops"] * median(product))
 
 
-@dataclass(frozen=True)
-class Target:
+class Target(NamedTuple):
     """What one of ours is to reach on one workload.
 
     against   "stock" or "malloc": PyTorch's time over ours is at least ``limit``
@@ -103,9 +101,7 @@ class Target:
     limit: float
 
     def value(self, steps: Mapping[str, Any]) -> Ratio | float | None:
-        measured = steps.get(self.workload, {}).get(self.kind)
-        if measured is None:
-            return None
+        measured = steps.get(self.workload, {}).get(self.kind, {})
         if self.against == "memory":
             return memory_ratio(measured, self.ours)
         return speed_ratio(measured, self.ours, malloc=self.against == "malloc")

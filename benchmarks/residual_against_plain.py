@@ -17,7 +17,6 @@ import json
 import os
 import re
 import time
-from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from itertools import product
 from multiprocessing import get_context
@@ -30,6 +29,7 @@ from numpy.typing import NDArray
 
 from benchmarks.page import filled
 from benchmarks.plots import figure
+from benchmarks.results import ROOT
 from benchmarks.tables import markdown
 from tinynet.layer import Mode
 from tinynet.losses import SoftmaxCrossEntropy
@@ -38,9 +38,8 @@ from tinynet.optimizers import SGD
 from tinynet.schedules import StepDecay
 from tinynet.train import fit
 
-DOCS = Path(__file__).parents[1] / "docs"
-RESULTS = DOCS / "figures" / "residual_against_plain.json"
-PAGE = DOCS / "residual.md"
+RESULTS = ROOT / "docs" / "figures" / "residual_against_plain.json"
+PAGE = ROOT / "docs" / "residual.md"
 
 NETWORKS = {"plain": False, "residual": True}  # name -> shortcuts
 DEPTHS = {20: "#D55E00", 56: "#0072B2"}  # layers of weights -> colour (Okabe & Ito 2008)
@@ -51,7 +50,7 @@ SETTINGS: dict[str, Any] = {
     "optimizer": "SGD",
     "momentum": 0.9,
     "weight_decay": 1e-4,
-    "learning_rate": 0.1,  # divided by 10 after every so many epochs:
+    "learning_rate": 0.1,  # divided by 10 after this many epochs, and after as many again:
     "divided_after": 30,
 }
 
@@ -81,9 +80,8 @@ def digits() -> tuple[Split, Split]:
 
     x, y = load_digits(return_X_y=True)
     x = (x.reshape(-1, 8, 8, 1) / 8 - 1).astype(np.float32)
-    x_train, x_test, y_train, y_test = train_test_split(
-        x, y, test_size=0.25, stratify=y, random_state=0
-    )
+    split = train_test_split(x, y, test_size=0.25, stratify=y, random_state=0)
+    x_train, x_test, y_train, y_test = split
     return (x_train, y_train), (x_test, y_test)
 
 
@@ -101,65 +99,47 @@ def gradient_norms(model: Classifier, images: Split) -> list[float]:
     z, cache = model.forward(x, Mode(train=True))
     _, loss_cache = loss.forward(z, y)
     model.backward(loss.backward(loss_cache), cache)
-    return [
-        float(np.linalg.norm(p.grad))
-        for name, p in model.parameters().items()
-        if re.search(r"conv\d\.weight$", name)
-    ]
+    convolutions = [n for n in model.parameters() if re.search(r"conv\d\.weight$", n)]
+    return [float(np.linalg.norm(model.parameters()[name].grad)) for name in convolutions]
 
 
 def run(task: Task) -> dict[str, Any]:
     """Train one network; the errors by epoch, as parts of 1."""
     name, depth, seed, epochs, rate, divided_after = task
-    train, test = digits()
-    model = network(name, depth, seed)
-    start = time.process_time()
-    batch = SETTINGS["batch_size"]
-    norms = gradient_norms(network(name, depth, seed), (train[0][:batch], train[1][:batch]))
-    history = fit(
-        model,
-        SoftmaxCrossEntropy(),
-        SGD(rate, momentum=SETTINGS["momentum"], weight_decay=SETTINGS["weight_decay"]),
-        train,
-        test,
-        epochs=epochs,
-        batch_size=batch,
-        seed=seed,
-        schedule=StepDecay(rate, 0.1, divided_after),
-        progress=False,
-    )
+    (x, y), test = digits()
+    start, batch, model = time.process_time(), SETTINGS["batch_size"], network(name, depth, seed)
+    norms = gradient_norms(network(name, depth, seed), (x[:batch], y[:batch]))
+    optimizer = SGD(rate, **{key: SETTINGS[key] for key in ("momentum", "weight_decay")})
+    how: dict[str, Any] = {"epochs": epochs, "batch_size": batch, "seed": seed, "progress": False}
+    schedule = StepDecay(rate, 0.1, divided_after)
+    rows = fit(model, SoftmaxCrossEntropy(), optimizer, (x, y), test, schedule=schedule, **how)
     return {
         **{"network": name, "depth": depth, "seed": seed},
         **{"learning_rate": rate, "divided_after": divided_after},
         "parameters": sum(p.value.size for p in model.parameters().values()),
-        "train_error": [round(1 - row["train_accuracy"], 5) for row in history],
-        "test_error": [round(1 - row["validation_accuracy"], 5) for row in history],
-        "train_loss": [round(row["train_loss"], 5) for row in history],
+        "train_error": [round(1 - row["train_accuracy"], 5) for row in rows],
+        "test_error": [round(1 - row["validation_accuracy"], 5) for row in rows],
+        "train_loss": [round(row["train_loss"], 5) for row in rows],
         "gradient_norms_at_the_start": [float(f"{norm:.4g}") for norm in norms],
         "cpu_seconds": round(time.process_time() - start, 1),
     }
 
 
 def train_all(epochs: int, seeds: int, jobs: int) -> dict[str, Any]:
+    """Every network with every seed, the deep ones first, and the controls."""
     order = product(sorted(DEPTHS, reverse=True), range(seeds), NETWORKS)
-    tasks = [Task(name, depth, seed, epochs) for depth, seed, name in order]
-    start = time.perf_counter()
-    runs = train_each([*tasks, *CONTROLS], jobs)
-    minutes, split = round((time.perf_counter() - start) / 60, 1), len(tasks)
-    settings = SETTINGS | {"epochs": epochs, "seeds": list(range(seeds)), "processes": jobs}
-    whole = {"settings": settings, "minutes": minutes}
-    return {**whole, "runs": runs[:split], "controls": runs[split:]}
-
-
-def train_each(tasks: Sequence[Task], jobs: int) -> list[dict[str, Any]]:
+    tasks = [*(Task(name, depth, seed, epochs) for depth, seed, name in order), *CONTROLS]
     os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}  # of the new processes
-    runs = []
+    start, runs = time.perf_counter(), []
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
         for task, result in zip(tasks, pool.map(run, tasks), strict=True):
             runs.append(result)
-            errors = [100 * result[part][-1] for part in ERRORS]
-            print(task, "training error {:.2f} %, test error {:.2f} %".format(*errors), flush=True)
-    return runs
+            train, test = (100 * result[part][-1] for part in ERRORS)
+            print(task, f"training error {train:.2f} %, test error {test:.2f} %", flush=True)
+    settings = SETTINGS | {"epochs": epochs, "seeds": list(range(seeds)), "processes": jobs}
+    whole = {"settings": settings, "minutes": round((time.perf_counter() - start) / 60, 1)}
+    split = len(runs) - len(CONTROLS)
+    return {**whole, "runs": runs[:split], "controls": runs[split:]}
 
 
 def one_run_a_line(results: dict[str, Any]) -> str:
@@ -181,11 +161,10 @@ def draw(results: dict[str, Any], folder: Path) -> None:
         draw_errors(results, errors)
     with figure(folder / "residual_gradients.png", 6, 3.6) as norms:
         axes = norms.subplots()
-        for name, dashes in zip(NETWORKS, ("-", "--"), strict=True):
-            for depth, colour in DEPTHS.items():
-                runs = of(results, name, depth)
-                y = np.mean([r["gradient_norms_at_the_start"] for r in runs], axis=0)
-                axes.plot(range(1, len(y) + 1), y, dashes, color=colour, label=f"{name}, {depth}")
+        for (name, dashes), depth in product(zip(NETWORKS, ("-", "--"), strict=True), DEPTHS):
+            runs = [r["gradient_norms_at_the_start"] for r in of(results, name, depth)]
+            how = {"color": DEPTHS[depth], "label": f"{name}, {depth}"}
+            axes.plot(range(1, depth), np.mean(runs, axis=0), dashes, **how)
         axes.set(title="Gradients before the first update", yscale="log", ylabel="|∂L/∂w|")
         axes.set_xlabel("convolution, from the image to the head")
         axes.legend(fontsize=9)
@@ -194,25 +173,25 @@ def draw(results: dict[str, Any], folder: Path) -> None:
 def draw_errors(results: dict[str, Any], drawn: Any) -> None:
     seeds, divided = (results["settings"][key] for key in ("seeds", "divided_after"))
     for axes, name in zip(drawn.subplots(1, 2, sharey=True), NETWORKS, strict=True):
-        for depth, colour in DEPTHS.items():
-            for part, width in (("train", 1.0), ("test", 2.4)):
-                runs = [r[f"{part}_error"] for r in of(results, name, depth)]
-                curves = 100 * np.array(runs, float)
-                epochs, label = np.arange(1, curves.shape[1] + 1), f"{depth} layers, {part}"
-                axes.plot(epochs, curves.mean(axis=0), color=colour, lw=width, label=label)
-                if part == "test":
-                    band = curves.min(axis=0), curves.max(axis=0)
-                    axes.fill_between(epochs, *band, color=colour, alpha=0.15, lw=0)
+        for (depth, colour), (part, width) in product(DEPTHS.items(), WIDTHS.items()):
+            curves = 100 * np.array([r[f"{part}_error"] for r in of(results, name, depth)], float)
+            epochs, label = np.arange(1, curves.shape[1] + 1), f"{depth} layers, {part}"
+            axes.plot(epochs, curves.mean(axis=0), color=colour, lw=width, label=label)
+            if part == "test":
+                band = curves.min(axis=0), curves.max(axis=0)
+                axes.fill_between(epochs, *band, color=colour, alpha=0.15, lw=0)
         axes.set(title=name, xlabel="epoch", ylim=(0, 100), xlim=(1, epochs[-1]))
         axes.axvline(divided, color="0.6", lw=0.8, ls=":")
     axes.legend(fontsize=9)  # on the right, and the same on the left
     drawn.axes[0].set_ylabel("error, %")
     drawn.suptitle("Plain and residual networks on real digits")
-    drawn.supxlabel(
-        f"thin: training; bold: test; mean of {len(seeds)} seeds, band from the least to the most; "
-        "dotted: learning rate divided by 10",
-        fontsize=9,
+    said = (
+        f"thin: training; bold: test; mean of {len(seeds)} seeds, band from the least to the most"
     )
+    drawn.supxlabel(f"{said}; dotted: learning rate divided by 10", fontsize=9)
+
+
+WIDTHS = {"train": 1.0, "test": 2.4}  # of lines
 
 
 def errors_table(results: dict[str, Any]) -> str:

@@ -6,28 +6,24 @@ images: what computes something else is not timed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict, replace
-from functools import partial
 from statistics import median
 from typing import Any, NamedTuple
 
-import numpy as np
-
+from benchmarks import turns
 from benchmarks.backends import Run
 from benchmarks.peers import WARM_UP
-from benchmarks.processes import Worker, WorkerError, at_once, noted, take_turns
+from benchmarks.turns import Check
 from benchmarks.variants import EAGER, GRAPH, NUMBA, STOCK, Variant
 from benchmarks.workloads import KINDS, NETWORKS, TENSOR_CORES, WIDE, WORKLOADS, Workload, vgg_like
 
 LOGITS_TOLERANCE = 1e-4  # of a prediction, relative to the largest
 AHEAD = 0.3  # of a part's time, at most, for compiling
 COMPILING = 40.0  # seconds that torch.compile takes with a network on a GPU, about
-IT = "it"  # the one subject of a process
 
 BASE = vgg_like(64, 32, WIDE, 256)  # what grows in ``measure_scaling``
 PANELS = ("batch", "side", "filters", "threads")  # on a CPU
-Results = list[np.ndarray]
 
 
 class Point(NamedTuple):
@@ -89,80 +85,23 @@ def measure_steps(
 def measure(run: Run, point: Point, variants: Sequence[Variant]) -> dict[str, Any]:
     """Return variant -> {"ms": one a round, "peak_mb", "difference"}, or {"failed": why}.
 
-    All are made at the same time, which is work for the processor; from their first call on they
-    take turns. On a strict backend only torch.compile may fail, else WorkerError is raised.
+    On a strict backend only torch.compile may fail, else WorkerError is raised.
     """
-    failed: dict[str, str] = {}
-
-    def insist() -> None:
-        wrong = [failed[v.name] for v in variants if v.name in failed and not v.compiled]
-        if run.backend.strict and wrong:
-            raise WorkerError("; ".join(wrong))
-
+    task, training = point.task(), point.kind == "training"
     for variant in variants:
         slow = variant.compiled or variant == NUMBA
         if run.backend.strict and slow and not variant.allocator:
-            run.compile_ahead([(variant.name, point.task())], 1.0, variant)
+            run.compile_ahead([(variant.name, task)], 1.0, variant)
+    check = Check(LOGITS_TOLERANCE)
+    if training:
+        check = Check(run.backend.tolerance[point.precision], "losses", run.backend.checked)
+    # torch's eager ones first; a compiled one only if no other runs
+    order = sorted(variants, key=lambda v: (v.library != "torch", bool(v.compiled)))
+    more = {"may_fail": [v.name for v in variants if v.compiled], "warm_up": WARM_UP}
     with run.network(point.threads) as here:
-        workers, results = {v.name: here.worker(v) for v in variants}, dict[str, Results]()
-
-        def each(ask: Callable[[str, Worker], object]) -> list[Callable[[], None]]:
-            def job(name: str) -> None:
-                with noted(name, failed):
-                    ask(name, workers[name])
-
-            return [partial(job, name) for name in workers if name not in failed]
-
-        calls = run.backend.checked if point.kind == "training" else 1
-        at_once(each(lambda name, worker: worker.ask("make", name=IT, task=point.task())))
-        for job in each(lambda name, worker: results.update({name: worker.results(IT, calls)})):
-            job()
-        apart = compare(results, point, run, failed)
-        for job in each(lambda name, worker: worker.ask("settle", name=IT, calls=WARM_UP)):
-            job()
-        insist()
-        turns = [(name, worker, IT) for name, worker in workers.items() if name not in failed]
-        times = take_turns(turns, run.backend.rounds, run.backend.step_turn, failed)
-        insist()
-        found: dict[str, Any] = {}
-        for name, worker in workers.items():
-            found[name] = {"difference": apart[name]} if name in apart else {}
-            if name in failed:
-                found[name]["failed"] = failed[name]
-            else:
-                found[name] |= {"ms": times[name], "peak_mb": worker.peak_mb}
-        for job in each(lambda name, worker: worker.ask("forget")):
-            job()
-    return found
-
-
-def compare(
-    results: dict[str, Results], point: Point, run: Run, failed: dict[str, str]
-) -> dict[str, float]:
-    """Return how far each is from torch's eager results, or the first; too far is a failure."""
-    first = next((name for name in results if name.startswith("torch")), next(iter(results), ""))
-    training = point.kind == "training"
-    most = run.backend.tolerance[point.precision] if training else LOGITS_TOLERANCE
-    apart = {name: difference(got, results[first], point.kind) for name, got in results.items()}
-    for name, value in apart.items():
-        if not value <= most:
-            failed[name] = (
-                f"{point.kind}: the {'losses' if training else 'logits'} of {name} and of {first} "
-                f"differ by {value:.1e}, want at most {most:.0e}: one computes something else"
-            )
-    return apart
-
-
-def difference(got: Results, want: Results, kind: str) -> float:
-    """Return the largest relative difference of losses, or that of logits over the largest logit.
-
-    A network that has learned its few images by heart has a loss of 0: a loss is compared with at
-    least a hundredth of the largest.
-    """
-    a, b = np.array(got), np.array(want)
-    most = abs(b).max()
-    scale = np.maximum(abs(b), most / 100) if kind == "training" else most
-    return float((abs(a - b) / scale).max())
+        tasks = {v.name: (here.worker(v), task) for v in variants}
+        names = [v.name for v in order]
+        return turns.measure(run, tasks, names, check, run.backend.step_turn, **more)
 
 
 def said(measured: dict[str, Any]) -> str:

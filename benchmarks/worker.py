@@ -20,6 +20,7 @@ import numpy as np
 from benchmarks import floors, ops, peers
 from benchmarks.allocator import keep_freed_memory
 from benchmarks.device import Cpu, Gpu, Subject
+from benchmarks.turns import difference
 from benchmarks.variants import Variant
 
 
@@ -82,7 +83,7 @@ class Server:
 
     def compare(self, name: str, want: str, calls: int, norm: str) -> dict[str, float]:
         """Return how far the results of a subject are from what was kept of another."""
-        return {"apart": ops.error(self.subjects[name].values(calls), self.kept[want], norm)}
+        return {"apart": difference(self.subjects[name].values(calls), self.kept[want], norm)}
 
     def settle(self, name: str, calls: int) -> None:
         """Call a subject a few times; on a GPU the peak of memory counts from here."""

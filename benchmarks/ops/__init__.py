@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from benchmarks.device import Cpu, Subject
 from benchmarks.ops.layers import OPS as LISTED
-from benchmarks.ops.op import Op, error
+from benchmarks.ops.op import Op
 
-__all__ = ["GROUPS", "OPS", "Op", "error", "subject"]
+__all__ = ["GROUPS", "OPS", "Op", "subject"]
 
 OPS: dict[str, Op] = {op.name: op for op in LISTED}
 GROUPS = {  # on each backend: what the command line calls them

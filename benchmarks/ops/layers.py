@@ -393,8 +393,8 @@ OPS = (
         lambda s: [Input("rows", (s.batch, s.outputs)), Input("labels", (s.batch,), s.outputs)],
         *(our_loss, torch_loss, lambda s: ["rows"]),
         lambda s, act: Cost(0, 2 * act * s.batch * s.outputs),
+        precisions=("fp32",),  # logits are float32 whatever the activations are
         **PLAIN,
-        **HALF,
     ),
     Op(
         *("Adam", "adam", SHAPES["adam"]),

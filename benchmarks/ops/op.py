@@ -229,17 +229,3 @@ def from_torch(kind: str, x: Any) -> Any:
     """The reverse."""
     axes = {"images": (0, 2, 3, 1), "filters": (2, 3, 1, 0), "matrix": (1, 0)}
     return x.permute(axes[kind]) if kind in axes else x
-
-
-def error(got: list[Any], want: list[Any], norm: str = "largest") -> float:
-    """Return the worst |got − want| / |want| of arrays or tensors; infinite where shapes differ.
-
-    It is not a number where a result is not, which no tolerance covers.
-    """
-    if [x.shape for x in got] != [x.shape for x in want]:
-        return float("inf")
-    pairs = list(zip(got, want, strict=True))
-    if norm == "largest":
-        return float(np.max([float(abs(a - b).max() / abs(b).max()) for a, b in pairs]))
-    squares = [float(((a - b) ** 2).sum() / (b**2).sum()) for a, b in pairs]
-    return float(np.max(squares)) ** 0.5

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from benchmarks.device import Cpu
-from benchmarks.ops import OPS, error
+from benchmarks.ops import OPS
 from benchmarks.ops.layers import SHAPES
 from benchmarks.ops.op import convolution
+from benchmarks.turns import difference
 from benchmarks.workloads import WORKLOADS
 from tests.oracles import torch_or_skip
 from tinynet.layers import Conv2D
@@ -27,8 +28,8 @@ def test_ours_is_theirs(op):
             want = op.subject(shape, "tinynet", device).values(op.calls)
             for way in op.ways:
                 got = op.subject(shape, "torch", device, way=way).values(op.calls)
-                assert error(got, want) < 2e-5, (name, way)
-                assert error(got, want, "mean square") < 2e-5, (name, way)
+                assert difference(got, want) < 2e-5, (name, way)
+                assert difference(got, want, "mean square") < 2e-5, (name, way)
 
 
 @each_op
@@ -82,8 +83,8 @@ def test_costs_are_counted_as_by_hand():
 
 def test_a_difference_is_relative_and_sees_shapes_and_nan():
     want = [np.array([3.0, 4.0])]
-    assert error([np.array([3.0, 4.4])], want) == pytest.approx(0.1)
-    assert error([np.array([3.0, 4.5])], want, "mean square") == pytest.approx(0.1)
-    assert error([np.array([3.0])], want) == float("inf")
+    assert difference([np.array([3.0, 4.4])], want) == pytest.approx(0.1)
+    assert difference([np.array([3.0, 4.5])], want, "mean square") == pytest.approx(0.1)
+    assert difference([np.array([3.0])], want) == float("inf")
     for norm in ("largest", "mean square"):
-        assert not error([want[0], np.array([3.0, np.nan])], want * 2, norm) <= 1e9
+        assert not difference([want[0], np.array([3.0, np.nan])], want * 2, norm) <= 1e9
