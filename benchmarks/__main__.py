@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
@@ -22,41 +22,35 @@ from benchmarks.loader import measure_loader
 from benchmarks.machine import machine
 from benchmarks.operations import measure_ops
 from benchmarks.ops import GROUPS
+from benchmarks.page import FEWEST_ROUNDS, KEPT, TRIALS, rounded, write
 from benchmarks.plots import plot
 from benchmarks.processes import WorkerError
-from benchmarks.results import FEWEST_ROUNDS, KEPT, TRIALS, write
 from benchmarks.steps import PANELS, measure_scaling, measure_steps
 from benchmarks.variants import STEP_VARIANTS, installed
 from benchmarks.workloads import KINDS, WORKLOADS
 
 
 class Command(NamedTuple):
-    """What is measured, its parts, minutes of a whole run on 2 cores, and rounds."""
-
-    measure: Callable[[Run, argparse.Namespace], dict[str, Any]]
     help: str
     parts: Sequence[str]
-    minutes: int
-    rounds: int
-
-
-def steps(run: Run, a: argparse.Namespace) -> dict[str, Any]:
-    return measure_steps(run, a.names, [a.only] if a.only else KINDS, not a.without_compile)
+    minutes: int  # of a whole run on 2 cores
+    rounds: int = 7
 
 
 COMMANDS = {
-    "steps": Command(steps, "training steps and inference, with memory", [*WORKLOADS], 25, 9),
-    "ops": Command(
-        *(lambda run, a: measure_ops(run, a.names or GROUPS["cpu"]), "single operations"),
-        *(GROUPS["cpu"], 15, 7),
-    ),
-    "scaling": Command(
-        *(lambda run, a: measure_scaling(run, a.names), "how a step's cost grows", PANELS, 8, 7)
-    ),
-    "loader": Command(
-        *(lambda run, a: measure_loader(run), "the radiograph example's data path", (), 5, 7)
-    ),
+    "steps": Command("training steps and inference, with memory", [*WORKLOADS], 25, 9),
+    "ops": Command("single operations", GROUPS["cpu"], 15),
+    "scaling": Command("how a step's cost grows", PANELS, 8),
+    "loader": Command("the radiograph example's data path", (), 5),
 }
+
+
+def found_by(kind: str, run: Run, a: argparse.Namespace) -> dict[str, Any]:
+    if kind == "steps":
+        return measure_steps(run, a.names, [a.only] if a.only else KINDS, not a.without_compile)
+    if kind == "ops":
+        return measure_ops(run, a.names)
+    return measure_scaling(run, a.names) if kind == "scaling" else measure_loader(run)
 
 
 def measure(kind: str, a: argparse.Namespace) -> None:
@@ -68,33 +62,27 @@ def measure(kind: str, a: argparse.Namespace) -> None:
     with new_pool(backend) as pool:
         on = machine(Run(backend, pool))
     with new_pool(backend) as pool:
-        found = command.measure(Run(backend, pool), a)
+        found = found_by(kind, Run(backend, pool), a)
     results = {"date": str(date.today()), "machine": on, "rounds": rounds, **found}
     for text in tables.of_cpu(kind, results):
         print(f"\n{text}")
     whole = not a.only and set(a.names or command.parts) == set(command.parts)
     kept = whole and rounds >= FEWEST_ROUNDS and a.threads == usable_cores()
     file = (a.out or (KEPT if kept else TRIALS)) / f"cpu-{kind}-{date.today()}.json"
-    print(f"written: {write(file, results)}")
+    print(f"written: {write(file, rounded(results))}")
     if kept and a.out is None:
         print("renewed:", *page.renew())
         return
-    plot({kind: results}, file.with_suffix(".png"))
+    plot([results], file.with_suffix(".png"))
     print(f"written: {file.with_suffix('.png')}; docs/performance.md, of whole runs, is as it was")
 
 
 def parser() -> argparse.ArgumentParser:
     text, _, more = (__doc__ or "").partition("\n")
-    more += "".join(
-        f"\n{name} ({c.minutes} min): {c.help}{': ' * bool(c.parts)}{', '.join(c.parts)}"
-        for name, c in COMMANDS.items()
-    )
-    made = argparse.ArgumentParser(
-        prog="python -m benchmarks",
-        description=text,
-        epilog=more,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    for name, c in COMMANDS.items():
+        more += f"\n{name} ({c.minutes} min): {c.help}{': ' * bool(c.parts)}{', '.join(c.parts)}"
+    raw = argparse.RawDescriptionHelpFormatter
+    made = argparse.ArgumentParser("benchmarks", None, text, more, formatter_class=raw)
     add = made.add_argument
     add("command", nargs="?", choices=[*COMMANDS, "page"], help="steps, then ops")
     add("names", nargs="*", metavar="NAME", help="parts of the command (below); all of them")
@@ -103,12 +91,11 @@ def parser() -> argparse.ArgumentParser:
     add("--out", type=Path, help="a whole run: benchmarks/results, else runs/benchmarks")
     add("--only", choices=KINDS, help="of steps")
     add("--without-compile", action="store_true", help="leave torch.compile out of steps")
-    add("--results", type=Path, default=KEPT, help="that the page is made of (%(default)s)")
+    add("--results", type=Path, default=KEPT, help="that the page is made of")
     return made
 
 
 def positive(text: str) -> int:
-    """Return a whole number from 1."""
     number = int(text)
     if number < 1:
         raise argparse.ArgumentTypeError(f"got {text}, want 1 or more")

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Callable, Iterator, Sequence
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from benchmarks import variants as v
-from benchmarks.clock import Clock
 from benchmarks.processes import Pool, Worker, at_once, noted
 from benchmarks.variants import Variant, installed
 from benchmarks.workloads import Workload
@@ -23,8 +25,6 @@ def usable_cores() -> int:
 
 @dataclass(frozen=True)
 class Backend:
-    """What the harness is told about a place."""
-
     name: str  # "cpu" or "gpu"
     ours: tuple[Variant, ...]
     peers: tuple[Variant, ...]  # PyTorch's, for whole networks
@@ -59,7 +59,6 @@ class Backend:
         return self.name == "cpu"
 
     def sized(self, workload: Workload) -> Workload:
-        """Return the network that is timed in its place."""
         return workload.small() if self.small else workload
 
     def variants(self, precision: str = "fp32") -> list[Variant]:
@@ -114,6 +113,48 @@ REHEARSAL = replace(
 )
 
 
+class Clock:
+    """The minutes of a run, dealt out to its parts; without a limit, nothing is skipped.
+
+    shares   part -> its share of the time, in their order; what one leaves the others get
+    now      seconds; another clock in tests
+    """
+
+    def __init__(
+        self,
+        minutes: float = math.inf,
+        shares: Mapping[str, float] | None = None,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.now = now
+        self.began = now()
+        self.end = self.deadline = self.began + 60 * minutes  # the second, of the part that runs
+        self.waiting = dict(shares or {})  # parts that have not begun
+        self.skipped: list[str] = []  # of the part that runs
+
+    def begin(self, part: str) -> None:
+        """Begin a part: its deadline is its share of what is left."""
+        whole = sum(self.waiting.values())
+        left = max(0.0, self.end - self.now())
+        self.deadline = self.now() + left * self.waiting.pop(part) / whole
+        self.skipped = []
+        self.say(f"{part}: {self.left():.0f} s")
+
+    def left(self) -> float:
+        return max(0.0, self.deadline - self.now())
+
+    def has(self, what: str, seconds: float = 0.0) -> bool:
+        """Return whether the part has more than ``seconds`` left; if not, ``what`` is skipped."""
+        if self.left() > seconds:
+            return True
+        self.skipped.append(what)
+        self.say(f"skipped, no time: {what}")
+        return False
+
+    def say(self, text: str) -> None:
+        print(f"[{self.now() - self.began:5.0f} s] {text}", file=sys.stderr, flush=True)
+
+
 @dataclass
 class Run:
     """A run of the harness; ``keep`` writes what a part has found so far."""
@@ -158,5 +199,4 @@ class Run:
 
 
 def new_pool(backend: Backend, *left: Callable[[], float]) -> Pool:
-    """Return workers of a backend, that end with a ``with`` block."""
     return Pool(backend.device, backend.threads, backend.limit, *left)

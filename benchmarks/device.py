@@ -3,17 +3,19 @@
 On a CPU every call is timed by itself, and a turn's figure is their median. On a GPU single
 operations are timed by CUDA events on the default stream, which CuPy and PyTorch share: the GPU
 first waits in a kernel that only counts, while the processor queues the calls, so that its time is
-measured and not Python's. Whole steps are timed there by the processor's clock, from an idle GPU
-to an idle GPU: a captured step has a stream of its own.
+measured and not Python's. Whole steps, which have their own streams, are timed there by the
+processor's clock, from an idle GPU to an idle GPU.
 """
 
 from __future__ import annotations
 
 import gc
+import os
 import resource
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from statistics import median
 from typing import Any, NamedTuple
@@ -24,6 +26,7 @@ from tinynet.engine.precision import bfloat16
 
 PERIOD = 1_000_003  # numbers that are drawn; larger arrays repeat them. Prime: no row is another's
 MB = 1 << 20
+ONE_THREAD = 1 << 20  # bytes up to which a second thread costs more than it saves
 MOST_CALLS = 50  # in a turn, on a GPU
 MOST_AHEAD = 0.2  # seconds for which the GPU may be kept waiting
 COUNT = """
@@ -31,7 +34,6 @@ extern "C" __global__ void spin(long long cycles) {
     long long start = clock64();
     while (clock64() - start < cycles) { }
 }
-extern "C" __global__ void nothing() { }
 """
 
 
@@ -45,7 +47,6 @@ class Subject(NamedTuple):
     memory: Callable[[], int] = lambda: 0  # bytes on a GPU, by the library's own account
 
     def values(self, calls: int) -> list[Any]:
-        """Return the results of several calls, one after the other."""
         with self.around():
             return [x for _ in range(calls) for x in self.results(self.call())]
 
@@ -68,16 +69,12 @@ class Cpu:
 
     def tensor(self, x: Any) -> Any:
         """Return an array as a tensor of torch's over the same memory."""
-        if x.dtype.name != "bfloat16":
-            return self.share(x)
         import torch
 
-        return self.share(x.view(np.int16)).view(torch.bfloat16)
-
-    def share(self, x: Any) -> Any:
-        import torch
-
-        return torch.from_numpy(x)
+        share: Any = torch.from_numpy if self.xp is np else torch.from_dlpack
+        if x.dtype.name == "bfloat16":
+            return share(x.view(np.int16)).view(torch.bfloat16)
+        return share(x)
 
     def comparable(self, x: Any) -> Any:
         """Return a copy of an array or tensor in float32: NumPy's here, torch's on a GPU."""
@@ -87,11 +84,10 @@ class Cpu:
         """Wait until everything that was started is done."""
 
     def time(self, subject: Subject, seconds: float) -> float:
-        """Return the milliseconds of a call, of as many as fit; at least one is made."""
         times: list[float] = []
         with subject.around():
-            began = time.perf_counter()
-            while not times or time.perf_counter() - began < seconds:
+            end = time.perf_counter() + seconds
+            while not times or time.perf_counter() < end:
                 start = time.perf_counter()
                 subject.call()
                 times.append(1e3 * (time.perf_counter() - start))
@@ -117,15 +113,9 @@ class Gpu(Cpu):
         import cupy
 
         self.xp = cupy
-        module = cupy.RawModule(code=COUNT)
-        self.spin, self.nothing = (module.get_function(name) for name in ("spin", "nothing"))
+        self.spin = cupy.RawModule(code=COUNT).get_function("spin")
         properties = cupy.cuda.runtime.getDeviceProperties(0)
         self.hertz = 1e3 * properties.get("clockRate", 0) or 2e9
-
-    def share(self, x: Any) -> Any:
-        import torch
-
-        return torch.from_dlpack(x)
 
     def comparable(self, x: Any) -> Any:
         import torch
@@ -137,7 +127,6 @@ class Gpu(Cpu):
         self.xp.cuda.runtime.deviceSynchronize()
 
     def time(self, subject: Subject, seconds: float) -> float:
-        """Return the milliseconds of a call, the mean over as many as fit."""
         call = subject.call
         with subject.around():
             host, whole = self.once(call)
@@ -185,7 +174,6 @@ class Gpu(Cpu):
 
 
 def torch_cuda() -> Any:
-    """Return ``torch.cuda`` if this process has loaded torch and it finds a GPU, else None."""
     torch = sys.modules.get("torch")
     return torch.cuda if torch and torch.cuda.is_available() else None
 
@@ -215,3 +203,37 @@ def torch_precision(precision: str, search: bool = True) -> Iterator[None]:
         yield
     finally:
         cuda.matmul.allow_tf32, cudnn.allow_tf32, cudnn.benchmark = before
+
+
+# what bounds a calculation from below: multiplying matrices, and moving memory
+
+
+def product(device: Cpu, library: str, side: int, precision: str = "fp32") -> Subject:
+    dtype = "bfloat16" if precision == "bf16" else "float32"
+    a, b, c = (device.drawn(seed, (side, side), dtype) for seed in range(3))
+    results = lambda c: [device.comparable(c)]  # noqa: E731
+    if library == "numpy":
+        return Subject(lambda: device.xp.matmul(a, b, out=c), results)
+    import torch
+
+    left, right, out = (device.tensor(x) for x in (a, b, c))
+    around = lambda: torch_precision(precision)  # noqa: E731
+    return Subject(lambda: torch.mm(left, right, out=out), results, around)
+
+
+def copy(device: Cpu, library: str, moved: int) -> Subject:
+    """A copy that reads half of ``moved`` bytes and writes the other half, on every thread."""
+    source = device.xp.ones(max(1, moved // 2), np.uint8)
+    target = device.xp.zeros_like(source)
+    if device.xp is not np:
+        return Subject(lambda: device.xp.copyto(target, source))
+    threads = 1 if moved <= ONE_THREAD else int(os.environ["OMP_NUM_THREADS"])
+    parts = list(zip(np.array_split(target, threads), np.array_split(source, threads), strict=True))
+    pool = ThreadPoolExecutor(threads)
+
+    def call() -> None:
+        others = [pool.submit(np.copyto, *part) for part in parts[1:]]
+        np.copyto(*parts[0])
+        wait(others)
+
+    return Subject(call, lambda _: [target])

@@ -2,7 +2,8 @@
 
 What only a GPU can answer, in the order of what it is worth:
 
-    facts      does the compiler take our sources, also for this GPU's own instructions (sm_90a)?
+    facts      does the compiler take this GPU's own instructions (sm_90a)?
+    ceilings   what does it copy and multiply at best?
     products   does each operation compute what torch computes in float32?
     steps      does a whole step compile, become a graph, have torch's losses, and how fast is it?
     race       are batches overwritten while the processor is far ahead of the GPU?
@@ -26,51 +27,26 @@ from typing import Any
 import numpy as np
 
 from benchmarks.backends import Run
-from benchmarks.correctness import gpu_tests, same_bits
 from benchmarks.device import Subject
-from benchmarks.floors import copy
-from benchmarks.kernels import measure_kernels
-from benchmarks.operations import measure, measure_ops, rows, task_of
+from benchmarks.operations import measure_ops
+from benchmarks.parts import gpu_tests, measure_ceilings, measure_kernels, same_bits
 from benchmarks.steps import measure_steps
-from benchmarks.variants import CUDA
+from benchmarks.turns import difference
 
 NETWORKS = ("VGG16 224, batch 64", "ResNet-50 224, batch 64", "vgg_like 128, batch 32")
 CONVOLUTIONS = ("conv_forward", "conv_input_gradient", "conv_weight_gradient")
-ROUNDS = 5  # at most
-AHEAD = 0.5  # of a part's time, at most, for compiling
 RACED = 4096  # images
 HOPPER = 'extern "C" __global__ void f() { asm volatile("wgmma.fence.sync.aligned;"); }'
 
 
-def products(run: Run) -> dict[str, Any]:
-    """Compare every operation with torch's, tensor cores before fp32."""
-    wanted = {f"{op.name}, {shape}, {p}": (op, shape, p) for op, shape, p in rows(run.backend)}
-    tasks = [(label, task_of(run, *row, "tinynet")) for label, row in wanted.items()]
-    problems = run.compile_ahead(tasks, AHEAD, run.backend.ours[0])
-    wrong = [f"not compiled: {label}: {why}" for label, why in problems.items()]
-    found: list[str] = []
-    untimed = replace(run, backend=replace(run.backend, rounds=0))
-    for label, row in wanted.items():
-        if run.clock.has(label):
-            measured = measure(untimed, *row)
-            apart = measured["differences"].get(CUDA.name, float("nan"))
-            found.append(f"{label}: off by {apart:.1e}")
-            wrong += [f"WRONG {label}, {name}: {why}" for name, why in measured["failed"].items()]
-            run.keep({"lines": [*wrong, *found]})
-    return {"lines": [f"{len(wrong)} problems in {len(found)} operations", *wrong, *found]}
-
-
-def briefly(run: Run, without: str = "") -> Run:
-    """The same run, of few rounds, without a precision."""
-    backend = run.backend
-    kept = {p: limit for p, limit in backend.op_tolerance.items() if p != without}
-    few = replace(backend, rounds=min(ROUNDS, backend.rounds), op_tolerance=kept)
-    return replace(run, backend=few)
+def briefly(run: Run, rounds: int = 5, without: str = "") -> Run:
+    """The same run, of at most so many rounds, without a precision."""
+    kept = {p: limit for p, limit in run.backend.op_tolerance.items() if p != without}
+    rounds = min(rounds, run.backend.rounds)
+    return replace(run, backend=replace(run.backend, rounds=rounds, op_tolerance=kept))
 
 
 def asked(function: str) -> Callable[[Run], dict[str, Any]]:
-    """A part that says what a function of this module finds, in a process on the GPU."""
-
     def part(run: Run) -> dict[str, Any]:
         return {"lines": run.worker(run.backend.ours[0]).call(f"first:{function}")}
 
@@ -78,8 +54,9 @@ def asked(function: str) -> Callable[[Run], dict[str, Any]]:
 
 
 PARTS: dict[str, tuple[float, Callable[[Run], dict[str, Any]]]] = {
-    "facts": (0.03, asked("facts")),
-    "products": (0.2, products),
+    "facts": (0.01, asked("facts")),
+    "ceilings": (0.02, measure_ceilings),
+    "products": (0.2, lambda run: measure_ops(briefly(run, rounds=0))),
     "steps": (0.25, lambda run: measure_steps(briefly(run), NETWORKS, compiled=False)),
     "race": (0.05, asked("race")),
     "bits": (0.05, same_bits),
@@ -94,16 +71,13 @@ PARTS: dict[str, tuple[float, Callable[[Run], dict[str, Any]]]] = {
 
 
 def facts(device: Any) -> list[str]:
-    """Return what the GPU copies, and whether its newest instructions compile and run."""
-    moved = 1 << 31 if device.name == "gpu" else 1 << 16
-    rate = moved / device.time(copy(device, "numpy", moved), 0.1) / 1e6
-    found = [f"copies {rate:.0f} GB/s, read and written"]
-    if device.name == "gpu":
-        module = device.xp.RawModule(code=HOPPER, options=("-arch=sm_90a",))
-        module.get_function("f")((1,), (128,), ())
-        device.wait()
-        found.append("sm_90a compiles by RawModule, and runs")
-    return found
+    """Return whether the GPU's newest instructions compile and run."""
+    if device.name != "gpu":
+        return ["there is no GPU"]
+    module = device.xp.RawModule(code=HOPPER, options=("-arch=sm_90a",))
+    module.get_function("f")((1,), (128,), ())
+    device.wait()
+    return ["sm_90a compiles by RawModule, and runs"]
 
 
 def race(device: Any, batch: int = 64) -> list[str]:
@@ -112,11 +86,12 @@ def race(device: Any, batch: int = 64) -> list[str]:
     from tinynet.models import vgg_like
     from tinynet.train import predict
 
-    model = vgg_like(3, (64, 64, 1), (16, 32), 64, rng=np.random.default_rng(0))
-    number, more = 2 * batch, dict[str, Any]()
+    number, filters, more = 2 * batch, (4, 8), dict[str, Any]()
+    if device.name == "gpu":
+        number, filters, more = RACED, (128, 256), {"precision": "bf16"}
+    model = vgg_like(3, (64, 64, 1), filters, 64, rng=np.random.default_rng(0))
     if device.name == "gpu":
         model.to("cupy")
-        number, more = RACED, {"precision": "bf16"}
     x = np.random.default_rng(1).standard_normal((number, 64, 64, 1), dtype=np.float32)
 
     def predicted(some: Any) -> Any:
@@ -138,29 +113,22 @@ def variants(device: Any, batch: int = 64) -> list[str]:
     from tinynet.engine.kernels.cuda import tensor_conv as tc
     from tinynet.layers.window import window_over
 
-    def rate(code: str, tile: Any, side: int, c: int, k: int) -> str:
-        x = device.drawn(0, (batch, side, side, c), "bfloat16")
-        w, window = device.drawn(1, (3, 3, c, k)), window_over((side, side), (3, 3), (1, 1), 1)
-        z, rows = tc.convolve(x, w, None, window), batch * side * side
-        want, filters = device.comparable(z), tc.filters_forward(x, w)
-        options = source.options(tc.definitions(x, w, window, tile))
-        kernel = device.xp.RawModule(code=code, options=options).get_function("tensor_forward")
-        shared = kernel.max_dynamic_shared_size_bytes = tile.shared_bytes(2)
-        given = x, filters, w, z, device.xp.empty(1, np.uint8), *map(np.int32, (batch, 0, 0))
-        launch = (tile.blocks(rows, k),), (tile.threads,), given
-        z.view(np.uint16).fill(0xFFFF)  # not a number where nothing is written
-        ms = device.time(Subject(lambda: kernel(*launch, shared_mem=shared)), 0.01)
-        off = float(abs(device.comparable(z) - want).max() / abs(want).max())
-        return f"{18 * rows * c * k / ms / 1e9:.0f} TFLOP/s, off by {off:.1e}"
-
-    own, wider = source.text("tensor_conv"), tc.Tile(256, 128, 4, 2, 8, 3)
-    cached = own.replace("cp.async.cg", "cp.async.ca")
-    tried = ("as it is", own, tc.WIDE), (".ca", cached, tc.WIDE), ("256 × 128", own, wider)
-    found = []
-    for side, c, k in ((112, 128, 128), (56, 256, 256), (28, 512, 512)):
-        for name, code, tile in tried:
+    text, tile_for, found, want = source.text, tc.tile_for, list[str](), dict[int, Any]()
+    cached = lambda name: text(name).replace("cp.async.cg", "cp.async.ca")  # noqa: E731
+    wider = lambda *_: tc.Tile(256, 128, 4, 2, 8, 3)  # noqa: E731
+    tried = ("as it is", text, tile_for), (".ca", cached, tile_for), ("256 × 128", text, wider)
+    for name, *changed in (*tried, ("as before", text, tile_for)):
+        source.text, tc.tile_for = changed
+        source.forget()
+        for side, c, k in ((112, 128, 128), (56, 256, 256), (28, 512, 512)):
+            x = device.drawn(0, (batch, side, side, c), "bfloat16")
+            w, window = device.drawn(1, (3, 3, c, k)), window_over((side, side), (3, 3), (1, 1), 1)
+            call = lambda x=x, w=w, window=window: tc.convolve(x, w, None, window)  # noqa: E731
             try:
-                said = rate(code, tile, side, c, k)
+                z, ms = device.comparable(call()), device.time(Subject(call), 0.01)
+                off = difference([z], [want.setdefault(side, z)])
+                rate = 18 * batch * side * side * c * k / ms / 1e9
+                said = f"{rate:.0f} TFLOP/s, off by {off:.1e}"
             except Exception as error:
                 said = f"FAILED, {str(error)[:200]}"
             found.append(f"{c} → {k} at {side}, {name}: {said}")

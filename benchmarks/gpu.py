@@ -20,19 +20,16 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import first, tables
-from benchmarks.backends import GPU, REHEARSAL, Backend, Run, new_pool
-from benchmarks.clock import Clock
-from benchmarks.correctness import measure_correctness
+from benchmarks.backends import GPU, REHEARSAL, Backend, Clock, Run, new_pool
 from benchmarks.device import missing_gpu
-from benchmarks.floors import measure_ceilings
-from benchmarks.kernels import measure_kernels
 from benchmarks.machine import machine, nvidia_smi
 from benchmarks.operations import measure_ops
+from benchmarks.page import KEPT, TRIALS, read, rounded, write
+from benchmarks.parts import measure_ceilings, measure_correctness, measure_kernels
 from benchmarks.plots import plot
 from benchmarks.processes import WorkerError
-from benchmarks.results import KEPT, TRIALS, read, write
 from benchmarks.steps import measure_scaling, measure_steps
-from benchmarks.variants import MORE_TORCH, OPS, installed
+from benchmarks.variants import OPS, installed
 
 MINUTES = 8.0
 Part = Callable[[Run], dict[str, Any]]
@@ -46,17 +43,13 @@ PARTS: dict[str, tuple[float, Part]] = {  # in their order, and the share of the
 }
 
 
-def run(
-    backend: Backend,
-    parts: Mapping[str, tuple[float, Part]],
-    minutes: float,
-    folder: Path,
-    start: str = "",
-) -> Path:
-    """Measure the parts and write after each; return the JSON file.
+Parts = Mapping[str, tuple[float, Part]]
+
+
+def run(backend: Backend, parts: Parts, minutes: float, folder: Path, start: str = "") -> Path:
+    """Measure the parts and write after each; return the JSON file, its name from ``start`` on.
 
     A part that fails, or whose processes die, leaves the others.
-    start   of the file's name
     """
     clock = Clock(minutes, {name: share for name, (share, _) in parts.items()})
     with new_pool(backend, clock.left) as pool:
@@ -73,7 +66,8 @@ def run(
             began = clock.now()
 
             def keep(found: dict[str, Any], name: str = name) -> None:
-                write(file, {**results, name: {**found, "skipped": clock.skipped, "whole": False}})
+                part = {**found, "skipped": clock.skipped, "whole": False}
+                write(file, rounded({**results, name: part}))
 
             try:
                 found = part(replace(here, keep=keep))
@@ -89,25 +83,23 @@ def run(
 
 
 def record(results: dict[str, Any], file: Path) -> None:
-    """Write figures, tables and picture; a picture that fails is no loss."""
-    write(file, results)
+    write(file, rounded(results))
     try:
         file.with_suffix(".md").write_text(tables.page(read(file)), encoding="utf-8")
-        plot(read(file), file.with_suffix(".png"))
+        plot(results.values(), file.with_suffix(".png"))
     except Exception as error:
         print(f"no tables or no picture: {type(error).__name__}: {error}", file=sys.stderr)
 
 
 def parser() -> argparse.ArgumentParser:
     text, _, more = (__doc__ or "").partition("\n")
-    made = argparse.ArgumentParser(prog="python -m benchmarks.gpu", description=text, epilog=more)
-    add, slow = made.add_argument, "torch.compile's modes reduce-overhead and max-autotune"
+    made = argparse.ArgumentParser("benchmarks.gpu", None, text, more)
+    add = made.add_argument
     add("parts", nargs="*", metavar="PART", help=f"all, or of: {', '.join(PARTS)}; or first")
     add("--minutes", type=float, default=MINUTES, help=f"that the parts share ({MINUTES:g})")
     add("--out", type=Path, metavar="DIR", help="for the results ($OUT, or as above)")
     add("--rounds", type=int, metavar="N", help=f"turns of each library ({GPU.rounds})")
     add("--without-compile", action="store_true", help="leave torch.compile out, which is slow")
-    add("--more-torch", action="store_true", help=f"{slow} too, which take minutes")
     # the whole run on a processor, with small shapes: its figures mean nothing
     add("--dry-run", action="store_true", help=argparse.SUPPRESS)
     return made
@@ -116,10 +108,9 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> None:
     made = parser()
     a = made.parse_intermixed_args(arguments)
-    if unknown := [name for name in a.parts if name not in (*PARTS, "first")]:
-        made.error(f"{unknown[0]} is not one of {', '.join(PARTS)}, first")
-    if "first" in a.parts and len(a.parts) > 1:
-        made.error("first goes without other parts")
+    begun = a.parts == ["first"]
+    if unknown := [name for name in a.parts if name not in PARTS and not begun]:
+        made.error(f"{unknown[0]} is not one of {', '.join(PARTS)}, or first by itself")
     if not a.minutes > 0:
         made.error(f"got {a.minutes:g} minutes, want more than 0")
     if not a.dry_run and (why := missing_gpu()):
@@ -127,10 +118,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for line in installed([OPS])[1]:
         print(f"{line}; ours is timed alone, and not checked", file=sys.stderr)
     backend = REHEARSAL if a.dry_run else GPU
-    peers = (*backend.peers, *(MORE_TORCH if a.more_torch else ()))
-    peers = tuple(v for v in peers if not (v.compiled and a.without_compile))
+    peers = tuple(v for v in backend.peers if not (v.compiled and a.without_compile))
     backend = replace(backend, peers=peers, rounds=a.rounds or backend.rounds)
-    begun = a.parts == ["first"]
     folder = a.out or Path(os.environ.get("OUT") or (TRIALS if begun or a.dry_run else KEPT))
     start = f"{'first-' * begun}{'rehearsal-' * a.dry_run}"
     wanted = {name: part for name, part in PARTS.items() if name in (a.parts or PARTS)}

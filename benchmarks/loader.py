@@ -71,7 +71,6 @@ def measure_loader(run: Run) -> dict[str, Any]:
 
 
 def delivered_per_consumed(entry: dict[str, Sequence[float]]) -> float:
-    """Return the images that are delivered for each that a training step alone consumes."""
     return median(a / b for a, b in zip(entry["delivers"], entry["consumes"], strict=True))
 
 

@@ -45,7 +45,6 @@ def machine(run: Run) -> dict[str, Any]:
 
 
 def blas(device: Cpu) -> dict[str, Any]:
-    """Return how torch is set in this process, or without torch which BLAS is loaded."""
     from threadpoolctl import threadpool_info
 
     if torch := sys.modules.get("torch"):  # its BLAS is linked in, out of threadpoolctl's sight
@@ -73,7 +72,6 @@ def gpu(device: Cpu) -> dict[str, Any]:
 
 
 def nvidia_smi(key: str = "nvidia_smi") -> dict[str, Any]:
-    """Return what nvidia-smi says of the first GPU; {} where it says nothing."""
     command = ["nvidia-smi", f"--query-gpu={SMI}", "--format=csv,noheader"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=20)

@@ -21,7 +21,7 @@ def rows(backend: Backend, groups: Collection[str] = ()) -> Iterator[tuple[Op, s
     for precision in backend.op_tolerance:
         for op in OPS.values():
             if (not groups or op.group in groups) and precision in op.precisions:
-                shapes = list(op.shapes[backend.name])
+                shapes = list(op.shapes.get(backend.name, ()))
                 for shape in shapes[-1:] if backend.small else shapes:
                     yield op, shape, precision
 
@@ -86,7 +86,6 @@ def measure(run: Run, op: Op, shape: str, precision: str) -> dict[str, Any]:
 def task_of(
     run: Run, op: Op, shape: str, precision: str, library: str, **more: Any
 ) -> dict[str, Any]:
-    """Return what a worker is asked to make."""
     given = {"op": op.name, "shape": shape, "precision": precision, "library": library}
     where = {"backend": run.backend.name, "small": run.backend.small}
     return {"kind": "op", **given, **where, **more}

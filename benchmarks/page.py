@@ -1,15 +1,25 @@
-"""docs/performance.md: its tables and pictures, made from the newest results that are kept."""
+"""Results on disk, and docs/performance.md, which is made from the newest that are kept.
+
+cpu-KIND-DATE.json of a CPU, GPU-DATE.json of a GPU with all parts in one. A run of less than
+everything (a few workloads, few rounds, fewer threads than cores) goes to runs/benchmarks, which
+git ignores.
+"""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from benchmarks import tables
 from benchmarks.plots import plot
-from benchmarks.results import KEPT, KINDS, ROOT, newest
+from benchmarks.processes import ROOT
+from benchmarks.variants import NAMES_BEFORE
 
+KEPT, TRIALS = ROOT / "benchmarks" / "results", ROOT / "runs" / "benchmarks"
+KINDS = ("steps", "ops", "scaling", "loader")
+FEWEST_ROUNDS = 7  # of a run that is kept
 PAGE = ROOT / "docs" / "performance.md"
 FIGURES = ROOT / "docs" / "figures"
 
@@ -21,6 +31,45 @@ PICTURES = {  # mark -> what its picture shows
     "scaling": "Milliseconds a training step over batch, side, filters and threads",
     "loader": "Images a second, decoded, delivered and consumed",
 }
+
+
+def write(file: Path, results: dict[str, Any]) -> Path:
+    """Write results at once: a run that dies leaves the file before it, or after it."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    before = file.with_suffix(".part")
+    text = json.dumps(results, indent=1, ensure_ascii=False)
+    before.write_text(text + "\n", encoding="utf-8")
+    return before.replace(file)
+
+
+def read(file: Path) -> dict[str, Any]:
+    try:
+        found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found
+
+
+def newest(kind: str, folder: Path = KEPT, where: str = "cpu-") -> dict[str, Any]:
+    """Return the last results of a kind in ``folder``, variants by their present names; or {}."""
+    files = sorted(folder.glob(f"{where}{kind}-*.json"))
+    found: dict[str, Any] = renamed(read(files[-1])) if files else {}
+    return found
+
+
+def renamed(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {NAMES_BEFORE.get(key, key): renamed(entry) for key, entry in value.items()}
+    return [renamed(entry) for entry in value] if isinstance(value, list) else value
+
+
+def rounded(value: Any) -> Any:
+    """Return results with five digits a number: the clock gives no more."""
+    if isinstance(value, float):
+        return float(f"{value:.5g}")
+    if isinstance(value, dict):
+        return {key: rounded(entry) for key, entry in value.items()}
+    return [rounded(entry) for entry in value] if isinstance(value, list | tuple) else value
 
 
 def filled(page: str, texts: Mapping[str, str]) -> str:
@@ -55,5 +104,5 @@ def renew(folder: Path = KEPT) -> list[Path]:
     PAGE.write_text(renewed(PAGE.read_text(encoding="utf-8"), results), encoding="utf-8")
     pictures = {kind: FIGURES / f"cpu_{kind}.png" for kind in KINDS if results[kind]}
     for kind, file in pictures.items():
-        plot({kind: results[kind]}, file)
+        plot([results[kind]], file)
     return [PAGE, *pictures.values()]

@@ -19,12 +19,15 @@ from benchmarks.workloads import Workload
 from tinynet import layers as ours
 
 WARM_UP = 3
+RESULTS: dict[str, Callable[[Any], list[np.ndarray]]] = {
+    "training": lambda loss: [np.array(float(loss))],
+    "inference": lambda probabilities: [np.log(np.asarray(probabilities))],
+}
 
 
 def subject(
     kind: str, workload: dict[str, Any], precision: str, variant: Variant, device: Cpu
 ) -> Subject:
-    """Return what a variant is timed at; ``workload`` as a dictionary of its fields."""
     given = Workload(**workload)
     if variant.library == "torch":
         return torch_subject(kind, given, precision, variant, device)
@@ -33,34 +36,26 @@ def subject(
 
     x, y = given.data()
     images = device.xp.asarray(x)
-    if kind == "training":
-        step = train_step(given, precision, device)
-        # its memory on a GPU is CuPy's pool, or its own account if that is more
-        memory = lambda: int(getattr(step, "gpu_memory", 0))  # noqa: E731
-        return Subject(lambda: step(images, y), loss_value, whole=True, memory=memory)
-    model, loss = given.starting_model(), SoftmaxCrossEntropy()
-    return Subject(lambda: predict(model, loss, images), logits, whole=True)
-
-
-def loss_value(value: Any) -> list[np.ndarray]:
-    return [np.array(float(value))]
-
-
-def logits(probabilities: Any) -> list[np.ndarray]:
-    return [np.log(np.asarray(probabilities))]
+    if kind == "inference":
+        model, loss = given.starting_model(), SoftmaxCrossEntropy()
+        return Subject(lambda: predict(model, loss, images), RESULTS[kind], whole=True)
+    step = train_step(given, precision, device)
+    # its memory on a GPU is CuPy's pool, or its own account if that is more
+    memory = lambda: int(getattr(step, "gpu_memory", 0))  # noqa: E731
+    return Subject(lambda: step(images, y), RESULTS[kind], whole=True, memory=memory)
 
 
 def train_step(workload: Workload, precision: str, device: Cpu, rate: float | None = None) -> Any:
-    from tinynet.losses import SoftmaxCrossEntropy
+    from tinynet.losses import SoftmaxCrossEntropy, WithAuxiliary
     from tinynet.optimizers import Adam
     from tinynet.train import TrainStep
 
-    model = workload.starting_model()
-    more: dict[str, Any] = {}
+    model, more, loss = workload.starting_model(), dict[str, Any](), SoftmaxCrossEntropy()
     if device.name == "gpu":  # NumPy's arrays know fp32 alone
         model.to("cupy")
         more["precision"] = precision
-    return TrainStep(model, SoftmaxCrossEntropy(), Adam(rate or workload.rate), **more)
+    heads = WithAuxiliary(loss) if workload.model == "googlenet" else loss
+    return TrainStep(model, heads, Adam(rate or workload.rate), **more)
 
 
 def same_bits(device: Cpu, workload: dict[str, Any], precision: str, steps: int = 3) -> bool:
@@ -89,7 +84,6 @@ def torch_subject(
     import torch
 
     where = device.torch_device
-    graph = variant.graph and where == "cuda"
     order = torch.channels_last if variant.channels_last else torch.contiguous_format
     # in place where memory is what bounds it; stock PyTorch's on a CPU is what most people write
     net: Any = twin(workload.starting_model(), workload.input_shape, inplace=where == "cuda")
@@ -98,7 +92,7 @@ def torch_subject(
     # copied in torch's order: a view of NumPy's would be channels last already
     images = torch.from_numpy(x.transpose(0, 3, 1, 2).copy()).to(where, memory_format=order)
     run = torch.compile(net, mode=variant.compiled) if variant.compiled else net
-    around = lambda: torch_precision(precision)  # noqa: E731
+    how: dict[str, Any] = {"around": lambda: torch_precision(precision), "whole": True}
 
     def rounded() -> Any:
         return torch.autocast(where, torch.bfloat16) if precision == "bf16" else nullcontext()
@@ -110,9 +104,9 @@ def torch_subject(
             with torch.inference_mode(), rounded():
                 return run(images).softmax(dim=1).float().numpy(force=True)
 
-        return Subject(predict, logits, around, whole=True)
+        return Subject(predict, RESULTS[kind], **how)
 
-    labels = torch.from_numpy(y).to(where)
+    graph, labels = variant.graph and where == "cuda", torch.from_numpy(y).to(where)
     optimizer = torch.optim.Adam(net.parameters(), workload.rate, fused=True, capturable=graph)
 
     def step() -> Any:
@@ -124,19 +118,42 @@ def torch_subject(
         return loss.detach()
 
     call = captured(net, optimizer, step) if graph else step
-    return Subject(call, loss_value, around, whole=True)
+    return Subject(call, RESULTS[kind], **how)
 
 
 def captured(net: Any, optimizer: Any, step: Callable[[], Any]) -> Callable[[], Any]:
     """Return a step that the first call captures as a CUDA graph, and every call replays.
 
+    The capture leaves the network as it was.
     Source: PyTorch's notes on CUDA semantics, "Whole-network capture".
     """
-    kept: list[Any] = []
+    import torch
+
+    cuda, kept = torch.cuda, list[Any]()
+
+    def capture() -> tuple[Any, Any]:
+        before = [x.clone() for x in net.state_dict().values()]
+        side = cuda.Stream()
+        side.wait_stream(cuda.current_stream())
+        with cuda.stream(side):
+            for _ in range(WARM_UP):
+                step()
+        cuda.current_stream().wait_stream(side)
+        optimizer.zero_grad(set_to_none=True)
+        cuda.empty_cache()
+        graph = cuda.CUDAGraph()
+        with cuda.graph(graph):
+            loss = step()
+        with torch.no_grad():
+            for now, then in zip(net.state_dict().values(), before, strict=True):
+                now.copy_(then)
+            for value in [v for entry in optimizer.state.values() for v in entry.values()]:
+                value.zero_()
+        return graph, loss
 
     def call() -> Any:
         if not kept:
-            kept.extend(capture(net, optimizer, step))
+            kept.extend(capture())
         graph, loss = kept
         graph.replay()
         return loss
@@ -144,56 +161,25 @@ def captured(net: Any, optimizer: Any, step: Callable[[], Any]) -> Callable[[], 
     return call
 
 
-def capture(net: Any, optimizer: Any, step: Callable[[], Any]) -> tuple[Any, Any]:
-    """Return the graph, and the loss that it writes; the network is as it was before."""
-    import torch
-
-    before = [x.clone() for x in net.state_dict().values()]
-    side = torch.cuda.Stream()
-    side.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(side):
-        for _ in range(WARM_UP):
-            step()
-    torch.cuda.current_stream().wait_stream(side)
-    optimizer.zero_grad(set_to_none=True)
-    torch.cuda.empty_cache()
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        loss = step()
-    with torch.no_grad():
-        for now, then in zip(net.state_dict().values(), before, strict=True):
-            now.copy_(then)
-        for entry in optimizer.state.values():
-            for value in entry.values():
-                value.zero_()
-    return graph, loss
-
-
-def twin(layer: Any, input_shape: tuple[int, ...], inplace: bool = False) -> Any:
+def twin(layer: Any, shape: tuple[int, ...], inplace: bool = False) -> Any:
     """Return PyTorch's module for a layer and all that is in it, with the same weights.
 
-    input_shape   (H, W, C), or (n,), of one input of the layer
-    inplace       of its ReLUs
+    shape     (H, W, C), or (n,), of one input of the layer
+    inplace   of its ReLUs
     Raises TypeError for a layer that none of the networks here has.
     """
     import torch
     from torch import nn
 
-    class Residual(nn.Module):
-        def __init__(self, main: Any, skip: Any) -> None:
+    class Function(nn.Module):
+        """A function of the image, and of modules of its own."""
+
+        def __init__(self, function: Callable[..., Any], *parts: Any) -> None:
             super().__init__()
-            self.main, self.skip = main, skip
+            self.function, self.parts = function, nn.ModuleList(parts)
 
         def forward(self, x: Any) -> Any:
-            return self.main(x) + self.skip(x)
-
-    class Flatten(nn.Module):
-        def forward(self, x: Any) -> Any:  # in tinynet's order of height, width and channel
-            return x.permute(0, 2, 3, 1).flatten(1)
-
-    class GlobalAverage(nn.Module):
-        def forward(self, x: Any) -> Any:
-            return x.mean((2, 3))
+            return self.function(x, *self.parts)
 
     def given(module: Any, **arrays: Any) -> Any:
         with torch.no_grad():
@@ -206,16 +192,17 @@ def twin(layer: Any, input_shape: tuple[int, ...], inplace: bool = False) -> Any
     b = None if bias is None else bias.value
     match layer:
         case ours.Sequential():
-            modules, shape = [], input_shape
+            modules = []
             for child in layer.layers:
                 modules.append(twin(child, shape, inplace))
                 shape = child.output_shape(shape)
             return nn.Sequential(*modules)
         case ours.Residual():
-            skip = nn.Identity() if layer.skip is None else twin(layer.skip, input_shape, inplace)
-            return Residual(twin(layer.main, input_shape, inplace), skip)
+            skip = nn.Identity() if layer.skip is None else twin(layer.skip, shape, inplace)
+            main = twin(layer.main, shape, inplace)
+            return Function(lambda x, main, skip: main(x) + skip(x), main, skip)
         case ours.Conv2D():
-            geometry = layer.kernel_size, layer.stride, padding(layer, input_shape), layer.dilation
+            geometry = layer.kernel_size, layer.stride, padding(layer, shape), layer.dilation
             sizes = layer.in_channels, layer.out_channels
             module: Any = nn.Conv2d(*sizes, *geometry, layer.groups, bias=b is not None)
             return given(module, weight=layer.weight.value.transpose(3, 2, 0, 1), bias=b)
@@ -227,21 +214,20 @@ def twin(layer: Any, input_shape: tuple[int, ...], inplace: bool = False) -> Any
             moving = {"running_mean": layer.running_mean, "running_var": layer.running_var}
             return given(module, weight=layer.gamma.value, bias=layer.beta.value, **moving)
         case ours.MaxPool2D():
-            return nn.MaxPool2d(layer.pool_size, layer.stride, padding(layer, input_shape))
+            return nn.MaxPool2d(layer.pool_size, layer.stride, padding(layer, shape))
         case ours.ReLU(threshold=0):
             return nn.ReLU(inplace=inplace)
         case ours.Dropout(keep_prob=1):
             return nn.Identity()
-        case ours.Flatten():
-            return Flatten()
+        case ours.Flatten():  # in tinynet's order of height, width and channel
+            return Function(lambda x: x.permute(0, 2, 3, 1).flatten(1))
         case ours.GlobalAvgPool2D():
-            return GlobalAverage()
+            return Function(lambda x: x.mean((2, 3)))
     raise TypeError(f"{layer!r} has no twin in PyTorch yet: write one in benchmarks/peers.py")
 
 
-def padding(layer: Any, input_shape: tuple[int, ...]) -> tuple[int, int]:
-    """Return the rows and columns of padding; PyTorch has as many on both sides."""
-    (top, bottom), (left, right) = layer._window(input_shape[:2]).padding
+def padding(layer: Any, shape: tuple[int, ...]) -> tuple[int, int]:
+    (top, bottom), (left, right) = layer._window(shape[:2]).padding
     if (top, left) != (bottom, right):
         raise TypeError(f"{layer!r} pads one side more than the other, which PyTorch's does not")
     return top, left

@@ -10,7 +10,7 @@ from typing import Any
 
 from benchmarks.ratios import best_of_torch, fastest, floor_ms
 from benchmarks.tables import kinds_of
-from benchmarks.variants import CUDA, NUMBA, NUMPY, OURS, STEP_VARIANTS, Variant
+from benchmarks.variants import CUDA, NUMBA, NUMPY, OURS, STEP_VARIANTS
 
 # Okabe & Ito 2008, "Color universal design"
 BLUE, SKY, VERMILION, ORANGE, GREY = "#0072B2", "#56B4E9", "#D55E00", "#E69F00", "0.45"
@@ -21,7 +21,6 @@ MARKERS = {NUMBA.name: "o", NUMPY.name: "s", CUDA.name: "o", TORCH: "^"}
 
 @contextmanager
 def figure(file: Path, width: float, height: float) -> Iterator[Any]:
-    """An empty figure, written to ``file`` at the block's end."""
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
@@ -31,11 +30,6 @@ def figure(file: Path, width: float, height: float) -> Iterator[Any]:
         yield drawn
         file.parent.mkdir(parents=True, exist_ok=True)
         drawn.savefig(file, dpi=130)
-
-
-def colour(variant: Variant) -> str:
-    """Ours blue, torch's red as it comes and orange with malloc's settings."""
-    return COLOURS.get(variant.name) or (ORANGE if variant.allocator else VERMILION)
 
 
 def names_of(measured: Iterable[Mapping[str, Any]]) -> list[str]:
@@ -49,7 +43,6 @@ def bar(axes: Any, place: float, values: list[float], tint: str) -> None:
 
 
 def draw_steps(steps: Mapping[str, Any], drawn: Any) -> None:
-    """Milliseconds of every variant: a row for each kind, a column for each network."""
     kinds = list(dict.fromkeys(kind for result in steps.values() for kind in kinds_of(result)))
     ran = {name for r in steps.values() for kind in kinds_of(r) for name in r[kind]}
     variants = [v for v in reversed(STEP_VARIANTS) if v.name in ran]
@@ -61,7 +54,8 @@ def draw_steps(steps: Mapping[str, Any], drawn: Any) -> None:
                 continue
             for place, variant in enumerate(variants):
                 if ms := result[kind].get(variant.name, {}).get("ms"):
-                    bar(axes, place, ms, colour(variant))
+                    torchs = ORANGE if variant.allocator else VERMILION
+                    bar(axes, place, ms, COLOURS.get(variant.name, torchs))
             labels = [v.name for v in variants] if axes is line[0] else []
             axes.set_yticks(range(len(variants)) if labels else [], labels)
             axes.set(title=f"{name}, {kind}", xlabel="ms", xlim=(0, None))
@@ -71,7 +65,6 @@ def draw_steps(steps: Mapping[str, Any], drawn: Any) -> None:
 
 
 def draw_ops(rows: list[Mapping[str, Any]], drawn: Any) -> None:
-    """How near to its floor each operation is, in each library."""
     axes, names = drawn.subplots(), names_of(row["ours"] for row in rows)
     for place, row in enumerate(reversed(rows)):
         axes.axhline(place, color="0.9", lw=0.6, zorder=0)
@@ -94,26 +87,25 @@ def draw_ops(rows: list[Mapping[str, Any]], drawn: Any) -> None:
     axes.legend(fontsize=8, ncols=3, loc="lower center", bbox_to_anchor=(0.4, 1.0))
 
 
-PANELS: dict[str, tuple[str, Callable[[float, float], float]]] = {
-    # axis label, how the arithmetic grows with the value
-    "batch": ("batch (images of 64 × 64)", lambda n, first: n / first),
-    "side": ("side of the images, pixels (batch 4)", lambda n, first: (n / first) ** 2),
-    "filters": ("filters, times 32-64-128-256", lambda n, first: (n / first) ** 2),
-    "threads": ("threads", lambda n, first: first / n),
+PANELS = {  # axis label, the power of the value with which the arithmetic grows
+    "batch": ("batch (images of 64 × 64)", 1),
+    "side": ("side of the images, pixels (batch 4)", 2),
+    "filters": ("filters, times 32-64-128-256", 2),
+    "threads": ("threads", -1),
 }
 
 
 def draw_scaling(panels: Mapping[str, Any], drawn: Any) -> None:
-    """A panel for each thing that grows: what a training step then costs."""
+    from matplotlib.ticker import FuncFormatter, LogLocator
+
     names = names_of(point["variants"] for line in panels.values() for point in line)
     grid = drawn.subplots(-(-len(panels) // 2), 2, squeeze=False)
     for axes in grid.flat[len(panels) :]:
         axes.axis("off")
     for axes, (panel, points) in zip(grid.flat, panels.items(), strict=False):
         axis, _, precision = panel.partition(", ")
-        label, growth = PANELS[axis]
-        if precision:
-            label = f"batch (images of 128 × 128), {precision}"
+        label, power = PANELS[axis]
+        label = f"batch (images of 128 × 128), {precision}" if precision else label
         values, top = [point["value"] for point in points], 0.0
         for name in names:
             curve = []
@@ -128,27 +120,19 @@ def draw_scaling(panels: Mapping[str, Any], drawn: Any) -> None:
                 axes.fill_between(at, low, high, color=COLOURS[name], alpha=0.15, lw=0)
                 top = max(top, middle[0])
         if top and len(values) > 1:
-            guide = [1.35 * top * growth(value, values[0]) for value in values]
+            guide = [1.35 * top * (value / values[0]) ** power for value in values]
             axes.plot(values, guide, ":", color=GREY, label="as the arithmetic")
         axes.set(xscale="log", yscale="log", xlabel=label, ylabel="ms a training step")
         axes.set_xticks(values, [f"{value:g}" for value in values])
         axes.minorticks_off()
-        plain_ticks(axes)
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     if grid.flat[0].get_legend_handles_labels()[0]:
         grid.flat[0].legend(fontsize=9)
     drawn.suptitle("How a training step's cost grows (median; band, least to most)")
 
 
-def plain_ticks(axes: Any) -> None:
-    """1, 2 and 5 times powers of ten on the logarithmic axis, written as numbers."""
-    from matplotlib.ticker import FuncFormatter, LogLocator
-
-    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-
-
 def draw_loader(networks: Mapping[str, Any], drawn: Any) -> None:
-    """Images a second: decoded once, delivered, consumed; a panel for each network."""
     grid = drawn.subplots(len(networks), 1, squeeze=False)
     for axes, (network, result) in zip(grid.flat, networks.items(), strict=True):
         bars = [("decoded, once, one process", result["decode"], ORANGE)]
@@ -164,33 +148,28 @@ def draw_loader(networks: Mapping[str, Any], drawn: Any) -> None:
     grid.flat[-1].set_xlabel("images a second")
 
 
-# kind -> (what of the results it draws, (width, height) in inches, how)
-KINDS: dict[str, tuple[str, Callable[[Any], tuple[float, float]], Callable[[Any, Any], None]]] = {
-    "steps": (
-        "steps",
-        lambda s: (1.6 + 2.7 * len(s), 0.6 + 2.6 * max(len(kinds_of(r)) for r in s.values())),
-        draw_steps,
-    ),
-    "ops": ("ops", lambda rows: (9, 1.4 + 0.19 * len(rows)), draw_ops),
-    "scaling": ("panels", lambda panels: (9, 0.5 + 3.25 * -(-len(panels) // 2)), draw_scaling),
-    "loader": ("networks", lambda networks: (9, 1 + 1.5 * len(networks)), draw_loader),
+# what is in results -> (inches of height for so many rows, how it is drawn)
+KINDS: dict[str, tuple[Callable[[Any], float], Callable[[Any, Any], None]]] = {
+    "steps": (lambda s: 0.6 + 2.6 * max(len(kinds_of(r)) for r in s.values()), draw_steps),
+    "ops": (lambda rows: 1.4 + 0.19 * len(rows), draw_ops),
+    "panels": (lambda panels: 0.5 + 3.25 * -(-len(panels) // 2), draw_scaling),
+    "networks": (lambda networks: 1 + 1.5 * len(networks), draw_loader),
 }
 
 
-def plot(parts: Mapping[str, Mapping[str, Any]], file: Path) -> None:
-    """Draw the kinds of results that are there, one below the other; without any, nothing."""
-    wanted = [
-        (size(part[key]), draw, part[key])
-        for kind, (key, size, draw) in KINDS.items()
-        if (part := parts.get(kind)) and part.get(key)
+def plot(parts: Iterable[Any], file: Path) -> None:
+    """Draw what there is to be drawn in parts of results, one below the other, or nothing."""
+    found = [
+        (key, part[key])
+        for part in parts
+        for key in KINDS
+        if isinstance(part, dict) and part.get(key)
     ]
-    if not wanted:
+    if not found:
         return
-    heights = [size[1] for size, _, _ in wanted]
-    with figure(file, max(size[0] for size, _, _ in wanted), sum(heights)) as drawn:
-        if len(wanted) == 1:
-            wanted[0][1](wanted[0][2], drawn)
-            return
-        below = drawn.subfigures(len(wanted), 1, height_ratios=heights)
-        for (_, draw, found), part in zip(wanted, below, strict=True):
-            draw(found, part)
+    width = max(1.6 + 2.7 * len(drawn) if key == "steps" else 9 for key, drawn in found)
+    heights = [KINDS[key][0](drawn) for key, drawn in found]
+    with figure(file, width, sum(heights)) as whole:
+        below = whole.subfigures(len(found), 1, height_ratios=heights, squeeze=False)[:, 0]
+        for (key, drawn), part in zip(found, below, strict=True):
+            KINDS[key][1](drawn, part)

@@ -16,7 +16,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from select import select
 from typing import Any
@@ -38,17 +38,15 @@ class WorkerError(Exception):
     """A worker could not do what it was asked."""
 
 
+@dataclass
 class Worker:
-    """One variant, in a process that begins with the first request.
+    """One variant, in a process that begins with the first request."""
 
-    pool   says on which device, with how many threads, and how long an answer may take
-    """
-
-    def __init__(self, variant: Variant, pool: Pool) -> None:
-        self.variant, self.pool = variant, pool
-        self.peak_mb = 0.0  # as of the last answer
-        self.process: subprocess.Popen[str] | None = None
-        self.free = threading.Lock()
+    variant: Variant
+    pool: Pool
+    process: subprocess.Popen[str] | None = None
+    peak_mb: float = 0.0  # as of the last answer
+    free: threading.Lock = field(default_factory=threading.Lock)
 
     def ask(self, do: str, limit: float | None = None, **request: Any) -> dict[str, Any]:
         """Return the answer to a request, one of the methods of ``benchmarks.worker.Server``.
@@ -72,7 +70,7 @@ class Worker:
 
     def exchange(self, request: str, limit: float) -> str | None:
         """Return the answer's line; None if there is none in time, "" if the process has ended."""
-        process = self.process = self.process or self.start()
+        process = self.process = self.process or self.pool.start(self.variant)
         assert process.stdin is not None
         assert process.stdout is not None
         try:
@@ -83,9 +81,8 @@ class Worker:
         ready, _, _ = select([process.stdout], [], [], limit)
         return process.stdout.readline() if ready else None
 
-    def call(self, function: str, limit: float | None = None, **arguments: Any) -> Any:
-        """Return what a function "module:name" of benchmarks gives, with the worker's device."""
-        return self.ask("call", limit, function=function, arguments=arguments)["value"]
+    def call(self, function: str, **arguments: Any) -> Any:
+        return self.ask("call", function=function, arguments=arguments)["value"]
 
     def results(self, name: str, calls: int) -> list[np.ndarray]:
         with tempfile.TemporaryDirectory() as folder:
@@ -94,19 +91,8 @@ class Worker:
             with np.load(file) as saved:
                 return [saved[key] for key in saved.files]
 
-    def start(self) -> subprocess.Popen[str]:
-        command = [sys.executable, "-W", "ignore", "-m", "benchmarks.worker"]
-        env = environment(self.variant, self.pool.threads, self.pool.device)
-        return subprocess.Popen(
-            [*command, json.dumps(asdict(self.variant)), self.pool.device],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env=env,
-            cwd=ROOT,
-        )
-
     def close(self, kill: bool = False) -> None:
+        """End the process, if there is one."""
         process, self.process = self.process, None
         if process is None:
             return
@@ -119,17 +105,7 @@ class Worker:
             process.wait()
 
 
-def environment(variant: Variant, threads: int, device: str = "cpu") -> dict[str, str]:
-    """Return the variables that a worker starts with."""
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(HIDDEN)}
-    kept["OMP_NUM_THREADS"] = str(threads)
-    if variant.kernels:
-        kept["TINYNET_KERNELS"] = variant.kernels
-    if device == "cpu":  # else torch.compile leaves a pool of compiling processes behind
-        kept["TORCHINDUCTOR_COMPILE_THREADS"] = "1"
-    return kept
-
-
+@dataclass
 class Pool:
     """The workers of a run, one for each variant; ``with`` ends them.
 
@@ -137,15 +113,11 @@ class Pool:
     left    seconds that the part of the run has left
     """
 
-    def __init__(
-        self,
-        device: str,
-        threads: int,
-        limit: float,
-        left: Callable[[], float] = lambda: math.inf,
-    ) -> None:
-        self.device, self.threads, self.limit, self.left = device, threads, limit, left
-        self.workers: dict[str, Worker] = {}
+    device: str
+    threads: int
+    limit: float
+    left: Callable[[], float] = lambda: math.inf
+    workers: dict[str, Worker] = field(default_factory=dict)
 
     def __enter__(self) -> Pool:
         return self
@@ -159,14 +131,28 @@ class Pool:
         return min(limit or self.limit, self.limit, max(LEAST, self.left()))
 
     def worker(self, variant: Variant) -> Worker:
-        if variant.name not in self.workers:
-            self.workers[variant.name] = Worker(variant, self)
-        return self.workers[variant.name]
+        return self.workers.setdefault(variant.name, Worker(variant, self))
+
+    def start(self, variant: Variant) -> subprocess.Popen[str]:
+        """Begin a process."""
+        command = [sys.executable, "-W", "ignore", "-m", "benchmarks.worker"]
+        env, pipe = environment(variant, self.threads, self.device), subprocess.PIPE
+        command += [json.dumps(asdict(variant)), self.device]
+        return subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env=env, cwd=ROOT)
+
+
+def environment(variant: Variant, threads: int, device: str = "cpu") -> dict[str, str]:
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(HIDDEN)}
+    kept["OMP_NUM_THREADS"] = str(threads)
+    if variant.kernels:
+        kept["TINYNET_KERNELS"] = variant.kernels
+    if device == "cpu":  # else torch.compile leaves a pool of compiling processes behind
+        kept["TORCHINDUCTOR_COMPILE_THREADS"] = "1"
+    return kept
 
 
 @contextmanager
 def noted(label: str, failed: dict[str, str]) -> Iterator[None]:
-    """Note a WorkerError of this block in ``failed``."""
     try:
         yield
     except WorkerError as error:
@@ -174,6 +160,7 @@ def noted(label: str, failed: dict[str, str]) -> Iterator[None]:
 
 
 def at_once(jobs: Sequence[Callable[[], object]]) -> None:
+    """Run all jobs at the same time, and wait for them."""
     threads = [threading.Thread(target=job) for job in jobs]
     for thread in threads:
         thread.start()

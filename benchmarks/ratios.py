@@ -13,8 +13,6 @@ PRODUCT_FLOPS = 2 * 1024**3  # of the floor's product, in results that do not sa
 
 
 class Ratio(NamedTuple):
-    """Median, least and largest of the rounds' ratios."""
-
     median: float
     low: float
     high: float
@@ -59,7 +57,10 @@ def memory_ratio(measured: Mapping[str, Any], ours: str) -> float | None:
 def floor_ms(row: Mapping[str, Any]) -> tuple[float, bool] | None:
     """Return the least time for an operation, and whether multiplying is what bounds it.
 
-    None if a floor was not measured.
+        floor = max(2 · multiply-adds / rate of a large matrix product, time to copy as many bytes)
+
+    The copy moves the operation's bytes, half read and half written: where they fit into a cache,
+    the floor is that of the cache. None if a floor was not measured.
     """
     if not row["copy"] or (row["multiply_adds"] and not row["products"]):
         return None
@@ -113,9 +114,8 @@ class Target(NamedTuple):
 def targets() -> list[Target]:
     found = []
     for name, stock, malloc in (("W48", 1.2, 2), ("W128", 1.5, 2.2), ("W224", 1.8, 2)):
-        for kind, limits in (("training", (stock, 3, malloc)), ("inference", (1.2, 2, 1.5))):
-            wanted = (NUMPY, "stock"), (NUMBA, "stock"), (NUMBA, "malloc")
-            for (ours, against), limit in zip(wanted, limits, strict=True):
-                found.append(Target(name, kind, ours.name, against, limit))
-            found += [Target(name, kind, ours.name, "memory", 0.6) for ours in (NUMPY, NUMBA)]
+        for kind, one, two, three in (("training", stock, 3, malloc), ("inference", 1.2, 2, 1.5)):
+            wanted = (NUMPY, "stock", one), (NUMBA, "stock", two), (NUMBA, "malloc", three)
+            memory = (NUMPY, "memory", 0.6), (NUMBA, "memory", 0.6)
+            found += [Target(name, kind, ours.name, *more) for ours, *more in (*wanted, *memory)]
     return found

@@ -27,9 +27,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.page import filled
+from benchmarks.page import ROOT, filled
 from benchmarks.plots import figure
-from benchmarks.results import ROOT
 from benchmarks.tables import markdown
 from tinynet.layer import Mode
 from tinynet.losses import SoftmaxCrossEntropy
@@ -86,7 +85,6 @@ def digits() -> tuple[Split, Split]:
 
 
 def network(name: str, depth: int, seed: int) -> Classifier:
-    """One of the four networks; the same seed gives plain and residual the same weights."""
     more = {"filters": SETTINGS["filters"], "rng": np.random.default_rng(seed)}
     return small_resnet(10, (8, 8, 1), depth, shortcuts=NETWORKS[name], **more)
 
@@ -104,7 +102,6 @@ def gradient_norms(model: Classifier, images: Split) -> list[float]:
 
 
 def run(task: Task) -> dict[str, Any]:
-    """Train one network; the errors by epoch, as parts of 1."""
     name, depth, seed, epochs, rate, divided_after = task
     (x, y), test = digits()
     start, batch, model = time.process_time(), SETTINGS["batch_size"], network(name, depth, seed)
@@ -156,7 +153,6 @@ def of(results: dict[str, Any], name: str, depth: int) -> list[dict[str, Any]]:
 
 
 def draw(results: dict[str, Any], folder: Path) -> None:
-    """The two pictures: errors over epochs, as the paper's, and the gradients at the start."""
     with figure(folder / "residual_against_plain.png", 9, 4) as errors:
         draw_errors(results, errors)
     with figure(folder / "residual_gradients.png", 6, 3.6) as norms:
@@ -195,7 +191,6 @@ WIDTHS = {"train": 1.0, "test": 2.4}  # of lines
 
 
 def errors_table(results: dict[str, Any]) -> str:
-    """Errors after the last epoch, by seed, in per cent; Markdown."""
     rows = []
     for depth, name in product(DEPTHS, NETWORKS):
         runs = of(results, name, depth)
@@ -208,7 +203,6 @@ def errors_table(results: dict[str, Any]) -> str:
 
 
 def controls_table(results: dict[str, Any]) -> str:
-    """Errors of the controls after their last epoch, in per cent; Markdown."""
     rows = []
     for r in results["controls"]:
         cells = (r["network"], r["depth"], r["learning_rate"], len(r["train_error"]))

@@ -27,8 +27,6 @@ PANELS = ("batch", "side", "filters", "threads")  # on a CPU
 
 
 class Point(NamedTuple):
-    """A network to be measured."""
-
     workload: Workload
     kind: str = "training"
     precision: str = "fp32"
@@ -87,14 +85,12 @@ def measure(run: Run, point: Point, variants: Sequence[Variant]) -> dict[str, An
 
     On a strict backend only torch.compile may fail, else WorkerError is raised.
     """
-    task, training = point.task(), point.kind == "training"
-    for variant in variants:
-        slow = variant.compiled or variant == NUMBA
-        if run.backend.strict and slow and not variant.allocator:
-            run.compile_ahead([(variant.name, task)], 1.0, variant)
-    check = Check(LOGITS_TOLERANCE)
-    if training:
+    task, check = point.task(), Check(LOGITS_TOLERANCE)
+    if point.kind == "training":
         check = Check(run.backend.tolerance[point.precision], "losses", run.backend.checked)
+    for variant in variants if run.backend.strict else ():
+        if (variant.compiled or variant == NUMBA) and not variant.allocator:
+            run.compile_ahead([(variant.name, task)], 1.0, variant)
     # torch's eager ones first; a compiled one only if no other runs
     order = sorted(variants, key=lambda v: (v.library != "torch", bool(v.compiled)))
     more = {"may_fail": [v.name for v in variants if v.compiled], "warm_up": WARM_UP}

@@ -25,6 +25,7 @@ from benchmarks.workloads import PASSES
 
 NONE = "–"
 SHORT = {NUMPY.name: "NumPy", NUMBA.name: "Numba", CUDA.name: "ours"}
+MS = "ms, median (least to most)"
 Entries = Mapping[str, Any]
 
 
@@ -35,34 +36,19 @@ def markdown(head: Sequence[str], rows: Sequence[Sequence[str]], text_columns: i
 
 
 def spread(values: Sequence[float]) -> str:
-    """Return median (least to most)."""
     low, middle, high = min(values), median(values), max(values)
     digits = 0 if middle > 100 else 1 if middle > 10 else 2 if middle > 1 else 3
     return f"{middle:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
 
 
 def cell(value: float | Ratio | None, form: str = ".2f") -> str:
-    """Return a number, a ratio, or a dash."""
     if value is None:
         return NONE
     return str(value) if isinstance(value, Ratio) else format(value, form)
 
 
 def reason(text: str, name: str = "", most: int = 80) -> str:
-    """Return why something failed, as a cell can hold it."""
     return f"failed: {text.removeprefix(f'{name}: ').replace('|', '/')[:most]}"
-
-
-# whole networks
-
-CPU_COLUMNS = (
-    *("ms, median (least to most)", "torch / this", "torch + malloc / this", "images/s"),
-    *("GFLOP/s", "peak MB", "of torch's"),
-)
-GPU_COLUMNS = (
-    *("ms, median (least to most)", "images/s", "torch / this", "peak MB", "of torch's"),
-    *("floor / this", "loss apart"),
-)
 
 
 def kinds_of(result: Entries) -> list[str]:
@@ -70,36 +56,35 @@ def kinds_of(result: Entries) -> list[str]:
     return [key for key in result if key not in ("workload", "multiply_adds")]
 
 
-def steps_table(steps: Entries, kind: str = "", ceilings: Entries | None = None) -> str:
+def steps_table(steps: Entries, kind: str = "", ceilings: Entries = {}) -> str:  # noqa: B006
     """Return every variant on every network: time, ratios, rates, memory.
 
-    kind       on a CPU; of a GPU's results all kinds are shown
+    kind       of those that are shown; "": all
     ceilings   of a GPU
     """
-    gpu = ceilings is not None
-    columns, rows = GPU_COLUMNS if gpu else CPU_COLUMNS, []
+    rows: list[dict[str, str]] = []
     for name, result in steps.items():
-        for key in kinds_of(result) if gpu else [kind]:
-            measured = result.get(key, {})
-            first = f"{name}, {key.partition(', ')[2]}" if gpu else name
-            for variant in [v.name for v in STEP_VARIANTS if v.name in measured]:
-                known = step_cells(result, key, variant, ceilings or {})
-                rows.append([first, variant, *(known.get(column, NONE) for column in columns)])
+        for key in [key for key in kinds_of(result) if kind in ("", key)]:
+            first = ", ".join(filter(None, (name, key.partition(", ")[2])))
+            for variant in [v.name for v in STEP_VARIANTS if v.name in result[key]]:
+                cells = step_cells(result, key, variant, ceilings)
+                rows.append({"workload": first, "library": variant, **cells})
                 first = ""
-    return markdown(["network" if gpu else "workload", "library", *columns], rows)
+    columns = dict.fromkeys(column for row in rows for column in row)
+    # what no row has is no column
+    kept = [c for c in columns if {row.get(c, NONE) for row in rows} != {NONE}]
+    return markdown(kept, [[row.get(column, NONE) for column in kept] for row in rows])
 
 
 def step_cells(result: Entries, kind: str, variant: str, ceilings: Entries) -> dict[str, str]:
-    """Return one variant's figures by column; ratios are of ours alone."""
-    measured = result[kind]
+    measured, (passes, _, precision) = result[kind], kind.partition(", ")
     entry, own = measured[variant], variant in SHORT
     if "failed" in entry:
-        return {CPU_COLUMNS[0]: reason(entry["failed"], variant)}
-    ms = median(entry["ms"])
-    flops = 2 * PASSES[kind.partition(", ")[0]] * result["multiply_adds"]
-    floor = step_floor_ms(result, kind, ceilings)
-    return {
-        CPU_COLUMNS[0]: spread(entry["ms"]),
+        return {MS: reason(entry["failed"], variant)}
+    ms, floor = median(entry["ms"]), step_floor_ms(result, kind, ceilings)
+    flops = 2 * PASSES[passes] * result["multiply_adds"]
+    return {  # ratios are of ours alone
+        MS: spread(entry["ms"]),
         "torch / this": cell(speed_ratio(measured, variant) if own else None),
         "torch + malloc / this": cell(speed_ratio(measured, variant, malloc=True) if own else None),
         "images/s": f"{1e3 * result['workload']['batch'] / ms:.0f}",
@@ -107,20 +92,18 @@ def step_cells(result: Entries, kind: str, variant: str, ceilings: Entries) -> d
         "peak MB": f"{entry['peak_mb']:.0f}",
         "of torch's": cell(memory_ratio(measured, variant) if own else None),
         "floor / this": cell(floor and floor / ms),
-        "loss apart": cell(entry.get("difference"), ".0e"),
+        "loss apart": cell(entry.get("difference") if precision else None, ".0e"),
     }
 
 
 def targets_table(steps: Entries) -> str:
-    """Return each target of the workloads that were run, what was measured, and the verdict."""
     rows = []
     for target in targets():
         if target.kind not in steps.get(target.workload, {}):
             continue
-        value = target.value(steps)
-        sign, what = "≥", "torch / this" if target.against == "stock" else "torch + malloc / this"
-        if target.against == "memory":
-            sign, what = "≤", "peak memory, this / torch"
+        value, sign = target.value(steps), "≤" if target.against == "memory" else "≥"
+        what = {"stock": "torch / this", "malloc": "torch + malloc / this"}.get(target.against)
+        what = what or "peak memory, this / torch"
         verdict = "not measured" if value is None else "met" if target.met(value) else "**missed**"
         who, limit = f"{target.kind}, {target.ours}", f"{sign} {target.limit}"
         rows.append([target.workload, who, what, limit, cell(value), verdict])
@@ -137,16 +120,11 @@ def scaling_table(panels: Entries) -> str:
             names = [*ours, best_of_torch(variants) or ""]
             each = [variants.get(name, {}).get("ms") for name in names]
             row = [panel if number == 0 else "", f"{point['value']:g}"]
-            row += [
-                cell(ms and median(ms), ".0f" if ms and median(ms) > 20 else ".2f") for ms in each
-            ]
+            row += [cell(ms and median(ms), ".0f" if ms and ms[0] > 20 else ".2f") for ms in each]
             rows.append([*row, *(cell(speed_ratio(variants, name)) for name in ours)])
     short = [SHORT[name] for name in ours]
     head = ["what grows", "to", *(f"{name} ms" for name in (*short, "torch"))]
     return markdown([*head, *(f"torch / {name}" for name in short)], rows)
-
-
-# single operations
 
 
 def ops_table(rows_of: Sequence[Entries]) -> str:
@@ -181,19 +159,16 @@ def ops_table(rows_of: Sequence[Entries]) -> str:
 
 
 def rates_line(rows: Sequence[Entries]) -> str:
-    """Return the rates that the floors were made of, over the whole run."""
     products = [min(map(median, r["products"].values())) for r in rows if r["products"]]
     large = [r["bytes"] / median(r["copy"]) / 1e6 for r in rows if r["bytes"] > 1 << 26]
-    parts = []
-    if products:
-        parts.append(f"matrix product {PRODUCT_FLOPS / median(products) / 1e6:.0f} GFLOP/s")
-    if large:
-        parts.append(f"copy of more than 64 MB {median(large):.1f} GB/s, read and written")
-    return f"Floors of this run: {'; '.join(parts)}."
+    rate = (
+        f"matrix product {PRODUCT_FLOPS / median(products) / 1e6:.0f} GFLOP/s" if products else ""
+    )
+    copy = f"copy of more than 64 MB {median(large):.1f} GB/s, read and written" if large else ""
+    return f"Floors of this run: {'; '.join(filter(None, (rate, copy)))}."
 
 
 def loader_table(networks: Entries) -> str:
-    """Return the images a second delivered and consumed, and how long training waits."""
     rows = []
     for network, result in networks.items():
         first = network

@@ -49,7 +49,8 @@ def measure(
     floors       labels that are timed and not compared
     may_fail     labels; on a strict backend any other's failure raises WorkerError
     """
-    failed, found = dict[str, str](), dict[str, Any]({label: {} for label in tasks})
+    failed: dict[str, str] = {}
+    found: dict[str, Any] = {label: {} for label in tasks}
 
     def ask(label: str, do: str, **more: Any) -> Any:
         with noted(label, failed):
@@ -70,8 +71,9 @@ def measure(
     for label in tasks:
         if label not in failed and label not in floors:
             with noted(label, failed):
+                if reference in failed:
+                    raise WorkerError(f"nothing to compare it with: {failed[reference]}")
                 found[label]["difference"] = compare(tasks, label, reference, check)
-    for label in tasks:
         if label not in failed and warm_up:
             ask(label, "settle", calls=warm_up)
     insist()
@@ -83,10 +85,10 @@ def measure(
         if worker.process is not None:
             with noted(worker.variant.name, failed):
                 worker.ask("forget")
-    for label in tasks:
-        if label in failed:
-            found[label]["failed"] = failed[label]
-    return found
+    return {
+        label: entry | ({"failed": failed[label]} if label in failed else {})
+        for label, entry in found.items()
+    }
 
 
 def compare(tasks: Mapping[str, Task], label: str, reference: str, check: Check) -> float:

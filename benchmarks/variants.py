@@ -43,13 +43,9 @@ CUDA = Variant("tinynet", "tinynet")
 OPS = Variant("operations", "both")
 EAGER = STOCK[1]
 GRAPH = Variant("torch CUDA graph", "torch", channels_last=True, graph=True)
-MORE_TORCH = tuple(
-    Variant(f"torch {mode}", "torch", channels_last=True, compiled=mode)
-    for mode in ("reduce-overhead", "max-autotune")
-)
 
 OURS = (NUMPY, NUMBA, CUDA)
-STEP_VARIANTS = (*OURS, *STOCK, *WITH_ALLOCATOR, GRAPH, *MORE_TORCH)  # in a table's order
+STEP_VARIANTS = (*OURS, *STOCK, *WITH_ALLOCATOR, GRAPH)  # in a table's order
 NAMES_BEFORE = {"tinynet fast": NUMBA.name}  # in results of earlier versions
 
 PACKAGES = {  # library or set of kernels -> what it needs, and how to get it

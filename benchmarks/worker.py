@@ -2,9 +2,8 @@
 
 python -m benchmarks.worker '{"name": "tinynet NumPy", "library": "tinynet"}' cpu
 
-    {"do": "make", "name": NAME, "task": {...}}      one of the methods of ``Server``
-
-Every answer has the peak of memory; "error", if there is one, says what went wrong.
+{"do": ...} names one of the methods of ``Server``, and has its arguments. An answer has the peak of
+memory, or "error", which says what went wrong.
 """
 
 from __future__ import annotations
@@ -17,7 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks import floors, ops, peers
+from benchmarks import device as devices
+from benchmarks import ops, peers
 from benchmarks.allocator import keep_freed_memory
 from benchmarks.device import Cpu, Gpu, Subject
 from benchmarks.turns import difference
@@ -58,12 +58,11 @@ class Server:
         elif kind == "op":
             made = ops.subject(**task, device=device)
         else:
-            floor: Any = {"product": floors.product, "copy": floors.copy}[kind]
+            floor: Any = {"product": devices.product, "copy": devices.copy}[kind]
             made = floor(device, self.variant.library, **task)
         self.subjects[name] = made
 
     def forget(self, name: str = "") -> None:
-        """Let a subject go, or all of them, and their memory."""
         for each in [name] if name else list(self.subjects):
             self.kept.pop(each, None)
             self.subjects.pop(each, None)
@@ -78,7 +77,6 @@ class Server:
         self.kept[name] = self.subjects[name].values(calls)
 
     def results(self, name: str, calls: int, file: str) -> None:
-        """Save what several calls give, or what was kept of them."""
         np.savez(file, *(self.kept.get(name) or self.subjects[name].values(calls)))
 
     def compare(self, name: str, want: str, calls: int, norm: str) -> dict[str, float]:
@@ -95,7 +93,6 @@ class Server:
         return {"ms": self.device.time(self.subjects[name], seconds)}
 
     def call(self, function: str, arguments: dict[str, Any]) -> dict[str, Any]:
-        """Return what a function "module:name" of benchmarks gives, called with the device."""
         module, _, name = function.partition(":")
         called = getattr(import_module(f"benchmarks.{module}"), name)
         return {"value": called(self.device, **arguments)}

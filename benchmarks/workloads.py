@@ -35,7 +35,6 @@ class Workload:
         return self.side, self.side, self.channels
 
     def data(self) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """Return the images and labels (batch,) that every library gets."""
         rng = np.random.default_rng(0)
         x = rng.standard_normal((self.batch, *self.input_shape), dtype=np.float32)
         return x, rng.integers(0, self.classes, self.batch)
@@ -53,7 +52,6 @@ class Workload:
         return model
 
     def multiply_adds(self) -> int:
-        """Count those of a forward pass of the batch, every convolution taken directly."""
         return int(self.batch * self.starting_model().multiply_adds(self.input_shape))
 
     def small(self) -> Workload:

@@ -12,7 +12,7 @@ import pytest
 
 from benchmarks.zoo import gradients, page
 from benchmarks.zoo.entries import ENTRIES
-from benchmarks.zoo.reduced import REDUCED, Reduced, as_containers
+from benchmarks.zoo.gradients import REDUCED, Reduced, as_containers
 from tinynet.gradient_check import GradientError, check_gradients
 from tinynet.layer import Mode
 from tinynet.layers import Conv2D

@@ -10,7 +10,7 @@ __all__ = ["GROUPS", "OPS", "Op", "subject"]
 
 OPS: dict[str, Op] = {op.name: op for op in LISTED}
 GROUPS = {  # on each backend: what the command line calls them
-    where: tuple(dict.fromkeys(op.group for op in LISTED if op.shapes[where]))
+    where: tuple(dict.fromkeys(op.group for op in LISTED if where in op.shapes))
     for where in ("cpu", "gpu")
 }
 

@@ -23,7 +23,6 @@ Shapes = dict[str, dict[str, Any]]  # backend -> name -> shape
 
 
 def weights(channels: int, filters: Sequence[int], dense: Sequence[int], vectors: int) -> Weights:
-    """Shapes of a network's 3×3 convolutions, with ``vectors`` of each, and of its dense layers."""
     shapes: list[tuple[int, ...]] = []
     for k in filters:
         shapes += [(3, 3, channels, k), *[(k,)] * vectors]
@@ -74,7 +73,6 @@ SHAPES: dict[str, Shapes] = {
             "MobileNet, 112 by 2": conv(8, 112, 64, 64, stride=2, groups=64),
             "MobileNet, 14": conv(8, 14, 512, 512, groups=512),
         },
-        "gpu": {},
     },
     "max_pool": {
         "cpu": {
@@ -92,7 +90,6 @@ SHAPES: dict[str, Shapes] = {
             "DenseNet-169, 2×2": Images(8, 56, 128, kernel=2, stride=2),
             "Inception-v4, 3×3 by 1": Images(4, 35, 384, kernel=3, padding=1),
         },
-        "gpu": {},
     },
     "batch_norm": {
         "cpu": {**IMAGES, "ResNet-50, 56": Images(8, 56, 256)},
@@ -144,31 +141,21 @@ class Layer:
 
         return of
 
-    def forward(
-        self, name: str, group: str, shapes: Any = None, *, mask: int = 0, **more: Any
-    ) -> Op:
-        return Op(
-            *(name, group, shapes or SHAPES[group], self.inputs),
-            lambda s, arrays: lambda: self.ours(s, *arrays)[:1],
-            lambda s, tensors, way: lambda: (self.theirs(s, *tensors),),
-            *(lambda s: [self.output(s).kind], self.cost(1, mask)),
-            **more,
-        )
-
-    def backward(
+    def op(
         self,
         name: str,
         group: str,
-        shapes: Any = None,
-        *,
-        wanted: slice = ALL,
+        shapes: Shapes | None = None,
+        wanted: slice | None = None,
         trips: int = 1,
         mask: int = 0,
         **more: Any,
     ) -> Op:
-        """The gradients of ``wanted`` inputs."""
+        """The forward pass, or with ``wanted`` the gradients of those inputs."""
 
         def ours(s: Any, arrays: list[Any]) -> Call:
+            if wanted is None:
+                return lambda: self.ours(s, *arrays)[:1]
             _, cache = self.ours(s, *arrays[:-1])
             number, dy = len(arrays) - 1, arrays[-1]
             return lambda: self.back(dy, cache, wanted)[:number][wanted]
@@ -176,17 +163,23 @@ class Layer:
         def theirs(s: Any, tensors: list[Any], way: str) -> Call:
             import torch
 
+            if wanted is None:
+                return lambda: (self.theirs(s, *tensors),)
             *given, dy = tensors
             needed = [x.requires_grad_() for x in given[wanted]]
             y = self.theirs(s, *given)
             return lambda: torch.autograd.grad(y, needed, dy, retain_graph=True)
 
-        return Op(
-            *(name, group, shapes or SHAPES[group]),
-            *(lambda s: [*self.inputs(s), self.output(s)], ours, theirs),
-            *(lambda s: [x.kind for x in self.inputs(s)[wanted]], self.cost(trips, mask)),
-            **more,
-        )
+        def inputs(s: Any) -> list[Input]:
+            return self.inputs(s) if wanted is None else [*self.inputs(s), self.output(s)]
+
+        def results(s: Any) -> list[str]:
+            return [
+                x.kind for x in ([self.output(s)] if wanted is None else self.inputs(s)[wanted])
+            ]
+
+        cost = self.cost(trips, mask)
+        return Op(name, group, shapes or SHAPES[group], inputs, ours, theirs, results, cost, **more)
 
 
 def images(shape: str = "x") -> Callable[[Any], Input]:
@@ -226,13 +219,13 @@ def torch_conv(s: Images, x: Any, w: Any, b: Any = None) -> Any:
 def deep(backend: str) -> Shapes:
     """On one backend all but first layers, whose input's gradient is not needed."""
     kept = {name: s for name, s in SHAPES["conv"][backend].items() if s.channels > 3}
-    return {"cpu": {}, "gpu": {}, backend: kept}
+    return {backend: kept}
 
 
 def in_block(tail: str) -> Shapes:
     """A convolution and its tail are one operation in tinynet's step."""
     at = ("W128, layer 2", "W128, layer 6")
-    return {"cpu": {n: replace(SHAPES["conv"]["cpu"][n], tail=tail) for n in at}, "gpu": {}}
+    return {"cpu": {n: replace(SHAPES["conv"]["cpu"][n], tail=tail) for n in at}}
 
 
 # pooling: max-pool keeps a byte for each output where torch keeps an int64
@@ -260,8 +253,8 @@ def pools(name: str, group: str) -> list[Op]:
     )
     more = {"mask": int(most), **HALF}
     return [
-        layer.forward(f"{name}, forward", group, **more),
-        layer.backward(f"{name}, backward", group, **more),
+        layer.op(f"{name}, forward", group, **more),
+        layer.op(f"{name}, backward", group, wanted=ALL, **more),
     ]
 
 
@@ -366,28 +359,28 @@ DENSE = Layer(
 TIES: dict[str, Any] = {"norm": "mean square", "tolerance": 1e-2}
 C, D = "convolution", "depthwise convolution"
 OPS = (
-    CONV.forward(f"{C}, forward", "conv_forward", SHAPES["conv"]),
-    CONV.backward(f"{C}, weight gradient", "conv_weight_gradient", SHAPES["conv"], wanted=DW),
-    CONV.backward(f"{C}, input gradient", "conv_input_gradient", deep("gpu"), wanted=DX),
-    CONV.backward(f"{C}, all gradients", "conv_backward", deep("cpu"), trips=2),
+    CONV.op(f"{C}, forward", "conv_forward", SHAPES["conv"]),
+    CONV.op(f"{C}, weight gradient", "conv_weight_gradient", SHAPES["conv"], DW),
+    CONV.op(f"{C}, input gradient", "conv_input_gradient", deep("gpu"), DX),
+    CONV.op(f"{C}, all gradients", "conv_backward", deep("cpu"), ALL, trips=2),
     *(
         op
         for said, shapes in (("ReLU", in_block("relu")), ("ReLU, max-pool", in_block("relu_pool")))
         for op in (
-            CONV.forward(f"{C}, {said}, forward", "conv_block", shapes),
-            CONV.backward(f"{C}, {said}, all gradients", "conv_block", shapes, trips=2, **TIES),
+            CONV.op(f"{C}, {said}, forward", "conv_block", shapes),
+            CONV.op(f"{C}, {said}, all gradients", "conv_block", shapes, ALL, trips=2, **TIES),
         )
     ),
-    CONV.forward(f"{D}, forward", "depthwise"),
-    CONV.backward(f"{D}, all gradients", "depthwise", trips=2),
+    CONV.op(f"{D}, forward", "depthwise"),
+    CONV.op(f"{D}, all gradients", "depthwise", wanted=ALL, trips=2),
     *pools("max-pool", "max_pool"),
     *pools("average pool", "avg_pool"),
-    NORM.forward("batch norm, forward", "batch_norm", **HALF),
-    NORM.backward("batch norm, backward", "batch_norm", trips=2, **HALF),
-    RELU.forward("ReLU, forward", "relu", **PLAIN, **HALF),
-    RELU.backward("ReLU, backward", "relu", mask=1, **PLAIN, **HALF),
-    DENSE.forward("dense, forward", "dense", **PLAIN),
-    DENSE.backward("dense, all gradients", "dense", trips=2, **PLAIN),
+    NORM.op("batch norm, forward", "batch_norm", **HALF),
+    NORM.op("batch norm, backward", "batch_norm", wanted=ALL, trips=2, **HALF),
+    RELU.op("ReLU, forward", "relu", **PLAIN, **HALF),
+    RELU.op("ReLU, backward", "relu", wanted=ALL, mask=1, **PLAIN, **HALF),
+    DENSE.op("dense, forward", "dense", **PLAIN),
+    DENSE.op("dense, all gradients", "dense", wanted=ALL, trips=2, **PLAIN),
     Op(
         *("softmax cross-entropy, both", "softmax_cross_entropy", SHAPES["softmax_cross_entropy"]),
         lambda s: [Input("rows", (s.batch, s.outputs)), Input("labels", (s.batch,), s.outputs)],

@@ -31,8 +31,6 @@ CONTIGUOUS, CHANNELS_LAST = "contiguous", "channels_last"
 
 
 class Cost(NamedTuple):
-    """The least that an operation does."""
-
     multiply_adds: int  # taken directly; 0 where moving memory is all there is to it
     bytes: int  # read and written, each array once
 
@@ -69,7 +67,7 @@ class Images:
         return self.batch, self.side, self.side, self.channels
 
     @property
-    def w(self) -> tuple[int, ...]:
+    def w(self) -> tuple[int, int, int, int]:
         return self.kernel, self.kernel, self.channels // self.groups, self.filters
 
     @property
@@ -99,8 +97,6 @@ def convolution(batch: int, side: int, channels: int, filters: int, **more: Any)
 
 @dataclass(frozen=True)
 class Matrix:
-    """A batch of vectors (batch, inputs), and how many numbers each becomes."""
-
     batch: int
     inputs: int
     outputs: int
@@ -123,8 +119,6 @@ class Weights:
 
 @dataclass(frozen=True)
 class Op:
-    """What is timed."""
-
     name: str
     group: str  # its kind, on the command line
     shapes: dict[str, dict[str, Any]]  # backend -> name -> shape
@@ -168,8 +162,9 @@ class Op:
             return Subject(call, lambda made: [device.comparable(x) for x in made], around)
 
         def results(made: tuple[Any, ...]) -> list[Any]:
-            pairs = zip(self.results(shape), made, strict=True)
-            return [device.comparable(from_torch(kind, x.detach())) for kind, x in pairs]
+            pairs = list(zip(self.results(shape), made, strict=True))
+            axes = [FROM_TORCH.get(kind, range(x.ndim)) for kind, x in pairs]
+            return [device.comparable(x.permute(*a)) for a, x in zip(axes, made, strict=True)]
 
         precision = "fp32" if reference else precision
         tensors = [
@@ -203,29 +198,24 @@ def _workspace() -> Any:
 
 
 def drawn(given: Input, seed: int, device: Cpu, precision: str) -> Any:
-    """Return an array, as tinynet takes it."""
     if given.kind == "labels":
         return device.xp.asarray(np.arange(given.shape[0]) % given.high)
     act = given.kind in ("images", "rows") and precision == "bf16"
     return device.drawn(seed, given.shape, "bfloat16" if act else "float32")
 
 
+# axes of ours in torch's order, and the reverse
+TO_TORCH = {"images": (0, 3, 1, 2), "filters": (3, 2, 0, 1), "matrix": (1, 0), "rows": (0, 1)}
+FROM_TORCH = {"images": (0, 2, 3, 1), "filters": (2, 3, 1, 0), "matrix": (1, 0)}
+
+
 def to_torch(kind: str, x: Any, precision: str, way: str) -> Any:
-    """Return a tensor in torch's order of axes."""
     import torch
 
-    if kind in ("labels", "vector"):
+    if kind not in TO_TORCH:
         return x
     x = x.to(torch.bfloat16 if precision == "bf16" else torch.float32)
-    if kind in ("images", "filters"):
-        order = torch.channels_last if way == CHANNELS_LAST else torch.contiguous_format
-        axes = (0, 3, 1, 2) if kind == "images" else (3, 2, 0, 1)
-        # a copy first: a view of one channel counts as both orders, and torch takes either path
-        return x.permute(axes).contiguous().contiguous(memory_format=order)
-    return x.T.contiguous() if kind == "matrix" else x
-
-
-def from_torch(kind: str, x: Any) -> Any:
-    """The reverse."""
-    axes = {"images": (0, 2, 3, 1), "filters": (2, 3, 1, 0), "matrix": (1, 0)}
-    return x.permute(axes[kind]) if kind in axes else x
+    x = x.permute(TO_TORCH[kind]).contiguous()
+    # a copy first: a view of one channel counts as both orders, and torch takes either path
+    last = way == CHANNELS_LAST and x.ndim == 4
+    return x.contiguous(memory_format=torch.channels_last) if last else x

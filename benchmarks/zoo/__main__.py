@@ -9,13 +9,13 @@ the networks were run, ``docs/models.md``. Their gradients: ``python -m benchmar
 from __future__ import annotations
 
 import argparse
-import json
 import os
 from datetime import date
 from statistics import median
 from typing import Any
 
 from benchmarks.backends import CPU, new_pool
+from benchmarks.page import write
 from benchmarks.processes import WorkerError
 from benchmarks.variants import Variant
 from benchmarks.zoo.entries import ENTRIES
@@ -31,11 +31,10 @@ def child(function: str, **arguments: Any) -> dict[str, Any]:
 
 
 def steps(name: str, rounds: int) -> dict[str, dict[str, Any]]:
-    """Training steps of each library in turns, a process a turn."""
     found: dict[str, dict[str, Any]] = {}
     libraries = ("tinynet", "torch") if ENTRIES[name].torch else ("tinynet",)
     for library in libraries * rounds:
-        turn = child("step:measure", name=name, library=library)
+        turn = child("parity:measure", name=name, library=library)
         kept = found.setdefault(library, {**turn, "ms": []})
         kept["ms"] += turn["ms"]
         kept["peak_mb"] = max(kept["peak_mb"], turn["peak_mb"])
@@ -68,7 +67,7 @@ def main() -> None:
                 print(name, ms, flush=True)
         except WorkerError as error:
             raise SystemExit(f"error: {name}: {error}") from None
-        file.write_text(json.dumps(on | {"models": models}, indent=1) + "\n")
+        write(file, on | {"models": models})
     print(weights_table(models), step_table(models), f"written to {file}", write_page(), sep="\n")
 
 

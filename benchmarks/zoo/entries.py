@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import tests.oracles as oracles
 
@@ -12,18 +11,16 @@ CLASSES = 1000
 Build = Callable[[], Any] | None
 
 
-@dataclass(frozen=True)
-class Published:
+class Published(NamedTuple):
     """A published number of parameters, and the settings of ours that it belongs to."""
 
     count: int
     source: str
     statistics: bool = False  # moving means and variances are counted too, as Keras does
-    settings: dict[str, Any] = field(default_factory=dict)
+    settings: dict[str, Any] = {}
 
 
-@dataclass(frozen=True)
-class Entry:
+class Entry(NamedTuple):
     """One architecture at its usual size; ``torch`` and ``keras`` build the peers' networks."""
 
     side: int
@@ -57,12 +54,9 @@ def resnet(depth: int, count: int, of_keras: int) -> Entry:
     return Entry(224, published, torchvision(f"resnet{depth}"), keras(f"ResNet{depth}", 224))
 
 
+ALEXNET = Published(61_100_840, "torchvision", settings={"one_tower": True})
 ENTRIES = {
-    "alexnet": Entry(
-        224,
-        (Published(61_100_840, "torchvision", settings={"one_tower": True}),),
-        torchvision("alexnet"),
-    ),
+    "alexnet": Entry(224, (ALEXNET,), torchvision("alexnet")),
     "vgg16": vgg(16, 138_357_544),
     "vgg19": vgg(19, 143_667_240),
     "googlenet": Entry(
@@ -94,10 +88,8 @@ ENTRIES = {
         keras("DenseNet169", 224),
     ),
     "mobilenet": Entry(
-        224,
-        (Published(4_253_864, "Keras", True),),
-        timm("mobilenetv1_100"),
-        keras("MobileNet", 224),
+        *(224, (Published(4_253_864, "Keras", True),)),
+        *(timm("mobilenetv1_100"), keras("MobileNet", 224)),
     ),
     "shufflenet_v2": Entry(
         224, (Published(2_278_604, "torchvision"),), torchvision("shufflenet_v2_x1_0")

@@ -6,7 +6,7 @@ from fractions import Fraction
 from statistics import median
 from typing import Any
 
-from benchmarks import results
+from benchmarks import page as results
 from benchmarks.page import filled
 from benchmarks.tables import markdown
 from benchmarks.zoo.entries import ENTRIES
@@ -88,7 +88,6 @@ def _short(value: Any) -> str:
 
 
 def newest(kind: str) -> dict[str, Any]:
-    """What the newest ``results/kind-DATE.json`` holds; nothing if there is none."""
     return results.newest(kind, RESULTS, "")
 
 
@@ -105,7 +104,6 @@ def write_page() -> str:
 
 
 def renewed(page: str, found: dict[str, Any], networks: dict[str, Any]) -> str:
-    """The page, from ``models-DATE.json`` and the networks of ``gradients-DATE.json``."""
     models, on = found["models"], f"{found['cores']} cores of {found['processor']}."
     texts = {"counts": weights_table(models), "gradients": gradients_table(networks)}
     return filled(page, {**texts, "steps": f"{on}\n\n{step_table(models)}"})
