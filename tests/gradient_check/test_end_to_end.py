@@ -5,8 +5,8 @@ import pytest
 
 from tinynet.gradient_check import GradientError, check_gradients
 from tinynet.gradient_check.chain_rule import more_than_its_layers
-from tinynet.gradient_check.finite_differences import Function
 from tinynet.gradient_check.checkable import CheckableLayer
+from tinynet.gradient_check.finite_differences import Function
 from tinynet.layer import EVAL, Mode
 from tinynet.layers import BatchNorm, Conv2D, Dense, Flatten, Sequential, Sigmoid
 
@@ -58,7 +58,9 @@ def measured(model, x, change=1.0):
     for check in checks:
         check.wanted = change * check.wanted
     before = {name: a.copy() for name, a in subject.arrays.items()}
-    faults = list(more_than_its_layers(checks, Function(subject.forward, y.copy(), dy), subject.arrays))
+    faults = list(
+        more_than_its_layers(checks, Function(subject.forward, y.copy(), dy), subject.arrays)
+    )
     for name, a in subject.arrays.items():
         assert np.array_equal(a, before[name]), name
     return faults, [check.name for check in checks]

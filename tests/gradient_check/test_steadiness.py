@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from tinynet.gradient_check import GradientError, check_backward, steadiness
-from tinynet.gradient_check.steadiness import unsteadiness
 from tinynet.gradient_check.checkable import CheckablePair
+from tinynet.gradient_check.steadiness import unsteadiness
 
 
 def square_forward(x, far):
