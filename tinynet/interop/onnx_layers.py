@@ -22,7 +22,8 @@ from tinynet.layers.adaptive_pooling import adaptive_avg_pool2d_forward
 from tinynet.layers.window import window_over
 from tinynet.models.googlenet import GoogLeNet
 
-PASSES = ("forward", "passes", "settings")  # what a layer computes outside training
+FORWARD = ("forward", "passes", "settings")  # what decides over a layer's forward pass
+WIRINGS = {"series": "", "gate": "Mul", "sum": "Sum", "concat": "Concat", "mean": "Mean"}
 
 
 class OnnxGraph:
@@ -84,21 +85,24 @@ def imported() -> Any:
 def write(layer: Layer, graph: OnnxGraph, x: str, shape: Shape) -> str:
     """Append ``layer`` to ``graph``, on its tensor ``x``; returns the name of the output.
 
-    Raises WeightsError for a layer without an ONNX form: one that is neither a container nor
-    registered here, or that overrides the passes of the class that is.
+    Raises WeightsError for a layer without an ONNX form: one that is neither registered here nor a
+    container, or that overrides the forward pass of the class that is.
     """
-    kind: Any = next(kind for kind in type(layer).__mro__ if kind in to_onnx.registry)
-    own = [p for p in PASSES if getattr(type(layer), p, None) is not getattr(kind, p, None)]
-    replaced = any(part in vars(layer) for part in PASSES)
-    if kind is not object and not own and not replaced:
-        return to_onnx(layer, graph, x, shape)
-    if layer.promise("wiring") and not replaced:
-        return container(layer, graph, x, shape)
-    derived = kind is not object or layer.wiring
-    why = ", since it overrides the passes of its parent class" if derived else ""
+    # the class that states the form; Layer itself states an empty wiring
+    stated = (k for k in type(layer).__mro__ if k in to_onnx.registry or "wiring" in vars(k))
+    kind: Any = next(stated)
+    parts = [part for part in FORWARD if hasattr(kind, part)]
+    own = any(getattr(type(layer), part) is not getattr(kind, part) for part in parts)
+    if not own and vars(layer).keys().isdisjoint(parts):
+        if kind in to_onnx.registry:
+            return to_onnx(layer, graph, x, shape)
+        if kind.wiring in WIRINGS:
+            return container(layer, graph, x, shape)
+    derived = kind in to_onnx.registry or kind.wiring in WIRINGS
+    why = ", since it overrides the forward pass of its class" if derived else ""
     raise WeightsError(
-        f"{graph.path or 'the model'} is a {type(layer).__name__}, which has no ONNX form{why}: "
-        "write one and register it with @tinynet.interop.onnx_layers.to_onnx.register"
+        f"{graph.path or 'the model'} ({type(layer).__name__}) has no ONNX form{why}: write one "
+        "and register it with @tinynet.interop.onnx_layers.to_onnx.register"
     )
 
 
@@ -111,15 +115,13 @@ def container(layer: Layer, graph: OnnxGraph, x: str, shape: Shape) -> str:
             x, shape = ends[-1], part.output_shape(shape)
     if layer.wiring == "series":
         return x
-    if layer.wiring == "gate":
-        if len(part.output_shape(shape)) < len(shape):  # a gate for each channel of an image
-            ends = [graph.add("Unsqueeze", *ends, graph.constant((2, 3), "axes"))]
-        return graph.add("Mul", x, *ends)
-    if layer.wiring == "sum" and len(ends) == 1:
+    if layer.wiring == "gate" and len(part.output_shape(shape)) < len(shape):
+        # a gate for each channel of an image
+        ends = [graph.add("Unsqueeze", *ends, graph.constant((2, 3), "axes"))]
+    if layer.wiring == "gate" or (layer.wiring == "sum" and len(ends) == 1):
         ends.append(x)
     attributes = {"axis": 1} if layer.wiring == "concat" else {}
-    operator = {"sum": "Sum", "concat": "Concat", "mean": "Mean"}[layer.wiring]
-    return graph.add(operator, *ends, **attributes)
+    return graph.add(WIRINGS[layer.wiring], *ends, **attributes)
 
 
 def inner(layer: Layer, name: str, graph: OnnxGraph, x: str, shape: Shape) -> str:
