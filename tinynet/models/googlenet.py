@@ -14,7 +14,6 @@ import numpy as np
 from tinynet.backend import Array
 from tinynet.layer import EVAL, Layer, Mode, Shape, join
 from tinynet.layers import AdaptiveAvgPool2D, AvgPool2D, Dense, Dropout, Flatten, ReLU, Sequential
-from tinynet.layer import join
 from tinynet.models.architecture import Architecture, architecture
 from tinynet.models.parts import Classifier, Parts, Plan, representation_shape
 
