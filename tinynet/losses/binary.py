@@ -15,7 +15,7 @@ __all__ = [
 
 
 class BinaryCrossEntropyCache(NamedTuple):
-    """What binary_cross_entropy_backward needs."""
+    """Cache for ``binary_cross_entropy_backward``."""
 
     probabilities: Array  # the shape of z: σ(z)
     targets: Array  # the shape of z

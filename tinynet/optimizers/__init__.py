@@ -1,4 +1,4 @@
-"""How gradients change the weights.  Report §2.3.3-4."""
+"""Optimisers: weight updates from gradients.  Report §2.3.3-4."""
 
 from tinynet.optimizers.adagrad import *
 from tinynet.optimizers.adam import *

@@ -43,7 +43,7 @@ def adam_update(
 
 
 def bias_corrections(step: int, beta: float, alpha: float) -> tuple[float, float]:
-    """What m and v of Adam lack after ``step`` steps, from 1, as they started at 0.  See §2.3.4.
+    """Return the factors by which m and v fall short after ``step`` steps from 0.  See §2.3.4.
 
         c_m = 1 - (1 - β)^t,   c_v = 1 - (1 - α)^t
 
