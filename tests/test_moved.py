@@ -19,7 +19,7 @@ OLD = {
     "tinynet.seeing.shapes": "shapes",
     "tinynet.step": "TrainStep TrainingError",
     "tinynet.summary": "summary",
-    "tinynet.train": "METRICS TrainStep evaluate fit predict",
+    "tinynet.train": "TrainStep evaluate fit predict",
     "tinynet.transfer": "replace_head",
 }
 
