@@ -44,17 +44,14 @@ class OnnxGraph:
         self.nodes.append(self.onnx.helper.make_node(operator, inputs, [name], name, **attributes))
         return name
 
-    def constant(self, value: Array | np.floating, name: str) -> str:
+    def constant(self, value: Array | np.floating | Shape, name: str) -> str:
         """A constant in the graph: float32, or int64 for whole numbers; returns its name."""
-        x = np.asarray(value if isinstance(value, np.floating) else to_device(value, "numpy"))
+        host = value if isinstance(value, np.floating | tuple) else to_device(value, "numpy")
+        x = np.asarray(host)
         x = np.ascontiguousarray(x, np.int64 if x.dtype.kind in "iu" else np.float32)
         name = self._unused(f"{self.path}.{name}")
         self.constants.append(self.onnx.numpy_helper.from_array(x, name))
         return name
-
-    def whole_numbers(self, values: Shape, name: str) -> str:
-        """A constant list of whole numbers: a shape, axes, bounds."""
-        return self.constant(np.array(values, np.int64), name)
 
     def channels_first(self, x: str, rank: int) -> str:
         """Move the last of ``rank`` axes behind the batch: (N, H, W, C) -> (N, C, H, W)."""
@@ -116,7 +113,7 @@ def container(layer: Layer, graph: OnnxGraph, x: str, shape: Shape) -> str:
         return x
     if layer.wiring == "gate":
         if len(part.output_shape(shape)) < len(shape):  # a gate for each channel of an image
-            ends = [graph.add("Unsqueeze", *ends, graph.whole_numbers((2, 3), "axes"))]
+            ends = [graph.add("Unsqueeze", *ends, graph.constant((2, 3), "axes"))]
         return graph.add("Mul", x, *ends)
     if layer.wiring == "sum" and len(ends) == 1:
         ends.append(x)
@@ -242,7 +239,7 @@ def _(layer: layers.Dropout, graph: OnnxGraph, x: str, shape: Shape) -> str:
 def _(layer: layers.LocalResponseNorm, graph: OnnxGraph, x: str, shape: Shape) -> str:
     image = len(shape) == 3  # runtimes take nothing else
     if not image:
-        x = graph.add("Reshape", x, graph.whole_numbers((0, shape[-1], -1, 1), "as_image"))
+        x = graph.add("Reshape", x, graph.constant((0, shape[-1], -1, 1), "as_image"))
     # ONNX divides alpha by the number of channels under the window, our form does not
     alpha = layer.alpha * layer.size
     y = graph.add("LRN", x, size=layer.size, alpha=alpha, beta=layer.beta, bias=layer.k)
@@ -257,20 +254,20 @@ def _(layer: layers.Scale, graph: OnnxGraph, x: str, shape: Shape) -> str:
 @to_onnx.register
 def _(layer: layers.ChannelSlice, graph: OnnxGraph, x: str, shape: Shape) -> str:
     bounds = {"start": layer.start, "stop": layer.stop, "axis": 1}
-    return graph.add("Slice", x, *(graph.whole_numbers((n,), name) for name, n in bounds.items()))
+    return graph.add("Slice", x, *(graph.constant((n,), name) for name, n in bounds.items()))
 
 
 @to_onnx.register
 def _(layer: layers.ChannelShuffle, graph: OnnxGraph, x: str, shape: Shape) -> str:
     apart = (0, layer.groups, shape[-1] // layer.groups, -1)
-    x = graph.add("Reshape", x, graph.whole_numbers(apart, "apart"))
+    x = graph.add("Reshape", x, graph.constant(apart, "apart"))
     x = graph.add("Transpose", x, perm=(0, 2, 1, 3))
     return graph.add("Reshape", x, first(graph, shape))
 
 
 def first(graph: OnnxGraph, shape: Shape) -> str:
     """A constant, the shape with its channels first; a 0 copies that axis, the batch."""
-    return graph.whole_numbers((0, shape[-1], *shape[:-1]), "shape")
+    return graph.constant((0, shape[-1], *shape[:-1]), "shape")
 
 
 def geometry(shape: Shape, *window_of: Any) -> dict[str, Any]:
