@@ -109,7 +109,7 @@ FAULTS = {
     "variance 5% too small": (check_normal, lambda s: (normal(s, 0.95**0.5), 0, 1), "variance"),
     "off centre": (check_normal, lambda s: (normal(s) + 0.05, 0, 1), "the mean"),
     "not normal": (check_normal, lambda s: (uniform(s, 3**0.5), 0, 1), "variance|normal one"),
-    "replaced": (check_shuffles, lambda s: (rng(s).integers(0, 8, (99, 8)),), "permutation of 0"),
+    "replaced": (check_shuffles, lambda s: (rng(s).integers(0, 8, (99, 8)),), "not permutations"),
     "constant": (check_shuffles, lambda s: (np.tile(rng(s).permutation(8), (99, 1)),), "place 0"),
     "biased": (check_shuffles, lambda s: (biased_shuffles(s),), "in place"),
     "rotated": (check_shuffles, lambda s: (rotations(s),), "step of 1 [+] 0"),
