@@ -217,7 +217,9 @@ class Sweep:
         function = Function(lambda: _run((part, *tail), part.x), y, kept)
         function.expect_rounding_of(got.values())
         twins = [application.complex_twin() for application in (part, *tail)]
-        steps = complex_steps(lambda: _run(twins, twins[0].x), twins[0].arrays(), function)
+        steps = complex_steps(
+            lambda: _run(twins, twins[0].x), twins[0].arrays(), function.y, function.dy
+        )
         checks = []
         for name, a in arrays.items():
             fits = got[name].shape == a.shape

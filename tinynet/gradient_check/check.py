@@ -260,7 +260,7 @@ def _in_one_piece(
 ) -> None:
     """Each element through the whole forward pass."""
     twin = subject.twin("complex128")
-    steps = complex_steps(twin.forward, twin.arrays, function)
+    steps = complex_steps(twin.forward, twin.arrays, function.y, function.dy)
     moved = unsteadiness(subject, function.dy, got)
     for name, gradient in got.items():
         function.expect_rounding_of(got.values(), moved[name])
