@@ -65,7 +65,8 @@ def complex_steps(
 ) -> dict[str, ComplexStep]:
     """Array's name -> its complex step; empty if the forward pass takes no complex numbers.
 
-    forward, arrays   of complex numbers, and what it reads; y: what it gives for real ones
+    forward, arrays   a twin that computes with complex numbers, and the arrays that it reads
+    y, dy             of the function in real numbers: output and upstream gradient
     """
     if not takes_complex(forward, y):
         return {}
