@@ -17,7 +17,7 @@ import numpy as np
 
 from tinynet.backend import Array, library_of
 from tinynet.engine.memory import empty
-from tinynet.engine.plan.nodes import ConvBlock, Plan, Planned, Stack, Sum
+from tinynet.engine.plan.nodes import FusedConv2D, Plan, Planned, PlannedConcat, PlannedResidual
 from tinynet.layer import EVAL, Layer, Mode
 from tinynet.layers import (
     AdaptiveAvgPool2D,
@@ -50,7 +50,7 @@ BY_ITSELF = {
     *(AdaptiveAvgPool2D, AvgPool2D, GlobalAvgPool2D, MaxPool2D, SumPool2D),
     *(BatchNorm, ChannelShuffle, ChannelSlice, Conv2D, Dense, Dropout, Flatten, LocalResponseNorm),
     *(ReLU, ReLU6, Scale, Sigmoid),
-    *(Concat, ConvBlock, Gate, Plan, Residual, Sequential, Stack, Sum),
+    *(Concat, FusedConv2D, Gate, Plan, Residual, Sequential, PlannedConcat, PlannedResidual),
 }
 
 

@@ -101,7 +101,7 @@ def dw_of_the_last_example(dz: Array, cache: Conv2DCache) -> Gradients:
     """A loop over the batch sets dw and does not add to it."""
     dx, dw, db = conv2d_backward(dz, cache)
     for n in range(len(dz)):
-        _, dw, _ = conv2d_backward(dz[n : n + 1], cache._replace(padded=cache.padded[n : n + 1]))
+        _, dw, _ = conv2d_backward(dz[n : n + 1], cache._replace(x=cache.x[n : n + 1]))
     return dx, dw, db
 
 
@@ -207,9 +207,9 @@ def padding_not_cropped(dz: Array, cache: Conv2DCache) -> Gradients:
 def dw_of_the_input_in_the_corner(dz: Array, cache: Conv2DCache) -> Gradients:
     """dw reads an input that was padded at the bottom and right only."""
     dx, _, db = conv2d_backward(dz, cache)
-    (top, _), (left, _) = cache.window.padding
-    moved = np.roll(cache.padded, (-top, -left), axis=(1, 2))
-    return dx, conv2d_backward(dz, cache._replace(padded=moved))[1], db
+    (top, bottom), (left, right) = cache.window.padding
+    moved = replace(cache.window, padding=((0, top + bottom), (0, left + right)))
+    return dx, conv2d_backward(dz, cache._replace(window=moved))[1], db
 
 
 @conv.plant("BackPACK #30; a needle solution, CMU10-714 #6", stride=2, shape=(2, 6, 6, 2))

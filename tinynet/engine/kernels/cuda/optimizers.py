@@ -1,4 +1,4 @@
-"""Weight updates of CuPy's arrays: what starts the kernels of ``optimizers.cu``, tensor by tensor.
+"""Weight updates of CuPy's arrays: launchers of ``optimizers.cu``, tensor by tensor.
 
 ``together`` starts those that change all tensors of a network at once.
 """
@@ -74,7 +74,7 @@ def adam_numbers(
     return rate, *averages, float(epsilon), float(corrections[1])
 
 
-@register(gradient_descent_update, "cupy")
+@register(gradient_descent_update, "cuda")
 def gradient_descent_update_cuda(w: Array, g: Array, learning_rate: float) -> None:
     """gradient_descent_update: changes w; w and g of one shape."""
     numbers = gradient_descent_numbers(learning_rate)
@@ -82,7 +82,7 @@ def gradient_descent_update_cuda(w: Array, g: Array, learning_rate: float) -> No
         gradient_descent_update.reference(w, g, learning_rate)
 
 
-@register(momentum_update, "cupy")
+@register(momentum_update, "cuda")
 def momentum_update_cuda(
     w: Array, velocity: Array, g: Array, learning_rate: float, momentum: float, nesterov: bool
 ) -> None:
@@ -92,7 +92,7 @@ def momentum_update_cuda(
         momentum_update.reference(w, velocity, g, learning_rate, momentum, nesterov)
 
 
-@register(rmsprop_update, "cupy")
+@register(rmsprop_update, "cuda")
 def rmsprop_update_cuda(
     w: Array, v: Array, g: Array, learning_rate: float, alpha: float, epsilon: float
 ) -> None:
@@ -102,7 +102,7 @@ def rmsprop_update_cuda(
         rmsprop_update.reference(w, v, g, learning_rate, alpha, epsilon)
 
 
-@register(adam_update, "cupy")
+@register(adam_update, "cuda")
 def adam_update_cuda(
     w: Array,
     m: Array,

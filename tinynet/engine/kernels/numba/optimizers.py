@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from tinynet.backend import Array, register, without_fast
+from tinynet.backend import Array, register, without_numba
 from tinynet.engine.kernels.numba.arrays import covered, seen
 from tinynet.engine.kernels.numba.compile import compiled
 from tinynet.engine.kernels.numpy.optimizers import STRIP
@@ -87,34 +87,34 @@ def over_strips(
     return True
 
 
-@register(gradient_descent_update, "fast")
-def gradient_descent_update_compiled(w: Array, g: Array, learning_rate: float) -> None:
+@register(gradient_descent_update, "numba")
+def gradient_descent_update_numba(w: Array, g: Array, learning_rate: float) -> None:
     """gradient_descent_update: changes w; w and g of one shape."""
     if not over_strips(_gradient_descent, (w,), g, learning_rate):
-        without_fast(gradient_descent_update)(w, g, learning_rate)
+        without_numba(gradient_descent_update)(w, g, learning_rate)
 
 
-@register(momentum_update, "fast")
-def momentum_update_compiled(
+@register(momentum_update, "numba")
+def momentum_update_numba(
     w: Array, velocity: Array, g: Array, learning_rate: float, momentum: float, nesterov: bool
 ) -> None:
     """momentum_update: changes w and velocity; all of one shape."""
     rule = _nesterov if nesterov else _momentum
     if not over_strips(rule, (w, velocity), g, learning_rate, momentum):
-        without_fast(momentum_update)(w, velocity, g, learning_rate, momentum, nesterov)
+        without_numba(momentum_update)(w, velocity, g, learning_rate, momentum, nesterov)
 
 
-@register(rmsprop_update, "fast")
-def rmsprop_update_compiled(
+@register(rmsprop_update, "numba")
+def rmsprop_update_numba(
     w: Array, v: Array, g: Array, learning_rate: float, alpha: float, epsilon: float
 ) -> None:
     """rmsprop_update: changes w and v; all of one shape."""
     if not over_strips(_rmsprop, (w, v), g, learning_rate, alpha, 1 - alpha, epsilon):
-        without_fast(rmsprop_update)(w, v, g, learning_rate, alpha, epsilon)
+        without_numba(rmsprop_update)(w, v, g, learning_rate, alpha, epsilon)
 
 
-@register(adam_update, "fast")
-def adam_update_compiled(
+@register(adam_update, "numba")
+def adam_update_numba(
     w: Array,
     m: Array,
     v: Array,
@@ -129,4 +129,4 @@ def adam_update_compiled(
     m_correction, v_correction = corrections
     numbers = (learning_rate / m_correction, beta, 1 - beta, alpha, 1 - alpha, epsilon)
     if not over_strips(_adam, (w, m, v), g, *numbers, v_correction):
-        without_fast(adam_update)(w, m, v, g, learning_rate, beta, alpha, epsilon, corrections)
+        without_numba(adam_update)(w, m, v, g, learning_rate, beta, alpha, epsilon, corrections)

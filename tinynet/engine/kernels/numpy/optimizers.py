@@ -48,7 +48,7 @@ def over_strips(arrays: tuple[Array, ...], scratch: int, work: Work) -> bool:
 
 
 @register(gradient_descent_update, "numpy")
-def gradient_descent_update_strips(w: Array, g: Array, learning_rate: float) -> None:
+def gradient_descent_update_numpy(w: Array, g: Array, learning_rate: float) -> None:
     """gradient_descent_update: changes w; w and g of one shape."""
 
     def work(w: Array, g: Array, change: Array) -> None:
@@ -60,7 +60,7 @@ def gradient_descent_update_strips(w: Array, g: Array, learning_rate: float) -> 
 
 
 @register(momentum_update, "numpy")
-def momentum_update_strips(
+def momentum_update_numpy(
     w: Array, velocity: Array, g: Array, learning_rate: float, momentum: float, nesterov: bool
 ) -> None:
     """momentum_update: changes w and velocity; all of one shape."""
@@ -81,7 +81,7 @@ def momentum_update_strips(
 
 
 @register(rmsprop_update, "numpy")
-def rmsprop_update_strips(
+def rmsprop_update_numpy(
     w: Array, v: Array, g: Array, learning_rate: float, alpha: float, epsilon: float
 ) -> None:
     """rmsprop_update: changes w and v; all of one shape."""
@@ -102,7 +102,7 @@ def rmsprop_update_strips(
 
 
 @register(adam_update, "numpy")
-def adam_update_strips(
+def adam_update_numpy(
     w: Array,
     m: Array,
     v: Array,
