@@ -31,7 +31,7 @@ from examples.mura.predict import EXPLAINED, decode, find_images
 from examples.mura.prepare import Prepared
 from tinynet.backend import to_device
 from tinynet.losses import SoftmaxCrossEntropy
-from tinynet.seeing import grad_cam, overlaid
+from tinynet.visualize import grad_cam, overlaid
 from tinynet.train.evaluation import device_of, predict
 
 AT_ONCE = 16

@@ -14,15 +14,13 @@ from tests.engine.gpu.fake_cupy import fake_cupy
 from tests.examples.small_mura import make_mura
 from tests.examples.test_commands import SMALL, says, the_error, trained
 from tests.examples.test_transfer import draw_mura
-from tinynet.doctor.gpu import Device, Gpu
-from tinynet.doctor.gpu_packages import Fault
+from tinynet.doctor import Advice, Device, Gpu
 from tinynet.train.checkpoint import load_arrays
 
 __all__ = ["fake_cupy"]
 
 H1 = Gpu(
     cupy="14.2.0",
-    package="cupy-cuda13x",
     driver="13.0",
     devices=(Device("Example H1", 80 * 10**9, 70 * 10**9, (9, 0)),),
     compiles=True,
@@ -70,13 +68,13 @@ def test_without_cupy_the_packages_are_named():
 
 def test_without_a_device_it_is_what_doctor_says():
     note = "CuPy 14.2.0 finds no device: cupy-cuda13x needs a driver for CUDA 13"
-    fault = Fault("cupy-cuda13x needs a driver for CUDA 13", "pip install cupy-cuda12x")
+    fault = Advice("cupy-cuda13x needs a driver for CUDA 13", "pip install cupy-cuda12x")
     said = refused("gpu", "fp32", Gpu("14.2.0", note=note, faults=(fault,)))
     assert said == f"--device gpu: {note}: pip install cupy-cuda12x, or compute with --device cpu"
 
 
 def test_a_compiler_that_is_missing_is_named():
-    fault = Fault("NVIDIA's compiler (NVRTC) is missing", "pip install nvidia-cuda-nvrtc")
+    fault = Advice("NVIDIA's compiler (NVRTC) is missing", "pip install nvidia-cuda-nvrtc")
     said = refused("gpu", "fp32", replace(H1, compiles=False, faults=(fault,)))
     assert "NVRTC) is missing: pip install nvidia-cuda-nvrtc" in said
 
@@ -91,7 +89,7 @@ def test_a_gpu_without_tensor_cores_of_that_kind():
 
 
 def test_bf16_without_ml_dtypes():
-    fault = Fault("ml_dtypes is missing, without which there is no bf16", "pip install ml-dtypes")
+    fault = Advice("ml_dtypes is missing, without which there is no bf16", "pip install ml-dtypes")
     no_bf16 = replace(H1, precisions=("fp32", "tf32"), faults=(fault,))
     assert "pip install ml-dtypes" in refused("gpu", "bf16", no_bf16)
     assert computing("gpu", "tf32", lambda: no_bf16).precision == "tf32"

@@ -165,7 +165,7 @@ def test_the_key_is_the_same_in_another_process():
         "from tinynet.train.features import layer_digest\n"
         "print(layer_digest(network().base).hex())"
     )
-    root = Path(__file__).parents[1]
+    root = Path(__file__).parents[2]
     printed = subprocess.run(
         [sys.executable, "-c", code],
         cwd=root,

@@ -2,8 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from tinynet.backend import Array, array_module, swappable
-from tinynet.layer import EVAL, Layer, Mode, Shape
+from tinynet.layer import Stateless
+
+# fmt: off
+__all__ = [
+    "ReLU", "ReLU6", "Sigmoid", "Softmax",
+    "relu6_backward", "relu6_forward", "relu_backward", "relu_forward", "sigmoid_backward",
+    "sigmoid_forward", "softmax_backward", "softmax_forward",
+]
+# fmt: on
 
 
 @swappable
@@ -109,63 +119,41 @@ def softmax_backward(dy: Array, cache: Array) -> Array:
     return y * (dy - (dy * y).sum(axis=-1, keepdims=True))
 
 
-class Elementwise(Layer):
-    """Base of layers without parameters whose output has the shape of their input."""
-
-    def output_shape(self, input_shape: Shape) -> Shape:
-        """The shape of the input."""
-        return input_shape
-
-
-class ReLU(Elementwise):
+class ReLU(Stateless):
     """f(x) = max{x, m}.  Report §2.2.2.  ``threshold`` is m."""
+
+    kind = "activation"
+    per_image = True
+    passes = relu_forward, relu_backward
 
     def __init__(self, threshold: float = 0.0) -> None:
         self.threshold = threshold
 
-    def forward(self, x: Array, mode: Mode = EVAL) -> tuple[Array, Array]:
-        """y (the shape of x)."""
-        return relu_forward(x, self.threshold)
-
-    def backward(self, dy: Array, cache: Array) -> Array:
-        """dx (the shape of dy)."""
-        return relu_backward(dy, cache)
+    def settings(self) -> tuple[Any, ...]:
+        return (self.threshold,)
 
     def __repr__(self) -> str:
         return f"ReLU({self.threshold:g})" if self.threshold else "ReLU()"
 
 
-class ReLU6(Elementwise):
+class ReLU6(Stateless):
     """f(x) = min{max{x, 0}, 6}.  Report §2.2.2; MobileNet's (Howard et al. 2017)."""
 
-    def forward(self, x: Array, mode: Mode = EVAL) -> tuple[Array, Array]:
-        """y (the shape of x), in [0, 6]."""
-        return relu6_forward(x)
-
-    def backward(self, dy: Array, cache: Array) -> Array:
-        """dx (the shape of dy)."""
-        return relu6_backward(dy, cache)
+    kind = "activation"
+    per_image = True
+    passes = relu6_forward, relu6_backward
 
 
-class Sigmoid(Elementwise):
+class Sigmoid(Stateless):
     """σ(x) = eˣ / (1 + eˣ).  Report §2.2.2."""
 
-    def forward(self, x: Array, mode: Mode = EVAL) -> tuple[Array, Array]:
-        """y (the shape of x)."""
-        return sigmoid_forward(x)
-
-    def backward(self, dy: Array, cache: Array) -> Array:
-        """dx (the shape of dy)."""
-        return sigmoid_backward(dy, cache)
+    kind = "activation"
+    per_image = True
+    passes = sigmoid_forward, sigmoid_backward
 
 
-class Softmax(Elementwise):
+class Softmax(Stateless):
     """Probabilities over the last axis.  Report §2.2.2."""
 
-    def forward(self, x: Array, mode: Mode = EVAL) -> tuple[Array, Array]:
-        """y (..., n) from scores x (..., n)."""
-        return softmax_forward(x)
-
-    def backward(self, dy: Array, cache: Array) -> Array:
-        """dx (..., n) from dy (..., n)."""
-        return softmax_backward(dy, cache)
+    kind = "activation"
+    passes = softmax_forward, softmax_backward

@@ -9,6 +9,14 @@ import numpy as np
 from tinynet.backend import Array, array_module, swappable
 from tinynet.layer import EVAL, Layer, Mode, Parameter, Shape, check_input
 
+# fmt: off
+__all__ = [
+    "BatchNorm",
+    "batchnorm_backward", "batchnorm_forward", "batchnorm_frozen_backward",
+    "batchnorm_frozen_forward",
+]
+# fmt: on
+
 
 class BatchNormCache(NamedTuple):
     """What batchnorm_backward needs, and the batch's statistics for the moving averages."""
@@ -131,6 +139,9 @@ class BatchNorm(Layer):
     Buffers: running_mean (C,) from 0, running_var (C,) from 1: moving averages of μ and σ² (with
     1/m; PyTorch's has 1/(m − 1)).
     """
+
+    kind = "normalisation"
+    per_image = True
 
     buffer_names = ("running_mean", "running_var")
 

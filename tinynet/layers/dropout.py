@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from tinynet.backend import Array, library_of, swappable, to_device
-from tinynet.layer import EVAL, Mode, RandomSource
-from tinynet.layers.activations import Elementwise
+from tinynet.layer import EVAL, Mode, RandomSource, Stateless
+
+__all__ = ["Dropout", "dropout_backward", "dropout_forward"]
 
 
 class DropoutCache(NamedTuple):
@@ -69,7 +70,7 @@ def dropout_backward(dy: Array, cache: DropoutCache) -> Array:
     return dy * cache.scale if cache.mask is None else dy * cache.mask * cache.scale
 
 
-class Dropout(Elementwise):
+class Dropout(Stateless):
     """Removes each neuron with probability 1 − keep_prob, in training only.  Report §2.4.1.
 
     keep_prob       probability p of being retained, in (0, 1]; Keras and PyTorch take 1 − p
@@ -77,6 +78,10 @@ class Dropout(Elementwise):
     frozen_dropout  True: behaves as outside training, whatever the mode (see Layer.freeze)
     The mask is drawn fresh from mode.rng at every training step.
     """
+
+    kind = "dropout"
+    per_image = True
+    dtypes = (*Stateless.dtypes, "bfloat16")
 
     def __init__(self, keep_prob: float, scale_at: str = "train") -> None:
         _check(keep_prob, scale_at)
@@ -98,6 +103,10 @@ class Dropout(Elementwise):
     def backward(self, dy: Array, cache: DropoutCache) -> Array:
         """dx (the shape of dy)."""
         return dropout_backward(dy, cache)
+
+    def label(self) -> str:
+        """Probability of keeping a neuron: "dropout, keep 0.5"."""
+        return f"dropout, keep {self.keep_prob:g}"
 
     def __repr__(self) -> str:
         return f"Dropout(keep_prob={self.keep_prob:g})"

@@ -2,12 +2,29 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 from tinynet.backend import Array, array_module, swappable
-from tinynet.layer import EVAL, Layer, Mode, Shape, check_input
+from tinynet.layer import Shape, Stateless, check_input
 from tinynet.layers.conv import check_image_shape
-from tinynet.layers.window import Padding, Pair, Window, pair, window_over
+from tinynet.layers.window import (
+    Padding,
+    Pair,
+    Window,
+    pair,
+    size_text,
+    stride_text,
+    window_over,
+)
+
+# fmt: off
+__all__ = [
+    "AvgPool2D", "GlobalAvgPool2D", "MaxPool2D", "SumPool2D",
+    "avg_pool2d_backward", "avg_pool2d_forward", "global_avg_pool2d_backward",
+    "global_avg_pool2d_forward", "max_pool2d_backward", "max_pool2d_forward",
+    "sum_pool2d_backward", "sum_pool2d_forward",
+]
+# fmt: on
 
 
 class MaxPoolCache(NamedTuple):
@@ -199,8 +216,11 @@ def global_avg_pool2d_backward(dy: Array, cache: Shape) -> Array:
     return array_module(dy).broadcast_to(share, (n, height, width, channels)).copy()
 
 
-class _Pool2D(Layer):
+class _Pool2D(Stateless):
     """What the three pooling layers share: a window, and no parameters."""
+
+    kind = "pooling"
+    operation: ClassVar[str]  # "max", "average", "sum"
 
     def __init__(
         self,
@@ -218,16 +238,22 @@ class _Pool2D(Layer):
         check_image_shape(self, input_shape)
         return (*self._window(input_shape[:2]).output_size, input_shape[2])
 
-    def _checked(self, x: Array) -> Array:
+    def check(self, x: Array) -> None:
         check_input(self, x, (None, None, None, None), like=None)
         self._window(x.shape[1:3])
-        return x
+
+    def settings(self) -> tuple[Any, ...]:
+        return self.pool_size, self.stride, self.padding
 
     def _window(self, size: Shape) -> Window:
         try:
             return pool_window_over(size, self.pool_size, self.stride, self.padding)
         except ValueError as error:
             raise ValueError(f"{self!r}: {error}") from None
+
+    def label(self) -> str:
+        """Window, operation and stride: "2×2 max-pool, /2"."""
+        return f"{size_text(self.pool_size)} {self.operation}-pool{stride_text(self.stride)}"
 
     def __repr__(self) -> str:
         rows, columns = self.pool_size
@@ -243,25 +269,18 @@ class MaxPool2D(_Pool2D):
     Input (N, H, W, C), output (N, H', W', C).
     """
 
-    def forward(self, x: Array, mode: Mode = EVAL) -> tuple[Array, MaxPoolCache]:
-        """y (N, H', W', C) from x (N, H, W, C)."""
-        return max_pool2d_forward(self._checked(x), self.pool_size, self.stride, self.padding)
-
-    def backward(self, dy: Array, cache: MaxPoolCache) -> Array:
-        """dx (N, H, W, C) from dy (N, H', W', C)."""
-        return max_pool2d_backward(dy, cache)
+    operation = "max"
+    per_image = True
+    dtypes = (*Stateless.dtypes, "bfloat16")
+    passes = max_pool2d_forward, max_pool2d_backward
 
 
 class SumPool2D(_Pool2D):
     """The sum of the values under each window.  Report §2.5.4.  Arguments as in MaxPool2D."""
 
-    def forward(self, x: Array, mode: Mode = EVAL) -> tuple[Array, SumPoolCache]:
-        """y (N, H', W', C) from x (N, H, W, C)."""
-        return sum_pool2d_forward(self._checked(x), self.pool_size, self.stride, self.padding)
-
-    def backward(self, dy: Array, cache: SumPoolCache) -> Array:
-        """dx (N, H, W, C) from dy (N, H', W', C)."""
-        return sum_pool2d_backward(dy, cache)
+    operation = "sum"
+    per_image = True
+    passes = sum_pool2d_forward, sum_pool2d_backward
 
 
 class AvgPool2D(_Pool2D):
@@ -270,6 +289,10 @@ class AvgPool2D(_Pool2D):
     Arguments as in MaxPool2D, and
     count_padding   True: padding counts as zeros (PyTorch's default); False: it does not count
     """
+
+    operation = "average"
+    per_image = True
+    passes = avg_pool2d_forward, avg_pool2d_backward
 
     def __init__(
         self,
@@ -281,30 +304,25 @@ class AvgPool2D(_Pool2D):
         super().__init__(pool_size, stride, padding)
         self.count_padding = count_padding
 
-    def forward(self, x: Array, mode: Mode = EVAL) -> tuple[Array, AvgPoolCache]:
-        """y (N, H', W', C) from x (N, H, W, C)."""
-        return avg_pool2d_forward(
-            self._checked(x), self.pool_size, self.stride, self.padding, self.count_padding
-        )
-
-    def backward(self, dy: Array, cache: AvgPoolCache) -> Array:
-        """dx (N, H, W, C) from dy (N, H', W', C)."""
-        return avg_pool2d_backward(dy, cache)
+    def settings(self) -> tuple[Any, ...]:
+        return (*super().settings(), self.count_padding)
 
 
-class GlobalAvgPool2D(Layer):
+class GlobalAvgPool2D(Stateless):
     """The average of each channel.  Input (N, H, W, C), output (N, C)."""
 
-    def forward(self, x: Array, mode: Mode = EVAL) -> tuple[Array, Any]:
-        """y (N, C) from x (N, H, W, C)."""
-        check_input(self, x, (None, None, None, None), like=None)
-        return global_avg_pool2d_forward(x)
+    kind = "pooling"
+    per_image = True
+    passes = global_avg_pool2d_forward, global_avg_pool2d_backward
 
-    def backward(self, dy: Array, cache: Any) -> Array:
-        """dx (N, H, W, C) from dy (N, C)."""
-        return global_avg_pool2d_backward(dy, cache)
+    def check(self, x: Array) -> None:
+        check_input(self, x, (None, None, None, None), like=None)
 
     def output_shape(self, input_shape: Shape) -> Shape:
         """(H, W, C) -> (C,)."""
         check_image_shape(self, input_shape)
         return (input_shape[2],)
+
+    def label(self) -> str:
+        """Its name in full."""
+        return "global average pool"

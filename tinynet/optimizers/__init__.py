@@ -1,16 +1,13 @@
 """How gradients change the weights.  Report §2.3.3-4."""
 
-from tinynet.optimizers.base import Optimizer
-from tinynet.optimizers.rules import (
+from tinynet.optimizers.adam import Adam, adam_update, bias_corrections
+from tinynet.optimizers.base import Optimizer, update_rule
+from tinynet.optimizers.rmsprop import RMSProp, rmsprop_update
+from tinynet.optimizers.sgd import (
     SGD,
-    Adam,
     GradientDescent,
-    RMSProp,
-    adam_update,
-    bias_corrections,
     gradient_descent_update,
     momentum_update,
-    rmsprop_update,
 )
 
 __all__ = [
@@ -24,4 +21,5 @@ __all__ = [
     "gradient_descent_update",
     "momentum_update",
     "rmsprop_update",
+    "update_rule",
 ]

@@ -1,18 +1,34 @@
 """What all optimisers share: which parameters change, weight decay, and what is remembered.
 
-The rules themselves are in ``tinynet.optimizers``.
+A rule is a function marked ``@update_rule``, the recurrence as it is written in the report or a
+paper: it changes its first arrays in place, w and what it remembers of earlier steps, and nothing
+else. ``g`` is the gradient of the batch's mean loss. The classes keep that memory.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, ParamSpec
 
 import numpy as np
 
-from tinynet.backend import Array, Swappable, array_module, library_of, to_device
+from tinynet.backend import Array, Swappable, array_module, library_of, swappable, to_device
 from tinynet.layer import Parameter
 from tinynet.regularizers import Selection, any_parameter
+
+P = ParamSpec("P")
+
+UPDATE_RULES: list[Swappable[..., None]] = []
+
+
+def update_rule(function: Callable[P, None]) -> Swappable[P, None]:
+    """Mark a weight update: a function of arrays of one shape that acts on each number alone.
+
+    It may then be run on parts of the arrays, one after the other or side by side.
+    """
+    marked = swappable(function)
+    UPDATE_RULES.append(marked)
+    return marked
 
 
 class Optimizer:
@@ -55,13 +71,15 @@ class Optimizer:
     @property
     def rule(self) -> Swappable[..., None]:
         """The update function: of w, what is remembered in ``slots``, g, and ``numbers``."""
-        raise TypeError(
+        raise NotImplementedError(
             f"{type(self).__name__} has no rule: write rule and numbers, or update, in the subclass"
         )
 
     def numbers(self, name: str) -> tuple[Any, ...]:
         """What the rule takes after the gradient, for the step in hand, of one parameter."""
-        raise TypeError(f"{type(self).__name__} has no numbers: write them in the subclass")
+        raise NotImplementedError(
+            f"{type(self).__name__} has no numbers: write them in the subclass"
+        )
 
     def update(self, name: str, w: Array, g: Array) -> None:
         """Change w in place by the rule, given its gradient g, of the same shape."""
@@ -186,6 +204,17 @@ def check_range(name: str, value: float, least: float, most: float) -> float:
     if not (least <= value <= most and np.isfinite(value)):
         raise ValueError(f"{name} is {value}, want a number from {least} to {most}")
     return value
+
+
+def new_weight(old_name: str, old: float, new_name: str, new: float | None) -> float:
+    """Return the weight, above 0, of the new term, given either weight of a moving average."""
+    if new is None:
+        if not 0 <= old < 1:
+            raise ValueError(f"{old_name} is {old}, want 0 to 1, and below 1")
+        return 1 - old
+    if not 0 < new <= 1:
+        raise ValueError(f"{new_name} is {new}, want above 0, up to 1")
+    return new
 
 
 def _integer(x: Array) -> int:

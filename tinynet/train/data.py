@@ -133,7 +133,11 @@ def _prefetch(iterable: Iterable[T], depth: int) -> Generator[T, None, None]:
     # a copy of the context carries np.errstate and use_reference() into the thread
     context = contextvars.copy_context()
     thread = threading.Thread(target=context.run, args=(work,), name="prefetch", daemon=True)
-    thread.start()
+    try:
+        thread.start()
+    except RuntimeError:  # threads cannot start here, as in a browser: nothing is read ahead
+        yield from iterable
+        return
     try:
         while True:
             kind, item = made.get()

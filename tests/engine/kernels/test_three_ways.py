@@ -19,7 +19,7 @@ import tinynet
 from tests.layers import loops
 from tests.layers.support import assert_close, drawn_some, frozen, normal
 from tinynet.backend import library_of, register, swappable, to_device
-from tinynet.doctor.gpu import read_gpu
+from tinynet.doctor import read_gpu
 from tinynet.engine.kernels.numba import HAVE_NUMBA
 from tinynet.engine.plan.epilogues import EPILOGUES
 from tinynet.layers.dense import DenseCache

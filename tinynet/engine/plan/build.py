@@ -24,7 +24,7 @@ from tinynet.engine.plan.nodes import (
     PlannedResidual,
 )
 from tinynet.layer import Layer
-from tinynet.layers import BatchNorm, Concat, Conv2D, Dense, MaxPool2D, ReLU, Residual, Sequential
+from tinynet.layers import BatchNorm, Concat, Conv2D, Dense, MaxPool2D, ReLU, Residual
 
 
 def training_plans(model: Layer) -> tuple[Plan, Plan]:
@@ -107,10 +107,13 @@ def _inside(layer: Layer, training: bool) -> Layer:
     """A container of plans, a fused dense layer, or the layer itself."""
     if type(layer) is Dense and training:
         return FusedDense(layer)
-    if type(layer) is Residual:
+    wiring = layer.promise("wiring")
+    if wiring == "sum":
+        assert isinstance(layer, Residual)
         skip = None if layer.skip is None else _plan(layer.skip, training)
         return PlannedResidual(layer, _plan(layer.main, training), skip)
-    if type(layer) is Concat:
+    if wiring == "concat":
+        assert isinstance(layer, Concat)
         return PlannedConcat(layer, [_plan(branch, training) for branch in layer.branches])
     return layer
 
@@ -120,11 +123,7 @@ def _plan(layer: Layer, training: bool) -> Plan:
 
 
 def in_sequence(layer: Layer) -> list[Layer]:
-    """The layers that a plain ``Sequential`` runs one after the other, from inside out."""
-    kind = type(layer)
-    if not isinstance(layer, Sequential) or (kind.forward, kind.backward) != (
-        Sequential.forward,
-        Sequential.backward,
-    ):
+    """Return the layers that a plain ``Sequential`` runs in turn, nested ones flattened."""
+    if layer.promise("wiring") != "series":
         return [layer]
-    return [inner for child in layer.layers for inner in in_sequence(child)]
+    return [inner for child in layer.children().values() for inner in in_sequence(child)]

@@ -17,41 +17,10 @@ import numpy as np
 
 from tinynet.backend import Array, library_of
 from tinynet.engine.memory import empty
-from tinynet.engine.plan.nodes import FusedConv2D, Plan, Planned, PlannedConcat, PlannedResidual
+from tinynet.engine.plan.nodes import Plan, Planned
 from tinynet.layer import EVAL, Layer, Mode
-from tinynet.layers import (
-    AdaptiveAvgPool2D,
-    AvgPool2D,
-    BatchNorm,
-    ChannelShuffle,
-    ChannelSlice,
-    Concat,
-    Conv2D,
-    Dense,
-    Dropout,
-    Flatten,
-    Gate,
-    GlobalAvgPool2D,
-    LocalResponseNorm,
-    MaxPool2D,
-    ReLU,
-    ReLU6,
-    Residual,
-    Scale,
-    Sequential,
-    Sigmoid,
-    SumPool2D,
-)
 
 MICRO_BATCH_BYTES = 1 << 25  # the largest array of a piece
-
-# What gives an image the same in any batch, outside training, if all layers inside do.
-BY_ITSELF = {
-    *(AdaptiveAvgPool2D, AvgPool2D, GlobalAvgPool2D, MaxPool2D, SumPool2D),
-    *(BatchNorm, ChannelShuffle, ChannelSlice, Conv2D, Dense, Dropout, Flatten, LocalResponseNorm),
-    *(ReLU, ReLU6, Scale, Sigmoid),
-    *(Concat, FusedConv2D, Gate, Plan, Residual, Sequential, PlannedConcat, PlannedResidual),
-}
 
 
 class MicroBatches(Planned):
@@ -107,5 +76,5 @@ def _sizes(plan: Plan, x: Array) -> list[int]:
 
 
 def acts_per_image(layer: Layer) -> bool:
-    """Whether the layer, outside training, gives an image what it would give it in any batch."""
-    return type(layer) in BY_ITSELF and all(map(acts_per_image, layer.children().values()))
+    """Return True if the output for an image does not depend on its batch, outside training."""
+    return bool(layer.promise("per_image")) and all(map(acts_per_image, layer.children().values()))

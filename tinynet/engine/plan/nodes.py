@@ -33,9 +33,6 @@ from tinynet.layers import (
     Concat,
     Conv2D,
     Dense,
-    Dropout,
-    Flatten,
-    MaxPool2D,
     Residual,
 )
 from tinynet.layers.dense import dense_forward
@@ -51,6 +48,8 @@ class Planned(Layer):
 
 class Plan(Planned):
     """Layers and fused operations, one after the other."""
+
+    per_image = True
 
     def __init__(self, layers: Sequence[Layer]) -> None:
         self.layers = list(layers)
@@ -100,6 +99,8 @@ class Plan(Planned):
 class PlannedResidual(Planned):
     """A residual block of plans.  Report §3.3."""
 
+    per_image = True
+
     def __init__(self, of: Residual, main: Plan, skip: Plan | None) -> None:
         self.of, self.main, self.skip = of, main, skip
 
@@ -130,6 +131,8 @@ class PlannedResidual(Planned):
 
 class PlannedConcat(Planned):
     """Branches of plans, their channels stacked.  Report §3.2."""
+
+    per_image = True
 
     def __init__(self, of: Concat, branches: Sequence[Plan]) -> None:
         self.of, self.branches = of, list(branches)
@@ -184,6 +187,8 @@ class FusedConv2D(Planned):
     norm      outside training, the batch norm after it
     need_dx   False: the first layer of a network, ∂L/∂x is not computed
     """
+
+    per_image = True
 
     def __init__(self, conv: Conv2D, epilogue: Epilogue, norm: BatchNorm | None = None) -> None:
         self.conv, self.epilogue, self.norm = conv, epilogue, norm
@@ -272,7 +277,7 @@ def supports_dtype(layer: Layer, x: Any) -> bool:
     """Return True if the layer has kernels for activations of x's dtype."""
     if isinstance(x, tuple) or not is_bfloat16(x):
         return True
-    return isinstance(layer, Planned) or type(layer) in (Dropout, Flatten, MaxPool2D)
+    return isinstance(layer, Planned) or "bfloat16" in layer.promise("dtypes")
 
 
 def _expected(x: Array, w: Array) -> Array | None:

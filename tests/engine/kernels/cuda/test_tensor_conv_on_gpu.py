@@ -12,7 +12,7 @@ from tests.engine.kernels.cuda.test_tensor_conv import (
     stored,
 )
 from tests.layers.support import normal
-from tinynet.doctor.gpu import read_gpu
+from tinynet.doctor import read_gpu
 from tinynet.engine.kernels.cuda import conv, tensor_conv
 from tinynet.engine.plan.epilogues import conv2d_fused_forward, epilogue_forward
 from tinynet.engine.precision import use_precision

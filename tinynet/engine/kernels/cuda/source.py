@@ -123,7 +123,7 @@ def compile_all(wanted: Iterable[tuple[str, Definitions]]) -> None:
 
     The compiler takes seconds for a source, and a network has dozens of geometries.
     """
-    from tqdm import tqdm  # where a bar may be needed: `import tinynet` needs NumPy alone
+    from tqdm import tqdm  # imported where it is used: import tinynet needs NumPy alone
 
     with ThreadPoolExecutor(min(MOST_AT_ONCE, os.cpu_count() or 1)) as pool:
         waiting = [pool.submit(_compile, *one) for one in wanted]
