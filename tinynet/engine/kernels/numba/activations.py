@@ -66,24 +66,12 @@ def relu6_forward_numba(x: Array) -> tuple[Array, Array]:
     return y, between
 
 
-def _backward(dy: Array, cache: Array) -> Array | None:
-    """dx, or None for what is not covered."""
+@register(relu_backward, "numba")
+@register(relu6_backward, "numba")
+def relu_backward_numba(dy: Array, cache: Array) -> Array:
+    """relu_backward, and ReLU6's: dy (any shape) -> dx of its shape."""
     if not covered(dy) or cache.dtype != bool or not cache.flags.c_contiguous:
-        return None
+        return without_numba(relu_backward)(dy, cache)
     dx = empty_like(dy)
     _by_shares(_where, seen(dy), seen(cache.view(np.uint8)), dx)
     return dx
-
-
-@register(relu_backward, "numba")
-def relu_backward_numba(dy: Array, cache: Array) -> Array:
-    """relu_backward: dy (any shape) -> dx of its shape."""
-    dx = _backward(dy, cache)
-    return without_numba(relu_backward)(dy, cache) if dx is None else dx
-
-
-@register(relu6_backward, "numba")
-def relu6_backward_numba(dy: Array, cache: Array) -> Array:
-    """relu6_backward: dy (any shape) -> dx of its shape, as ReLU's."""
-    dx = _backward(dy, cache)
-    return without_numba(relu6_backward)(dy, cache) if dx is None else dx

@@ -241,32 +241,15 @@ def where_equal(typing: Any, a: Any, b: Any, x: Any, y: Any) -> Any:
     return vector(vector, vector, vector, vector), code
 
 
-@intrinsic
-def _add(typing: Any, a: Any, b: Any) -> Any:
-    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return builder.fadd(*arguments, flags=CONTRACT)
+def _arithmetic(symbol: Any, instruction: str) -> None:
+    """Have ``symbol`` work on two vectors, or on a number and a vector."""
 
-    return vector(vector, vector), code
+    @intrinsic
+    def function(typing: Any, a: Any, b: Any) -> Any:
+        def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            return getattr(builder, instruction)(*arguments, flags=CONTRACT)
 
-
-@intrinsic
-def _subtract(typing: Any, a: Any, b: Any) -> Any:
-    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return builder.fsub(*arguments, flags=CONTRACT)
-
-    return vector(vector, vector), code
-
-
-@intrinsic
-def _multiply(typing: Any, a: Any, b: Any) -> Any:
-    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return builder.fmul(*arguments, flags=CONTRACT)
-
-    return vector(vector, vector), code
-
-
-def _overload(symbol: Any, function: Any) -> None:
-    """``symbol`` works on two vectors, or on a number and a vector."""
+        return vector(vector, vector), code
 
     @overload(symbol)
     def choose(a, b):  # type: ignore[no-untyped-def]  # Numba compares it with the lambda's
@@ -277,9 +260,9 @@ def _overload(symbol: Any, function: Any) -> None:
         return None
 
 
-_overload(operator.add, _add)
-_overload(operator.sub, _subtract)
-_overload(operator.mul, _multiply)
+_arithmetic(operator.add, "fadd")
+_arithmetic(operator.sub, "fsub")
+_arithmetic(operator.mul, "fmul")
 
 
 @compiled

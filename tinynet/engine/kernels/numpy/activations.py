@@ -25,8 +25,9 @@ def relu_forward_numpy(x: Array, threshold: float = 0.0) -> tuple[Array, Array]:
 
 
 @register(relu_backward, "numpy")
+@register(relu6_backward, "numpy")
 def relu_backward_numpy(dy: Array, cache: Array) -> Array:
-    """relu_backward: dy (N, ...) -> dx of its shape."""
+    """relu_backward, and ReLU6's: dy (N, ...) -> dx of its shape."""
     if dy.ndim < 2:
         return relu_backward.reference(dy, cache)
     dx = np.empty_like(dy)
@@ -53,9 +54,3 @@ def relu6_forward_numpy(x: Array) -> tuple[Array, Array]:
 
     over_blocks(x.shape[0], images_per_block(x[:1].nbytes), work)
     return y, between
-
-
-@register(relu6_backward, "numpy")
-def relu6_backward_numpy(dy: Array, cache: Array) -> Array:
-    """relu6_backward: dy (N, ...) -> dx of its shape, as ReLU's."""
-    return relu_backward_numpy(dy, cache)
