@@ -31,8 +31,8 @@ from examples.mura.predict import EXPLAINED, decode, find_images
 from examples.mura.prepare import Prepared
 from tinynet.backend import to_device
 from tinynet.losses import SoftmaxCrossEntropy
-from tinynet.visualize import grad_cam, overlaid
 from tinynet.train.evaluation import device_of, predict
+from tinynet.visualize import grad_cam, overlaid
 
 AT_ONCE = 16
 ACROSS = 4  # images in a row of the sheet

@@ -303,9 +303,9 @@ def test_the_command_line_explains_itself(capsys):
 
 
 def test_the_tour_gets_the_arguments_that_are_its_own(monkeypatch):
-    tour = types.ModuleType("tinynet.gradient_tour")
+    tour = types.ModuleType("tinynet.testing.tour")
     tour.main = lambda arguments: 7 if arguments == ["--no-input"] else 8
-    monkeypatch.setitem(sys.modules, "tinynet.gradient_tour", tour)
+    monkeypatch.setitem(sys.modules, "tinynet.testing.tour", tour)
     assert main(["--tour", "--no-input"]) == 7
 
 

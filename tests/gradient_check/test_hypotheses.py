@@ -289,7 +289,7 @@ CAUSES = {
         sigmoid_forward,
         lambda dy, y: dy * y * (1 - y) * np.array([[1], [2], [1], [3], [1]]),
         (X,),
-        "each index of axis 0 has a factor of its own, 1, 2, 1, 3, 1",
+        "each index of axis 0 has its own factor, 1, 2, 1, 3, 1",
     ),
     "another order": (
         lambda x: (x.reshape(5, 4) * 1.0, None),
@@ -305,7 +305,10 @@ CAUSES = {
     ),
     "another epsilon": (
         batchnorm_forward,
-        lambda dy, c: batchnorm_backward(dy, c._replace(inv_std=c.inv_std * 1.0005)),
+        lambda dy, c: (
+            batchnorm_backward(dy, c._replace(gamma=c.gamma * 1.0005))[:1]
+            + batchnorm_backward(dy, c)[1:]
+        ),
         (X, GAMMA, B),
         "1.0005 times what they should be",
     ),

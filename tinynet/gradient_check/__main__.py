@@ -33,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     options, rest = parser.parse_known_args(arguments)
     if options.tour:
-        from tinynet.gradient_tour import main as tour  # it uses the checker, so it comes after it
+        from tinynet.testing.tour import main as tour  # it uses the checker, so it comes after it
 
         return tour(rest)
     if rest:

@@ -14,12 +14,15 @@ Source: Squire & Trapp 1998, "Using complex variables to estimate derivatives of
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tinynet.backend import Array
+
+if TYPE_CHECKING:
+    from tinynet.gradient_check.finite_differences import Function
 
 STEP = 2.0**-100
 
@@ -60,8 +63,20 @@ class ComplexStep:
             self.flat[i] = kept
 
 
+def complex_steps(
+    forward: Callable[[], tuple[Array, Any]], arrays: Mapping[str, Array], real: Function
+) -> dict[str, ComplexStep]:
+    """Array's name -> its complex step; empty if the forward pass takes no complex numbers.
+
+    forward, arrays   a twin of ``real`` that computes with complex numbers, and what it reads
+    """
+    if not takes_complex(forward, real.y):
+        return {}
+    return {name: ComplexStep(forward, a, real.dy) for name, a in arrays.items()}
+
+
 def takes_complex(forward: Callable[[], tuple[Array, Any]], y: Array) -> bool:
-    """Whether ``forward``, now of complex arrays with no imaginary part, gives y as it should."""
+    """True if ``forward``, now of complex arrays with no imaginary part, gives y as it should."""
     try:
         with _strict(), np.errstate(all="ignore"):
             z, _ = forward()

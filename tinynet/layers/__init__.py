@@ -10,6 +10,8 @@ from tinynet.layers.dense import *
 from tinynet.layers.dropout import *
 from tinynet.layers.flatten import *
 from tinynet.layers.gate import *
+from tinynet.layers.group_norm import *
+from tinynet.layers.layer_norm import *
 from tinynet.layers.local_response import *
 from tinynet.layers.pooling import *
 from tinynet.layers.scale import *

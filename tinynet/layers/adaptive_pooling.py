@@ -13,7 +13,7 @@ __all__ = ["AdaptiveAvgPool2D", "adaptive_avg_pool2d_backward", "adaptive_avg_po
 
 
 class AdaptiveAvgPoolCache(NamedTuple):
-    """What adaptive_avg_pool2d_backward needs."""
+    """Cache for ``adaptive_avg_pool2d_backward``."""
 
     rows: Array  # (h, H) each row averages the input's rows under one window
     columns: Array  # (w, W) the same of the columns
@@ -90,12 +90,10 @@ class AdaptiveAvgPool2D(Stateless):
         check_input(self, x, (None, None, None, None), like=None)
 
     def output_shape(self, input_shape: Shape) -> Shape:
-        """(H, W, C) -> (h, w, C)."""
         check_image_shape(self, input_shape)
         return (*self.output_size, input_shape[2])
 
     def label(self) -> str:
-        """Output size: "average pool to 7×7"."""
         return f"average pool to {size_text(self.output_size)}"
 
     def settings(self) -> tuple[Any, ...]:

@@ -19,7 +19,7 @@ __all__ = [
 
 
 class BatchNormCache(NamedTuple):
-    """What batchnorm_backward needs, and the batch's statistics for the moving averages."""
+    """Cache for ``batchnorm_backward``, with the batch statistics that the moving averages take."""
 
     x: Array  # (N, C) or (N, H, W, C)
     gamma: Array  # (C,)
@@ -34,7 +34,7 @@ class BatchNormCache(NamedTuple):
 
 
 class FrozenBatchNormCache(NamedTuple):
-    """What batchnorm_frozen_backward needs."""
+    """Cache for ``batchnorm_frozen_backward``."""
 
     x: Array  # (N, C) or (N, H, W, C)
     gamma: Array  # (C,)
@@ -169,7 +169,6 @@ class BatchNorm(Layer):
     def forward(
         self, x: Array, mode: Mode = EVAL
     ) -> tuple[Array, BatchNormCache | FrozenBatchNormCache]:
-        """y (the shape of x); in training the moving statistics take a step towards the batch's."""
         leading = (None, None, None) if x.ndim == 4 else (None,)
         beta = self.beta.value
         check_input(self, x, (*leading, self.channels), beta)
@@ -189,7 +188,6 @@ class BatchNorm(Layer):
             kept += new * batch
 
     def backward(self, dy: Array, cache: BatchNormCache | FrozenBatchNormCache) -> Array:
-        """dx (the shape of dy); adds to the gradients of gamma, if there is one, and beta."""
         if isinstance(cache, BatchNormCache):
             dx, dgamma, dbeta = batchnorm_backward(dy, cache)
         else:
@@ -200,7 +198,6 @@ class BatchNorm(Layer):
         return dx
 
     def output_shape(self, input_shape: Shape) -> Shape:
-        """The shape of the input."""
         if input_shape[-1:] != (self.channels,):
             raise ValueError(
                 f"{self!r}: input shape is {input_shape}, want {self.channels} channels last"

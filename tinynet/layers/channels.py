@@ -21,7 +21,7 @@ __all__ = [
 
 
 class ChannelSliceCache(NamedTuple):
-    """What channel_slice_backward needs."""
+    """Cache for ``channel_slice_backward``."""
 
     start: int
     stop: int
@@ -115,7 +115,6 @@ class ChannelShuffle(Stateless):
         return input_shape
 
     def label(self) -> str:
-        """Number of groups: "channel shuffle, 3 groups"."""
         return f"channel shuffle, {self.groups} groups"
 
     def settings(self) -> tuple[Any, ...]:
@@ -150,7 +149,6 @@ class ChannelSlice(Stateless):
         return (*input_shape[:-1], self.stop - self.start)
 
     def label(self) -> str:
-        """First and last channel: "channels 0–57"."""
         return f"channels {self.start}–{self.stop - 1}"
 
     def settings(self) -> tuple[Any, ...]:

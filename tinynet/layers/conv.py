@@ -27,7 +27,7 @@ __all__ = ["Conv2D", "conv2d_backward", "conv2d_forward"]
 
 
 class Conv2DCache(NamedTuple):
-    """What conv2d_backward needs."""
+    """Cache for ``conv2d_backward``."""
 
     x: Array  # (N, H, W, C)
     w: Array  # (kernel height, kernel width, C / groups, K)
@@ -182,7 +182,6 @@ class Conv2D(Layer):
         self.bias = Parameter(zeros((out_channels,), rng, dtype)) if bias else None
 
     def forward(self, x: Array, mode: Mode = EVAL) -> tuple[Array, Conv2DCache]:
-        """z (N, H', W', K) from x (N, H, W, C)."""
         check_input(self, x, (None, None, None, self.in_channels), self.weight.value)
         self._window(x.shape[1:3])
         return conv2d_forward(
@@ -196,7 +195,6 @@ class Conv2D(Layer):
         )
 
     def backward(self, dy: Array, cache: Conv2DCache) -> Array:
-        """dx (N, H, W, C) from dz (N, H', W', K); adds to the gradients of weight and bias."""
         dx, dw, db = conv2d_backward(dy, cache)
         self.weight.grad += dw
         if self.bias is not None:
@@ -204,12 +202,10 @@ class Conv2D(Layer):
         return dx
 
     def output_shape(self, input_shape: Shape) -> Shape:
-        """(H, W, C) -> (H', W', K)."""
         check_image_shape(self, input_shape, self.in_channels)
         return (*self._window(input_shape[:2]).output_size, self.out_channels)
 
     def multiply_adds(self, input_shape: Shape) -> int:
-        """H' · W' · K · (weights of one filter)."""
         height, width, filters = self.output_shape(input_shape)
         rows, columns = self.kernel_size
         return height * width * filters * rows * columns * (self.in_channels // self.groups)
@@ -220,7 +216,6 @@ class Conv2D(Layer):
         return fit_window(self, size, self.kernel_size, self.stride, self.padding, self.dilation)
 
     def label(self) -> str:
-        """Kernel, filters and stride: "3×3 conv, 64, /2"."""
         depthwise = self.groups == self.in_channels > 1
         text = f"{size_text(self.kernel_size)} {'depthwise' if depthwise else 'conv'}"
         text += f", {self.out_channels}{stride_text(self.stride)}"
@@ -234,7 +229,7 @@ class Conv2D(Layer):
 
 
 def check_image_shape(layer: Layer, input_shape: Shape, channels: int | None = None) -> None:
-    """Raise ValueError, naming ``layer``, unless input_shape is (H, W, C) with so many channels."""
+    """Raise ValueError, naming ``layer``, unless input_shape is (H, W, ``channels``)."""
     if len(input_shape) != 3 or channels not in (None, input_shape[2]):
         wanted = "C" if channels is None else channels
         raise ValueError(f"{layer!r}: input shape is {input_shape}, want (H, W, {wanted})")

@@ -11,7 +11,7 @@ __all__ = ["Dropout", "dropout_backward", "dropout_forward"]
 
 
 class DropoutCache(NamedTuple):
-    """What dropout_backward needs."""
+    """Cache for ``dropout_backward``."""
 
     mask: Array | None  # booleans of the shape of x; None outside training
     scale: float
@@ -89,7 +89,6 @@ class Dropout(Stateless):
         self.frozen_dropout = False
 
     def forward(self, x: Array, mode: Mode = EVAL) -> tuple[Array, DropoutCache]:
-        """y (the shape of x); raises ValueError in training without mode.rng."""
         mask = None
         if mode.train and not self.frozen_dropout:
             if mode.rng is None:
@@ -101,11 +100,9 @@ class Dropout(Stateless):
         return dropout_forward(x, mask, self.keep_prob, self.scale_at)
 
     def backward(self, dy: Array, cache: DropoutCache) -> Array:
-        """dx (the shape of dy)."""
         return dropout_backward(dy, cache)
 
     def label(self) -> str:
-        """Probability of keeping a neuron: "dropout, keep 0.5"."""
         return f"dropout, keep {self.keep_prob:g}"
 
     def __repr__(self) -> str:

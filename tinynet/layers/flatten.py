@@ -39,5 +39,4 @@ class Flatten(Stateless):
     passes = flatten_forward, flatten_backward
 
     def output_shape(self, input_shape: Shape) -> Shape:
-        """The product of the sizes."""
         return (prod(input_shape),)

@@ -28,20 +28,20 @@ __all__ = [
 
 
 class MaxPoolCache(NamedTuple):
-    """What max_pool2d_backward needs."""
+    """Cache for ``max_pool2d_backward``."""
 
     winner: Array  # (N, H', W', C) uint8 or uint16: which tap of the window held the maximum
     window: Window
 
 
 class SumPoolCache(NamedTuple):
-    """What sum_pool2d_backward needs."""
+    """Cache for ``sum_pool2d_backward``."""
 
     window: Window
 
 
 class AvgPoolCache(NamedTuple):
-    """What avg_pool2d_backward needs."""
+    """Cache for ``avg_pool2d_backward``."""
 
     n: Array  # (1, H', W', 1): number of cells that each average is over
     window: Window
@@ -217,7 +217,7 @@ def global_avg_pool2d_backward(dy: Array, cache: Shape) -> Array:
 
 
 class _Pool2D(Stateless):
-    """What the three pooling layers share: a window, and no parameters."""
+    """Base of the three pooling layers: a window, no parameters."""
 
     kind = "pooling"
     operation: ClassVar[str]  # "max", "average", "sum"
@@ -234,7 +234,6 @@ class _Pool2D(Stateless):
         self._window(self.pool_size)  # refuses a bad padding here, not at first use
 
     def output_shape(self, input_shape: Shape) -> Shape:
-        """(H, W, C) -> (H', W', C)."""
         check_image_shape(self, input_shape)
         return (*self._window(input_shape[:2]).output_size, input_shape[2])
 
@@ -252,7 +251,6 @@ class _Pool2D(Stateless):
             raise ValueError(f"{self!r}: {error}") from None
 
     def label(self) -> str:
-        """Window, operation and stride: "2×2 max-pool, /2"."""
         return f"{size_text(self.pool_size)} {self.operation}-pool{stride_text(self.stride)}"
 
     def __repr__(self) -> str:
@@ -319,10 +317,8 @@ class GlobalAvgPool2D(Stateless):
         check_input(self, x, (None, None, None, None), like=None)
 
     def output_shape(self, input_shape: Shape) -> Shape:
-        """(H, W, C) -> (C,)."""
         check_image_shape(self, input_shape)
         return (input_shape[2],)
 
     def label(self) -> str:
-        """Its name in full."""
         return "global average pool"

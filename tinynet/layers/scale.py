@@ -45,7 +45,6 @@ class Scale(Stateless):
         self.factor = float(factor)
 
     def label(self) -> str:
-        """The factor: "scale by 0.1"."""
         return f"scale by {self.factor:g}"
 
     def settings(self) -> tuple[Any, ...]:

@@ -39,7 +39,6 @@ ARROW, LABELLED, SPLIT, JOINT = 18, 36, 12, 20  # lengths: arrows, where paths p
 BESIDE, PAD, MARGIN, HEADER, GUTTER = 18, 12, 24, 56, 40  # gaps: paths, frames, page, columns
 PROPORTIONS, LOWEST = 4 / 3, 300  # of the page: width over height; height of its lowest columns
 SIGNS = {"sum": "+", "gate": "x"}  # where paths meet: matplotlib's markers
-BARS = {"concat": "concatenate", "mean": "mean"}
 TIP = "layer "  # begins the id of a box, which goes on with what a pointer is told
 NOTE = "shapes: height × width × channels; an arrow without one carries the shape before it"
 STYLE = {
@@ -321,7 +320,8 @@ class _Page:
                 join((x, top), (x + arc, top), bend=16)
             self.box((x + start, merge), stop - start, JOINT, radius=JOINT / 2)
             if bar:
-                self.text(x + (start + stop) / 2, merge + JOINT / 2, BARS[node.meet], SMALL)
+                text = "concatenate" if node.meet == "concat" else node.meet
+                self.text(x + (start + stop) / 2, merge + JOINT / 2, text, SMALL)
             else:
                 mark = {"marker": SIGNS[node.meet], "markersize": 9, "markeredgewidth": 1.5}
                 self.axes.plot(x, merge + JOINT / 2, color=INK, clip_on=False, **mark)
@@ -351,9 +351,9 @@ class _Page:
     def draw(self, nodes: Sequence[Node], output: Shape, heading: str, totals: str) -> None:
         """The flow in columns, each continued at the top of the next, below a heading."""
         shape = nodes[0].input_shape
-        parts = [self.pill(f"input {shape_text(shape)}", lead=0)]
-        parts += self.chain(nodes, shape, framed=True)[0]
-        parts.append(self.pill(f"output {shape_text(output)}"))
+        parts, _ = self.chain(nodes, shape, framed=True)
+        parts[0] = _stacked([self.pill(f"input {shape_text(shape)}", lead=0), parts[0]])
+        parts[-1] = _stacked([parts[-1], self.pill(f"output {shape_text(output)}")])
         x, top, height = float(MARGIN), float(MARGIN + HEADER), 0.0
         ends: list[tuple[float, float]] = []
         for column in _columns(parts):
