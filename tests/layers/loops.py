@@ -81,7 +81,7 @@ def max_pool2d(x, dy, geometry):
     return y, dx
 
 
-def tail(z, kind, dy):
+def epilogue(z, kind, dy):
     """y, dz: nothing, ReLU, or ReLU and a max-pool 2×2, by ``kind``.  §2.2.2, §2.5.4."""
     if kind == "none":
         return z, dy

@@ -34,8 +34,8 @@ RELU = 1  # as in tinynet.engine.plan.epilogues.EPILOGUES
 def copy_run(x, at, count, a, panel_at, q, panel):  # type: ignore[no-untyped-def]
     """A[q : q + count] of one position = x[at : at + count]; returns where the next run goes.
 
-    A whole register is copied where it fits, and what is too much of it is overwritten by the next
-    run, or meets filters that are 0.
+    A whole register is copied where it fits; what is too much of it is overwritten by the next run,
+    or lies past the last column.
     """
     while count > 0:
         copied = 1
@@ -163,13 +163,11 @@ def read(dy, y, epilogue, filters, first, count, rows, dz, db):  # type: ignore[
 def forward(x, w, b, y, epilogue, sizes, first, last, rows, a, z):  # type: ignore[no-untyped-def]
     """The output of the positions first … last − 1, ``rows`` at a time; w in panels."""
     _, _, channels, filters, _, _, _, _, k_h, k_w, _, _, _, _ = sizes
-    a_panels = (k_h * k_w * channels + PANEL - 1) // PANEL
     k_panels = (filters + PANEL - 1) // PANEL
-    clear_rest(a, k_h * k_w * channels, rows)
     for start in range(first, last, rows):
         count = min(rows, last - start)
         gather(x, sizes, start, count, rows, a)
-        multiply(a, 0, a_panels, w, 0, z, 0, k_panels, count, rows)
+        multiply(a, 0, k_h * k_w * channels, w, 0, z, 0, k_panels, count, rows)
         write(z, b, y, epilogue, filters, start, count, rows)
 
 
@@ -186,5 +184,5 @@ def backward(dy, x, wt, y, epilogue, sizes, first, last, rows, dx, dw, db, a, z)
         read(dy, y, epilogue, filters, start, count, rows, z, db)
         add_outer(a, 0, a_panels, z, 0, k_panels, dw, 0, count, rows)
         if dx.size:
-            multiply(z, 0, k_panels, wt, 0, a, 0, a_panels, count, rows)
+            multiply(z, 0, filters, wt, 0, a, 0, a_panels, count, rows)
             scatter(a, dx, sizes, start, count, rows)

@@ -43,12 +43,13 @@ def whole_rows(rows: int) -> int:
 
 
 @compiled
-def multiply(a, a_at, a_panels, b, b_at, c, c_at, c_panels, rows, stride):  # type: ignore[no-untyped-def]
-    """C (rows, c_panels · PANEL) = A (rows, a_panels · PANEL) B, all in panels.
+def multiply(a, a_at, inner, b, b_at, c, c_at, c_panels, rows, stride):  # type: ignore[no-untyped-def]
+    """C (rows, c_panels · PANEL) = A (rows, inner) B, all in panels.
 
     stride   rows that a panel of A and of C has room for: a multiple of ROWS, at least ``rows``;
              rows of C from ``rows`` up to the next multiple are overwritten with anything
     """
+    a_panels = (inner + PANEL - 1) // PANEL
     a_panel, b_panel, c_panel = stride * PANEL, a_panels * PANEL * PANEL, stride * PANEL
     for j in range(c_panels):
         for row in range(0, rows, ROWS):
@@ -58,7 +59,7 @@ def multiply(a, a_at, a_panels, b, b_at, c, c_at, c_panels, rows, stride):  # ty
             b_i = b_at + j * b_panel
             for s in range(a_panels):
                 a_i = a_at + s * a_panel + row * PANEL
-                for q in range(PANEL):
+                for q in range(min(PANEL, inner - s * PANEL)):
                     b0, b1 = load(b, b_i), load(b, b_i + LANES)
                     b_i += PANEL
                     a0 = load_broadcast(a, a_i + q)

@@ -420,7 +420,7 @@ def forward(x, u, b, y, winner, epilogue, sizes, first, last, rows, v, m, scratc
         input_tiles(x, sizes, start, count, rows, v, scratch)
         for f in range(POINTS):
             multiply(
-                v, f * v_point, c_panels, u, f * u_point, m, f * m_point, k_panels, count, rows
+                v, f * v_point, channels, u, f * u_point, m, f * m_point, k_panels, count, rows
             )
         output_tiles(m, b, y, winner, epilogue, sizes, start, count, rows, scratch)
 
@@ -444,6 +444,6 @@ def backward(dy, x, ut, y, winner, epilogue, sizes, first, last, rows, dx, du, d
             continue
         for f in range(POINTS):  # V is not needed any more: dV takes its place
             multiply(
-                m, f * m_point, k_panels, ut, f * u_point, v, f * v_point, c_panels, count, rows
+                m, f * m_point, filters, ut, f * u_point, v, f * v_point, c_panels, count, rows
             )
         input_gradient_tiles(v, dx, sizes, start, count, rows, scratch)
