@@ -277,7 +277,7 @@ OTHERS = {"dropout_mask", "added", "converted"}
 
 
 def swappables():
-    """Every function of tinynet that kernels replace; a rule that runs as it is, in strips, is not."""
+    """Every function of tinynet that kernels replace, and not only cut into strips."""
     names = [module.name for module in pkgutil.walk_packages(tinynet.__path__, "tinynet.")]
     names = [name for name in names if not name.startswith("tinynet.engine.kernels.numba.")]
     values = [value for name in names for value in vars(importlib.import_module(name)).values()]
@@ -686,6 +686,73 @@ def test_compiled_steps_take_all_large_arrays_from_the_workspace(name, monkeypat
             _, most = tracemalloc.get_traced_memory()
             tracemalloc.stop()
     assert most < x.nbytes // 16
+
+
+@each_set
+@pytest.mark.parametrize("name", ["conv2d_fused, 1x1", "conv2d_fused, 64 channels, relu_pool"])
+def test_the_input_gradient_is_left_out_and_the_input_is_kept_as_it_is(name, kernels):
+    x = numbers(FIXED[name][0])
+    with use_kernels(kernels):
+        y, cache = epilogues.conv2d_fused_forward(x, *FIXED[name][1](x))
+        _, *with_dx = epilogues.conv2d_fused_backward(y, cache)
+        dx, *without = epilogues.conv2d_fused_backward(y, cache, need_dx=False)
+    assert cache[0].x is x
+    assert dx is None
+    for got, want in zip(without, with_dx, strict=True):
+        np.testing.assert_array_equal(got, want)
+
+
+@each_set
+def test_a_large_mean_costs_no_digits(kernels):
+    x, (gamma, beta, *_) = numbers((8, 6, 6, 3)) + np.float32(1024), of_channels(numbers((1, 3)))
+    want, _ = layers.batchnorm_forward.reference(x.astype(float) - 1024, gamma, beta)
+    with use_kernels(kernels):
+        assert abs(layers.batchnorm_forward(x, gamma, beta)[0] - want).max() < 1e-3
+
+
+# rule, arrays that it changes, the numbers after the gradient
+RULES = {
+    "gradient_descent_update": (1, (0.1,)),
+    "momentum_update": (2, (0.1, 0.9, False)),
+    "momentum_update, Nesterov": (2, (0.1, 0.9, True)),
+    "rmsprop_update": (2, (0.1, 0.1, 1e-6)),
+    "adam_update": (3, (0.1, 0.1, 0.001, 1e-8, (0.19, 0.002))),
+}
+
+
+@each_set
+@pytest.mark.parametrize("name", RULES)
+def test_weight_updates(name, kernels, monkeypatch):
+    """Of any shape: the bits of any number of threads; NumPy's are the reference's."""
+    rule, (changed, more) = SWAPPABLES[name.split(",")[0]], RULES[name]
+    for dtype, shape in (("float32", (1001,)), ("float64", (7, 3, 2)), ("float32", ())):
+        *start, g = abs(numbers((changed + 1, *shape), dtype))
+        g = g.copy()
+        g.reshape(-1)[-1:] = np.nan if shape else 1
+        found = []
+        for count in (1, 3):
+            monkeypatch.setattr(threads, "thread_count", lambda count=count: count)
+            found.append([np.array(a) for a in start])
+            rule.kernels[kernels](*found[-1], g, *more)
+        want = [np.array(a) for a in start]
+        rule.reference(*want, g, *more)
+        for one, three, reference in zip(*found, want, strict=True):
+            np.testing.assert_array_equal(one, three)
+            tolerance = 0 if kernels == "numpy" else 1e-6 if dtype == "float32" else 1e-14
+            np.testing.assert_allclose(one, reference, rtol=tolerance, atol=tolerance)
+
+
+@each_set
+@pytest.mark.parametrize("name", RULES)
+def test_arrays_with_gaps_and_of_two_dtypes_are_updated_by_the_reference(name, kernels):
+    rule, (changed, more) = SWAPPABLES[name.split(",")[0]], RULES[name]
+    *start, g = abs(numbers((changed + 1, 9, 4), "float64"))
+    got, want = ([a.copy() for a in start] for _ in range(2))
+    for gradient, pick in ((g[::2], np.s_[::2]), (g.astype("float32"), np.s_[:])):
+        rule.kernels[kernels](*(a[pick] for a in got), gradient, *more)
+        rule.reference(*(a[pick] for a in want), gradient, *more)
+    for a, b in zip(got, want, strict=True):
+        np.testing.assert_array_equal(a, b)
 
 
 def test_a_pool_that_does_not_fit_and_an_unknown_epilogue():

@@ -7,7 +7,11 @@ from tests.engine.kernels.cuda.few_threads import few_threads
 from tests.engine.kernels.cuda.on_cpu import cupy_kernels
 from tinynet.backend import to_device
 from tinynet.engine.kernels.cuda.batchnorm_passes import statistics
-from tinynet.engine.plan.epilogues import EPILOGUES, batchnorm_fused_backward, batchnorm_fused_forward
+from tinynet.engine.plan.epilogues import (
+    EPILOGUES,
+    batchnorm_fused_backward,
+    batchnorm_fused_forward,
+)
 from tinynet.engine.precision import bfloat16
 from tinynet.layers.batchnorm import (
     batchnorm_backward,

@@ -78,7 +78,9 @@ def test_an_array_with_gaps_and_one_that_begins_in_between():
         want, kept = epilogue_forward(to_device(view, "numpy"), "relu_pool")
         y, tail = epilogue_forward_cuda(view, "relu_pool")
         np.testing.assert_array_equal(off(y), want)
-        np.testing.assert_array_equal(off(epilogue_backward_cuda(y, tail)), epilogue_backward(want, kept))
+        np.testing.assert_array_equal(
+            off(epilogue_backward_cuda(y, tail)), epilogue_backward(want, kept)
+        )
 
 
 def test_errors_and_what_is_not_covered():
@@ -93,4 +95,6 @@ def test_errors_and_what_is_not_covered():
     want, kept = epilogue_forward(z, "relu")
     y, tail = epilogue_forward_cuda(on(z), "relu")
     np.testing.assert_array_equal(off(y), want)
-    np.testing.assert_array_equal(off(epilogue_backward_cuda(on(z), tail)), epilogue_backward(z, kept))
+    np.testing.assert_array_equal(
+        off(epilogue_backward_cuda(on(z), tail)), epilogue_backward(z, kept)
+    )

@@ -14,7 +14,7 @@ import numpy as np
 from tinynet.backend import Array, Swappable
 from tinynet.engine.kernels.numba.arrays import covered, seen
 from tinynet.engine.kernels.numba.compile import compiled
-from tinynet.engine.kernels.numpy.optimizers import STRIP
+from tinynet.engine.kernels.numpy import optimizers
 from tinynet.engine.kernels.updates import register_update
 from tinynet.engine.threads import over_shares
 from tinynet.optimizers import (
@@ -76,7 +76,7 @@ def over_strips(
         return False
     flat = [a.reshape(-1) for a in (*changed, seen(g))]
     of_dtype = [g.dtype.type(number) for number in numbers]
-    if g.size <= STRIP:  # biases, gammas and betas: hundreds of short arrays
+    if g.size <= optimizers.STRIP:  # biases, gammas and betas: hundreds of short arrays
         work(*flat, *of_dtype)
     else:
         over_shares(g.size, lambda share: work(*[a[share] for a in flat], *of_dtype))

@@ -5,7 +5,7 @@ import pytest
 
 numba = pytest.importorskip("numba", reason='Numba is not installed: pip install ".[fast]"')
 
-from tinynet.engine.kernels.numba.block import (  # noqa: E402
+from tinynet.engine.kernels.numba.products import (  # noqa: E402
     PANEL,
     ROWS,
     add_outer,
@@ -13,7 +13,7 @@ from tinynet.engine.kernels.numba.block import (  # noqa: E402
     panels,
     whole_rows,
 )
-from tinynet.engine.kernels.numba.vector import (  # noqa: E402
+from tinynet.engine.kernels.numba.vectors import (  # noqa: E402
     LANES,
     load,
     load_broadcast,
@@ -29,10 +29,9 @@ from tinynet.engine.kernels.numba.vector import (  # noqa: E402
 
 
 def in_panels(matrix, room):
-    """(rows, columns) as (panels, room, PANEL); NaN in the rows that are not used."""
+    """(rows, columns) as (panels, room, PANEL); NaN in what is not used."""
     rows, columns = matrix.shape
     wide = np.full((room, panels(columns) * PANEL), np.nan, np.float32)
-    wide[:rows] = 0
     wide[:rows, :columns] = matrix
     return np.ascontiguousarray(wide.reshape(room, -1, PANEL).transpose(1, 0, 2)).reshape(-1)
 
@@ -55,7 +54,7 @@ def test_multiply(rows, inner, columns):
     whole[:inner] = b
     c = np.zeros(1 + panels(columns) * room * PANEL, np.float32)
     flat_a, flat_b = in_panels(a, room), in_panels(whole, len(whole))
-    multiply(flat_a, 0, panels(inner), flat_b, 0, c, 1, panels(columns), rows, room)
+    multiply(flat_a, 0, inner, flat_b, 0, c, 1, panels(columns), rows, room)
     np.testing.assert_array_equal(from_panels(c[1:], room, rows, columns), a @ b)
     assert c[0] == 0
 
