@@ -30,7 +30,7 @@ from tests.oracles import (
     torchvision_or_skip,
 )
 from tinynet.interop.convert import converted, settings_mismatch
-from tinynet.interop.keras_names import counted_again
+from tinynet.interop.keras_file import counted_again
 from tinynet.interop.names import WeightNames, names_of
 
 pytestmark = pytest.mark.slow

@@ -14,7 +14,6 @@ import numpy as np
 from tinynet.backend import Array
 from tinynet.layer import EVAL, Layer, Mode, Shape, join
 from tinynet.layers import AdaptiveAvgPool2D, AvgPool2D, Dense, Dropout, Flatten, ReLU, Sequential
-from tinynet.layer import join
 from tinynet.models.architecture import Architecture, architecture
 from tinynet.models.parts import Classifier, Parts, Plan, representation_shape
 
@@ -155,6 +154,7 @@ def googlenet(
                           reduce 14 × 14 to 4 × 4, though by different windows, but only the latter
                           gives 4 × 4 at other sizes
     width                 scales the auxiliary hidden layers too
+    Other arguments as in ``tinynet.models``.
     Parameters at 1,000 classes: 13,004,888; 6,624,904 without the auxiliary classifiers; as in
     torchvision.
     """

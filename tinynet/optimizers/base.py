@@ -129,7 +129,7 @@ class Optimizer:
             parameter.grad[...] = 0
 
     def state(self) -> dict[str, Array]:
-        """Return all that the next step depends on besides the settings, as named arrays (not copies).
+        """Return all that the next step depends on besides the settings: named arrays, no copies.
 
         "step" is the number of steps so far and "updates.dotted name" that of one parameter,
         each a 0-d int64 array; "slot.dotted name" is an array that the rule keeps.
@@ -150,7 +150,7 @@ class Optimizer:
         """
         if "step" not in state:
             raise ValueError(
-                "this is not the state of an optimiser, it has no 'step': want what state() returned"
+                "this is not an optimiser's state, it has no 'step': want what state() returned"
             )
         parts = {key: key.partition(".")[::2] for key in state if key != "step"}
         updates = {name: key for key, (slot, name) in parts.items() if slot == "updates"}
