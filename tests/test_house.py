@@ -186,7 +186,7 @@ def test_import_tinynet_needs_numpy_alone():
         "import sys, numpy\n"
         "sys.path[:] = [p for p in sys.path if 'site-packages' not in p]\n"
         "import tinynet, tinynet.models, tinynet.train, tinynet.visualize, tinynet.doctor\n"
-        "import tinynet.gradient_check, tinynet.testing.tour, tinynet.testing.planted\n"
+        "import tinynet.gradient_check, tinynet.testing.planted\n"
         "print(tinynet.check_gradients, tinynet.draw, tinynet.fit)\n"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)

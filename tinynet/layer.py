@@ -4,7 +4,7 @@
     dx = layer.backward(dy, cache)        adds to each Parameter.grad (+=), returns ∂L/∂x
 
 The cache holds all that the backward pass needs, so one layer may be applied many times
-in one network: each application has a cache of its own.
+in one network: each application has a separate cache.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Shape = tuple[int, ...]
 
 
 class RandomSource(Protocol):
-    """What a dropout mask is drawn from: NumPy's generator, or one on a GPU (``DeviceRandom``)."""
+    """Source of dropout masks: NumPy's generator, or one on a GPU (``DeviceRandom``)."""
 
     def random(self, size: Shape, /) -> Array:
         """Uniform numbers in [0, 1), of shape ``size``."""
@@ -30,7 +30,7 @@ class RandomSource(Protocol):
 
 @dataclass(frozen=True)
 class Mode:
-    """How a forward pass is run.
+    """Settings of a forward pass.
 
     train   True in training: dropout drops, batch norm uses the batch's own statistics
     rng     what dropout masks are drawn from: NumPy's generator, or one on a GPU (DeviceRandom);

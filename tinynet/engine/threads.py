@@ -71,7 +71,7 @@ class Worker:
             self._done.acquire()  # may be open from an earlier task: ``busy`` is what counts
 
     def result(self) -> Any:
-        """What the last task returned; raises what it raised."""
+        """Return what the last task returned; raise what it raised."""
         result, error, self._result, self._error = self._result, self._error, None, None
         if error is not None:
             raise error

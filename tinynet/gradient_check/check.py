@@ -119,7 +119,7 @@ def check_backward(
     tinynet.gradient_check.report.GradientError: WRONG: the backward pass of norm_forward / ...
       the gradient of x is wrong in 10 of 10 ...the error is the same all along axis 1...
     """
-    names = _argument_names(forward, len(args))
+    names = argument_names(forward, len(args))
     title = " / ".join(getattr(f, "__name__", repr(f)) for f in (forward, backward))
     if not any(map(is_float, args)):
         raise TypeError("none of args is a float array: there is no gradient to check")
@@ -154,7 +154,7 @@ def _want_float(a: Any, name: str) -> None:
         raise TypeError(f"{name} is {came}, want a float array: {name} = np.asarray({name}, float)")
 
 
-def _argument_names(function: Callable[..., Any], count: int) -> list[str]:
+def argument_names(function: Callable[..., Any], count: int) -> list[str]:
     """The names of the first ``count`` positional parameters, numbered where there are none."""
     try:
         parameters = list(inspect.signature(function).parameters.values())

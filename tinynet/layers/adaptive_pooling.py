@@ -13,7 +13,7 @@ __all__ = ["AdaptiveAvgPool2D", "adaptive_avg_pool2d_backward", "adaptive_avg_po
 
 
 class AdaptiveAvgPoolCache(NamedTuple):
-    """What adaptive_avg_pool2d_backward needs."""
+    """Cache for ``adaptive_avg_pool2d_backward``."""
 
     rows: Array  # (h, H) each row averages the input's rows under one window
     columns: Array  # (w, W) the same of the columns

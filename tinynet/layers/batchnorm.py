@@ -19,7 +19,7 @@ __all__ = [
 
 
 class BatchNormCache(NamedTuple):
-    """What batchnorm_backward needs, and the batch's statistics for the moving averages."""
+    """Cache for ``batchnorm_backward``, with the batch statistics that the moving averages take."""
 
     x_hat: Array  # the shape of x
     gamma: Array  # (C,)
@@ -29,7 +29,7 @@ class BatchNormCache(NamedTuple):
 
 
 class FrozenBatchNormCache(NamedTuple):
-    """What batchnorm_frozen_backward needs."""
+    """Cache for ``batchnorm_frozen_backward``."""
 
     x_hat: Array  # the shape of x
     gamma: Array  # (C,)

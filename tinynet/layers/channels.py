@@ -21,7 +21,7 @@ __all__ = [
 
 
 class ChannelSliceCache(NamedTuple):
-    """What channel_slice_backward needs."""
+    """Cache for ``channel_slice_backward``."""
 
     start: int
     stop: int

@@ -27,7 +27,7 @@ __all__ = ["Conv2D", "conv2d_backward", "conv2d_forward"]
 
 
 class Conv2DCache(NamedTuple):
-    """What conv2d_backward needs."""
+    """Cache for ``conv2d_backward``."""
 
     padded: Array  # (N, H + padding, W + padding, C)
     w: Array  # (kernel height, kernel width, C / groups, K)
@@ -213,7 +213,7 @@ class Conv2D(Layer):
 
 
 def check_image_shape(layer: Layer, input_shape: Shape, channels: int | None = None) -> None:
-    """Raise ValueError, naming ``layer``, unless input_shape is (H, W, C) with so many channels."""
+    """Raise ValueError, naming ``layer``, unless input_shape is (H, W, ``channels``)."""
     if len(input_shape) != 3 or channels not in (None, input_shape[2]):
         wanted = "C" if channels is None else channels
         raise ValueError(f"{layer!r}: input shape is {input_shape}, want (H, W, {wanted})")

@@ -14,7 +14,7 @@ __all__ = ["Dense", "dense_backward", "dense_forward"]
 
 
 class DenseCache(NamedTuple):
-    """What dense_backward needs."""
+    """Cache for ``dense_backward``."""
 
     x: Array  # (N, n_in)
     w: Array  # (n_in, n_out)

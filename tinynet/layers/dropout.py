@@ -11,7 +11,7 @@ __all__ = ["Dropout", "dropout_backward", "dropout_forward"]
 
 
 class DropoutCache(NamedTuple):
-    """What dropout_backward needs."""
+    """Cache for ``dropout_backward``."""
 
     mask: Array | None  # booleans of the shape of x; None outside training
     scale: float

@@ -16,7 +16,7 @@ __all__ = ["Gate", "gate_backward", "gate_forward"]
 
 
 class GateCache(NamedTuple):
-    """What gate_backward needs."""
+    """Cache for ``gate_backward``."""
 
     x: Array  # (N, H, W, C), or any shape
     g: Array  # (N, C), or the shape of x

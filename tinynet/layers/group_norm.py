@@ -14,7 +14,7 @@ __all__ = ["GroupNorm", "group_norm_backward", "group_norm_forward"]
 
 
 class GroupNormCache(NamedTuple):
-    """What group_norm_backward needs."""
+    """Cache for ``group_norm_backward``."""
 
     x_hat: Array  # (N, H·W, G, C/G)
     gamma: Array  # (C,)

@@ -13,7 +13,7 @@ __all__ = ["LayerNorm", "layer_norm_backward", "layer_norm_forward"]
 
 
 class LayerNormCache(NamedTuple):
-    """What layer_norm_backward needs."""
+    """Cache for ``layer_norm_backward``."""
 
     x_hat: Array  # (..., C)
     gamma: Array  # (C,)

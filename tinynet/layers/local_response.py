@@ -11,7 +11,7 @@ __all__ = ["LocalResponseNorm", "local_response_norm_backward", "local_response_
 
 
 class LocalResponseNormCache(NamedTuple):
-    """What local_response_norm_backward needs."""
+    """Cache for ``local_response_norm_backward``."""
 
     a: Array  # (..., C) the input
     s: Array  # (..., C) k + α Σ a²

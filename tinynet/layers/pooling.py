@@ -28,20 +28,20 @@ __all__ = [
 
 
 class MaxPoolCache(NamedTuple):
-    """What max_pool2d_backward needs."""
+    """Cache for ``max_pool2d_backward``."""
 
     winner: Array  # (N, H', W', C) uint8 or uint16: which tap of the window held the maximum
     window: Window
 
 
 class SumPoolCache(NamedTuple):
-    """What sum_pool2d_backward needs."""
+    """Cache for ``sum_pool2d_backward``."""
 
     window: Window
 
 
 class AvgPoolCache(NamedTuple):
-    """What avg_pool2d_backward needs."""
+    """Cache for ``avg_pool2d_backward``."""
 
     n: Array  # (1, H', W', 1): number of cells that each average is over
     window: Window
@@ -212,7 +212,7 @@ def global_avg_pool2d_backward(dy: Array, cache: Shape) -> Array:
 
 
 class _Pool2D(Stateless):
-    """What the three pooling layers share: a window, and no parameters."""
+    """Base of the three pooling layers: a window, no parameters."""
 
     kind = "pooling"
     operation: ClassVar[str]  # "max", "average", "sum"

@@ -1,7 +1,4 @@
-"""What both losses share: labels made into targets, smoothing, the weights of the classes.
-
-The losses themselves are in ``tinynet.losses``.
-"""
+"""Base of the losses: labels made into targets, smoothing, class weights.  Report §2.3.1."""
 
 from __future__ import annotations
 

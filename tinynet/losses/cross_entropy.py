@@ -1,9 +1,8 @@
-"""How far predictions are from the true labels: cross-entropy.  Report §2.3.1-2.
+"""Cross-entropy, of probabilities and of logits.  Report §2.3.1-2.
 
 Two forms of one loss. ``CrossEntropy`` takes probabilities, as the report writes it, behind a
 softmax layer. ``SoftmaxCrossEntropy`` takes logits and contains the softmax: the same number, but
 exact where a probability underflows to 0, with the report's short gradient, ŷ - y.
-``WithAuxiliary`` adds up a loss over the outputs of a network with auxiliary classifiers (§3.2).
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ __all__ = [
 
 
 class SoftmaxCrossEntropyCache(NamedTuple):
-    """What softmax_cross_entropy_backward needs."""
+    """Cache for ``softmax_cross_entropy_backward``."""
 
     probabilities: Array  # (N, K) ŷ
     y: Array  # (N, K)

@@ -25,7 +25,7 @@ def generator(seed: int, purpose: str, *counters: int) -> np.random.Generator:
     """A random generator that depends on its arguments alone: the same arguments, the same draws.
 
     seed       whole number >= 0, the run's
-    purpose    what is drawn, such as "shuffle" or "dropout"; each purpose has draws of its own
+    purpose    what is drawn, such as "shuffle" or "dropout"; each purpose draws independently
     counters   which draw it is, such as the epoch and the batch; whole numbers >= 0
     Raises ValueError for a negative number.
 

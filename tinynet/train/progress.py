@@ -1,4 +1,4 @@
-"""What a person sees of a training run: a bar on a terminal, one line per epoch elsewhere."""
+"""Progress of a training run: a bar on a terminal, one line per epoch elsewhere."""
 
 from __future__ import annotations
 
