@@ -170,7 +170,7 @@ def dense(x, w, b, dz):
     return z, dx, dw, None if b is None else db
 
 
-def dense_block_backward(dw, db, dz, cache):
+def dense_fused_backward(dw, db, dz, cache):
     """dw, db after the gradients of ``dense`` were added.  §2.3.2."""
     _, _, more_dw, more_db = dense(*cache[:2], np.zeros(len(db)), dz)
     return dw + more_dw, db + more_db

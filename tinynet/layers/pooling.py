@@ -84,6 +84,12 @@ def _sum_under(window: Window, p: Array) -> Array:
     return y
 
 
+def cells_under(window: Window, x: Array, count_padding: bool) -> Array:
+    """Number of cells under each window, (1, H', W', 1): those of x, or of its padding too."""
+    inside = window.inside(like=x).astype(x.real.dtype)
+    return _sum_under(window, array_module(x).ones_like(inside) if count_padding else inside)
+
+
 @swappable
 def max_pool2d_forward(
     x: Array, pool_size: int | Pair, stride: int | Pair | None = None, padding: Padding = "valid"
@@ -172,8 +178,7 @@ def avg_pool2d_forward(
     Returns y (N, H', W', C); cache: n for every window, and the geometry.
     """
     window = pool_window(x, pool_size, stride, padding)
-    inside = window.inside(like=x).astype(x.real.dtype)
-    n = _sum_under(window, array_module(x).ones_like(inside) if count_padding else inside)
+    n = cells_under(window, x, count_padding)
     return _sum_under(window, window.pad(x)) / n, AvgPoolCache(n, window)
 
 

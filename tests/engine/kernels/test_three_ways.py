@@ -21,7 +21,7 @@ from tests.layers.support import assert_close, drawn_some, frozen, normal
 from tinynet.backend import library_of, register, swappable, to_device
 from tinynet.doctor import read_gpu
 from tinynet.engine.kernels.numba import HAVE_NUMBA
-from tinynet.engine.plan.epilogues import TAILS
+from tinynet.engine.plan.epilogues import EPILOGUES
 from tinynet.layers.dense import DenseCache
 from tinynet.testing.strategies import (
     conv_geometries,
@@ -159,7 +159,7 @@ def batchnorm(draw, moving=False):
 
 def tails(size):
     """What may follow an array (N, height, width, C): a pool 2×2 must fit."""
-    return st.sampled_from(TAILS if min(size) >= 2 else TAILS[:2])
+    return st.sampled_from(EPILOGUES if min(size) >= 2 else EPILOGUES[:2])
 
 
 @st.composite
@@ -253,7 +253,7 @@ def dense_gradients(draw):
 RATES, SHARES, EPSILONS = (0.1, 1e-3), (0.1, 0.9), (1e-7, 1e-3)
 UPDATES = {
     "adam_update": update(3, RATES, SHARES, SHARES, EPSILONS, [(1.0, 1.0), (0.19, 0.02)]),
-    "dense_block_backward": dense_gradients(),
+    "dense_fused_backward": dense_gradients(),
     "gradient_descent_update": update(1, RATES),
     "momentum_update": update(2, RATES, SHARES, [True, False]),
     "rmsprop_update": update(2, RATES, SHARES, EPSILONS),

@@ -7,7 +7,7 @@ from tests.layers.support import assert_close
 from tinynet.backend import use_kernels
 from tinynet.engine.plan import build
 from tinynet.engine.plan.build import inference_plan, training_plans
-from tinynet.engine.plan.nodes import BatchNormBlock, ConvBlock, Stack, Sum, folded
+from tinynet.engine.plan.nodes import FusedBatchNorm, FusedConv2D, Stack, Sum, folded
 from tinynet.layer import Mode
 from tinynet.layers import (
     BatchNorm,
@@ -92,7 +92,7 @@ def test_outside_training_batch_norms_are_folded_into_convolutions():
     model, x = moved_statistics(network(np.random.default_rng(0))), images()
     plan = inference_plan(model)
     assert_close(plan.run(x), model.forward(x)[0])
-    folds = [layer.norm for layer in plan.layers if isinstance(layer, ConvBlock)]
+    folds = [layer.norm for layer in plan.layers if isinstance(layer, FusedConv2D)]
     assert folds == [None, None, None]
     assert plan.layers[2].main.layers[0].norm is not None
 
@@ -112,12 +112,12 @@ def test_which_layers_make_a_block():
     rng = np.random.default_rng(0)
     plan = training_plans(network(rng))[1]
     kinds = [type(layer) for layer in plan.layers]
-    assert kinds[:5] == [ConvBlock, ConvBlock, Sum, ReLU, Sum]
+    assert kinds[:5] == [FusedConv2D, FusedConv2D, Sum, ReLU, Sum]
     assert [layer.tail.kind for layer in plan.layers[:2]] == ["relu", "relu_pool"]
     assert [layer.need_dx for layer in plan.layers[:2]] == [False, True]
-    assert [type(layer) for layer in plan.layers[2].main.layers] == [ConvBlock, BatchNormBlock]
+    assert [type(layer) for layer in plan.layers[2].main.layers] == [FusedConv2D, FusedBatchNorm]
     assert kinds[5:8] == [BatchNorm, Stack, ReLU]  # after a sum: as it is
-    assert kinds[8:10] == [ConvBlock, MaxPool2D]  # a 3 × 3 pool joins no block
+    assert kinds[8:10] == [FusedConv2D, MaxPool2D]  # a 3 × 3 pool joins no block
     branch = plan.layers[6].branches[0]
     assert [layer.tail.kind for layer in branch.layers] == ["none", "relu_pool"]
 
@@ -127,7 +127,7 @@ def test_frozen_statistics_are_left_to_the_layer():
     model = Sequential(conv(2, 3, rng), BatchNorm(3, dtype="float64"), ReLU())
     model.freeze(parameters=False)
     plan = training_plans(model)[1]
-    assert [type(layer) for layer in plan.layers] == [ConvBlock, BatchNorm, ReLU]
+    assert [type(layer) for layer in plan.layers] == [FusedConv2D, BatchNorm, ReLU]
 
 
 def test_a_layer_of_a_subclass_is_run_as_it_is():

@@ -7,7 +7,7 @@ from tests.engine.kernels.cuda.few_threads import few_threads
 from tests.engine.kernels.cuda.on_cpu import cupy_kernels
 from tinynet.backend import to_device
 from tinynet.engine.kernels.cuda.batchnorm_passes import statistics
-from tinynet.engine.plan.epilogues import TAILS, batchnorm_block_backward, batchnorm_block_forward
+from tinynet.engine.plan.epilogues import EPILOGUES, batchnorm_fused_backward, batchnorm_fused_forward
 from tinynet.engine.precision import bfloat16
 from tinynet.layers.batchnorm import (
     batchnorm_backward,
@@ -55,9 +55,9 @@ def upstream(shape, dtype):
 
 
 CASES = [
-    *(("float64", ODD, tail) for tail in TAILS),
-    *(("float64", PACKED, tail) for tail in TAILS),
-    *((bfloat16(), PACKED, tail) for tail in TAILS),
+    *(("float64", ODD, tail) for tail in EPILOGUES),
+    *(("float64", PACKED, tail) for tail in EPILOGUES),
+    *((bfloat16(), PACKED, tail) for tail in EPILOGUES),
     (bfloat16(), ODD, "relu_pool"),
     ("float32", PACKED, "relu_pool"),
     ("float32", ODD, "relu"),
@@ -68,8 +68,8 @@ CASES = [
 @pytest.mark.parametrize(("dtype", "shape", "tail"), CASES, ids=str)
 def test_blocks(dtype, shape, tail):
     x, gamma, beta = arrays(shape, dtype)
-    want, cache = batchnorm_block_forward.reference(*exact((x, gamma, beta)), 1e-3, tail)
-    y, kept = batchnorm_block_forward(on(x), on(gamma), on(beta), 1e-3, tail)
+    want, cache = batchnorm_fused_forward.reference(*exact((x, gamma, beta)), 1e-3, tail)
+    y, kept = batchnorm_fused_forward(on(x), on(gamma), on(beta), 1e-3, tail)
     assert y.dtype == dtype
     assert y.shape == want.shape
     close(y, want, dtype)
@@ -85,25 +85,25 @@ def test_blocks(dtype, shape, tail):
         np.testing.assert_array_equal(off(kept.tail.winner), cache.tail.winner)
 
     dy = upstream(want.shape, dtype)
-    wanted = batchnorm_block_backward.reference(dy.astype("float64"), cache)
-    found = batchnorm_block_backward(on(dy), kept)
+    wanted = batchnorm_fused_backward.reference(dy.astype("float64"), cache)
+    found = batchnorm_fused_backward(on(dy), kept)
     for got, wish, like in zip(found, wanted, (x, gamma, gamma), strict=True):
         assert got.dtype == like.dtype
         assert got.shape == wish.shape
         close(got, wish, got.dtype, many=4)  # sums over many rows
 
 
-@pytest.mark.parametrize("tail", TAILS)
+@pytest.mark.parametrize("tail", EPILOGUES)
 def test_either_pass_may_be_the_references(tail):
     x, gamma, beta = arrays(ODD, "float64")
     given = on(x), on(gamma), on(beta), 1e-3, tail
-    y, of_kernel = batchnorm_block_forward(*given)
-    _, of_reference = batchnorm_block_forward.reference(*given)
+    y, of_kernel = batchnorm_fused_forward(*given)
+    _, of_reference = batchnorm_fused_forward.reference(*given)
     dy = on(upstream(y.shape, "float64"))
-    wanted = batchnorm_block_backward.reference(dy, of_reference)
+    wanted = batchnorm_fused_backward.reference(dy, of_reference)
     for backward, cache in (
-        (batchnorm_block_backward, of_reference),
-        (batchnorm_block_backward.reference, of_kernel),
+        (batchnorm_fused_backward, of_reference),
+        (batchnorm_fused_backward.reference, of_kernel),
     ):
         for got, want in zip(backward(dy, cache), wanted, strict=True):
             close(got, off(want), "float64")
@@ -175,26 +175,26 @@ def test_constant_channels():
     np.testing.assert_array_equal(off(found.mean), np.float64(np.float32(0.1)))
 
 
-@pytest.mark.parametrize("tail", TAILS)
+@pytest.mark.parametrize("tail", EPILOGUES)
 def test_nan_is_not_hidden(tail):
     x, gamma, beta = arrays(ODD, "float64")
     given = on(gamma), on(beta), 1e-3, tail
     wrong = x.copy()
     wrong[1, 2, 3, 1] = np.nan
-    want, cache = batchnorm_block_forward.reference(wrong, gamma, beta, 1e-3, tail)
-    y, kept = batchnorm_block_forward(on(wrong), *given)
+    want, cache = batchnorm_fused_forward.reference(wrong, gamma, beta, 1e-3, tail)
+    y, kept = batchnorm_fused_forward(on(wrong), *given)
     np.testing.assert_array_equal(np.isnan(off(y)), np.isnan(want))
     assert np.isnan(want).any()
     assert not np.isnan(want).all()
     if tail == "relu_pool":
         np.testing.assert_array_equal(off(kept.tail.winner), cache.tail.winner)
 
-    want, cache = batchnorm_block_forward.reference(x, gamma, beta, 1e-3, tail)
-    _, kept = batchnorm_block_forward(on(x), *given)
+    want, cache = batchnorm_fused_forward.reference(x, gamma, beta, 1e-3, tail)
+    _, kept = batchnorm_fused_forward(on(x), *given)
     dy = upstream(want.shape, "float64")
     dy[0, 1, 1, 2] = np.nan
-    wanted = batchnorm_block_backward.reference(dy, cache)
-    for got, wish in zip(batchnorm_block_backward(on(dy), kept), wanted, strict=True):
+    wanted = batchnorm_fused_backward.reference(dy, cache)
+    for got, wish in zip(batchnorm_fused_backward(on(dy), kept), wanted, strict=True):
         np.testing.assert_array_equal(np.isnan(off(got)), np.isnan(wish))
 
 
@@ -203,36 +203,36 @@ def test_an_array_with_gaps_and_one_that_begins_in_between():
     flat = on(np.concatenate([[9.0], x.reshape(-1)]))
     for view in (on(x)[:, :, ::2], flat[1:].reshape(x.shape)):
         host = to_device(view, "numpy")
-        want, cache = batchnorm_block_forward.reference(host, gamma, beta, 1e-3, "relu")
-        y, kept = batchnorm_block_forward(view, on(gamma), on(beta), 1e-3, "relu")
+        want, cache = batchnorm_fused_forward.reference(host, gamma, beta, 1e-3, "relu")
+        y, kept = batchnorm_fused_forward(view, on(gamma), on(beta), 1e-3, "relu")
         close(y, want, "float64")
         dy = upstream(want.shape, "float64")
-        wanted = batchnorm_block_backward.reference(dy, cache)
-        for got, wish in zip(batchnorm_block_backward(on(dy), kept), wanted, strict=True):
+        wanted = batchnorm_fused_backward.reference(dy, cache)
+        for got, wish in zip(batchnorm_fused_backward(on(dy), kept), wanted, strict=True):
             close(got, wish, "float64")
 
 
 def test_what_is_not_covered_goes_to_the_reference():
     x, gamma, beta = arrays(ODD, "float32")
     wide = gamma.astype("float64"), beta.astype("float64")
-    want, cache = batchnorm_block_forward.reference(x, *wide, 1e-3, "relu")
-    y, kept = batchnorm_block_forward(on(x), *map(on, wide), 1e-3, "relu")
+    want, cache = batchnorm_fused_forward.reference(x, *wide, 1e-3, "relu")
+    y, kept = batchnorm_fused_forward(on(x), *map(on, wide), 1e-3, "relu")
     assert y.dtype == want.dtype == np.float64
     np.testing.assert_allclose(off(y), want)
-    dx, *_ = batchnorm_block_backward(on(want), kept)
-    np.testing.assert_allclose(off(dx), batchnorm_block_backward.reference(want, cache)[0])
+    dx, *_ = batchnorm_fused_backward(on(want), kept)
+    np.testing.assert_allclose(off(dx), batchnorm_fused_backward.reference(want, cache)[0])
 
 
 def test_errors_are_the_references():
     x, gamma, beta = map(on, arrays(ODD, "float32"))
     with pytest.raises(ValueError, match="batchnorm: gamma is"):
-        batchnorm_block_forward(x, gamma[:2], beta)
+        batchnorm_fused_forward(x, gamma[:2], beta)
     with pytest.raises(ValueError, match="tail is 'pool'"):
-        batchnorm_block_forward(x, gamma, beta, 1e-3, "pool")
+        batchnorm_fused_forward(x, gamma, beta, 1e-3, "pool")
     with pytest.raises(ValueError, match="covers 2 × 2 cells") as of_reference:
-        batchnorm_block_forward.reference(x[:, :1], gamma, beta, 1e-3, "relu_pool")
+        batchnorm_fused_forward.reference(x[:, :1], gamma, beta, 1e-3, "relu_pool")
     with pytest.raises(ValueError, match="covers 2 × 2 cells") as of_kernel:
-        batchnorm_block_forward(x[:, :1], gamma, beta, 1e-3, "relu_pool")
+        batchnorm_fused_forward(x[:, :1], gamma, beta, 1e-3, "relu_pool")
     assert str(of_kernel.value) == str(of_reference.value)
 
 
@@ -240,7 +240,7 @@ def test_the_same_bits_twice():
     x, gamma, beta = map(on, arrays(PACKED, "float32"))
     found = []
     for _ in range(2):
-        y, cache = batchnorm_block_forward(x, gamma, beta, 1e-3, "relu_pool")
-        found.append([off(a) for a in (y, *cache[2:5], *batchnorm_block_backward(y, cache))])
+        y, cache = batchnorm_fused_forward(x, gamma, beta, 1e-3, "relu_pool")
+        found.append([off(a) for a in (y, *cache[2:5], *batchnorm_fused_backward(y, cache))])
     for first, second in zip(*found, strict=True):
         np.testing.assert_array_equal(first, second)

@@ -12,7 +12,7 @@ from tinynet.engine.gpu.multi_tensor import MultiTensorUpdate
 from tinynet.engine.gpu.random import DeviceRandom
 from tinynet.engine.kernels.cuda import source
 from tinynet.engine.kernels.cuda.launch import captured_step
-from tinynet.engine.plan.epilogues import dense_block_backward
+from tinynet.engine.plan.epilogues import dense_fused_backward
 from tinynet.engine.precision import bfloat16
 from tinynet.layer import Parameter
 from tinynet.layers.dense import dense_backward, dense_forward
@@ -65,7 +65,7 @@ def test_dense(name, dtype, large):
         z, kept = dense_forward(on(x), on(w), on(b))
         results = [z, *dense_backward(on(dz), kept)]
         more = on(w.copy()), on(b.copy())
-        dx = dense_block_backward(*more, on(dz), kept)
+        dx = dense_fused_backward(*more, on(dz), kept)
     wanted += [exact[1] + wanted[2], exact[2] + wanted[3], wanted[1]]
     for got, want in zip([*results, *more, dx], wanted, strict=True):
         rounding = 2**-8 if got.dtype == bfloat16() else 1e-5

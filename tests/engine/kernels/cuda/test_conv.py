@@ -7,7 +7,7 @@ from tests.engine.kernels.cuda.on_cpu import cupy_kernels
 from tests.layers.support import assert_close, normal
 from tinynet.backend import to_device
 from tinynet.engine.kernels.cuda import conv, source
-from tinynet.engine.plan.epilogues import conv2d_block_backward, conv2d_block_forward
+from tinynet.engine.plan.epilogues import conv2d_fused_backward, conv2d_fused_forward
 from tinynet.engine.precision import bfloat16
 from tinynet.layers.conv import conv2d_backward, conv2d_forward
 
@@ -76,13 +76,13 @@ def test_forward_and_gradients(name, bias):
 @pytest.mark.parametrize("name", ["3x3", "stride 2", "groups"])
 def test_blocks(name, tail):
     x, w, b, more = arrays(name)
-    want, cache = conv2d_block_forward.reference(x, w, b, *more, tail)
+    want, cache = conv2d_fused_forward.reference(x, w, b, *more, tail)
     (dy,) = normal(2, want.shape)
-    y, kept = conv2d_block_forward(on(x), on(w), on(b), *more, tail)
+    y, kept = conv2d_fused_forward(on(x), on(w), on(b), *more, tail)
     assert_close(off(y), want)
     for need_dx in (True, False):
-        wanted = conv2d_block_backward.reference(dy, cache, need_dx)
-        for got, wish in zip(conv2d_block_backward(on(dy), kept, need_dx), wanted, strict=True):
+        wanted = conv2d_fused_backward.reference(dy, cache, need_dx)
+        for got, wish in zip(conv2d_fused_backward(on(dy), kept, need_dx), wanted, strict=True):
             assert (got is None) == (wish is None)
             if got is not None:
                 assert_close(off(got), wish)
@@ -106,13 +106,13 @@ def test_bfloat16(name):
     """Stored in eight bits of significand, multiplied in float32: rounded once, on the way out."""
     x, w, b, more = arrays(name, "float32")
     x = x.astype(bfloat16())
-    want, cache = conv2d_block_forward.reference(x.astype("float64"), w, b, *more)
-    z, kept = conv2d_block_forward(on(x), on(w), on(b), *more)
+    want, cache = conv2d_fused_forward.reference(x.astype("float64"), w, b, *more)
+    z, kept = conv2d_fused_forward(on(x), on(w), on(b), *more)
     assert z.dtype == bfloat16()
     (dz,) = normal(2, want.shape)
     dz = dz.astype(bfloat16())
-    dx, dw, _ = conv2d_block_backward(on(dz), kept)
-    wanted = conv2d_block_backward.reference(dz.astype("float64"), cache)
+    dx, dw, _ = conv2d_fused_backward(on(dz), kept)
+    wanted = conv2d_fused_backward.reference(dz.astype("float64"), cache)
     assert (dx.dtype, dw.dtype) == (bfloat16(), np.float32)
     half_a_step = 2.0**-8
     for got, wish in ((z, want), (dx, wanted[0])):
@@ -125,8 +125,8 @@ def test_bfloat16(name):
 def test_nan_is_not_hidden():
     x, w, b, more = arrays("3x3")
     x[0, 3, 3, 1] = np.nan
-    want, _ = conv2d_block_forward.reference(x, w, b, *more, "relu")
-    y, _ = conv2d_block_forward(on(x), on(w), on(b), *more, "relu")
+    want, _ = conv2d_fused_forward.reference(x, w, b, *more, "relu")
+    y, _ = conv2d_fused_forward(on(x), on(w), on(b), *more, "relu")
     np.testing.assert_array_equal(np.isnan(off(y)), np.isnan(want))
 
 

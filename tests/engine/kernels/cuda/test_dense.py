@@ -9,7 +9,7 @@ from tests.layers.support import assert_close, normal
 from tinynet.backend import to_device
 from tinynet.engine.kernels.cuda import dense, source
 from tinynet.engine.kernels.cuda.launch import captured_step
-from tinynet.engine.plan.epilogues import dense_block_backward
+from tinynet.engine.plan.epilogues import dense_fused_backward
 from tinynet.engine.precision import bfloat16
 from tinynet.layers.dense import DenseCache, dense_backward, dense_forward
 
@@ -89,8 +89,8 @@ def test_gradients_that_are_added(name, bias, no_products):
     for need_dx in (True, False):
         want = [dw.copy(), db.copy() if bias else None]
         got = [on(dw), on(db) if bias else None]
-        wish = dense_block_backward.reference(*want, dz, DenseCache(x, w, bias), need_dx)
-        dx = dense_block_backward(*got, on(dz), DenseCache(on(x), on(w), bias), need_dx)
+        wish = dense_fused_backward.reference(*want, dz, DenseCache(x, w, bias), need_dx)
+        dx = dense_fused_backward(*got, on(dz), DenseCache(on(x), on(w), bias), need_dx)
         assert (dx is None) == (wish is None) == (not need_dx)
         for a, wanted in zip((dx, *got), (wish, *want), strict=True):
             assert (a is None) == (wanted is None)
@@ -163,7 +163,7 @@ def test_what_is_not_covered_goes_to_the_reference():
     assert [a.shape for a in dense_backward(on(dz[:0]), kept)] == [(0, 37), (37, 2), (2,)]
     dw, db = np.zeros((37, 4)), np.zeros(2)
     gaps = on(dw)
-    dense_block_backward(gaps[:, ::2], on(db), on(dz), DenseCache(on(x), on(w), True))
+    dense_fused_backward(gaps[:, ::2], on(db), on(dz), DenseCache(on(x), on(w), True))
     assert_close(off(gaps)[:, ::2], x.T @ dz)
 
 

@@ -7,7 +7,7 @@ from tests.engine.kernels.cuda.on_cpu import cupy_kernels
 from tests.layers.support import assert_close, normal
 from tinynet.backend import to_device
 from tinynet.engine.kernels.cuda import few_channels, launch
-from tinynet.engine.plan.epilogues import conv2d_block_backward, conv2d_block_forward
+from tinynet.engine.plan.epilogues import conv2d_fused_backward, conv2d_fused_forward
 from tinynet.engine.precision import bfloat16
 from tinynet.layers.window import pair, window_over
 
@@ -56,12 +56,12 @@ def off(x):
 def test_forward_and_weight_gradient(name, bias, relu):
     x, w, b, window, more = arrays(name)
     b = b if bias else None
-    want, cache = conv2d_block_forward.reference(x, w, b, *more, 1, "relu" if relu else "none")
+    want, cache = conv2d_fused_forward.reference(x, w, b, *more, 1, "relu" if relu else "none")
     xd, wd = on(x, w)
     z = few_channels.convolve(xd, wd, None if b is None else on(b)[0], window, relu)
     assert_close(off(z), want)
     (dz,) = normal(2, want.shape)
-    _, dw, _ = conv2d_block_backward.reference(
+    _, dw, _ = conv2d_fused_backward.reference(
         dz, cache._replace(tail=cache.tail._replace(kind="none", y=None))
     )
     assert_close(off(few_channels.weight_gradient(on(dz)[0], xd, wd, window)), dw)
@@ -72,12 +72,12 @@ def test_bfloat16():
     x, dz = (a.astype(bfloat16()) for a in (x, normal(2, (2, 6, 5, 8))[0]))
     w, b = w.astype("float32"), b.astype("float32")
     exact = x.astype("float64"), w.astype("float64"), b.astype("float64")
-    want, cache = conv2d_block_forward.reference(*exact, *more, 1, "none")
+    want, cache = conv2d_fused_forward.reference(*exact, *more, 1, "none")
     xd, dzd, wd, bd = on(x, dz, w, b)
     z = few_channels.convolve(xd, wd, bd, window)
     assert z.dtype == bfloat16()
     np.testing.assert_allclose(off(z), want, rtol=2**-8, atol=1e-5)  # rounded once, when stored
-    _, dw, _ = conv2d_block_backward.reference(dz.astype("float64"), cache)
+    _, dw, _ = conv2d_fused_backward.reference(dz.astype("float64"), cache)
     found = few_channels.weight_gradient(dzd, xd, wd, window)
     assert found.dtype == np.float32
     np.testing.assert_allclose(off(found), dw, rtol=1e-4, atol=1e-4)
@@ -87,7 +87,7 @@ def test_nan_is_not_hidden():
     x, w, b, window, more = arrays("3x3")
     x = x.copy()
     x[0, 3, 3, 0] = np.nan
-    want, _ = conv2d_block_forward.reference(x, w, b, *more, 1, "relu")
+    want, _ = conv2d_fused_forward.reference(x, w, b, *more, 1, "relu")
     xd, wd, bd = on(x, w, b)
     found = off(few_channels.convolve(xd, wd, bd, window, relu=True))
     np.testing.assert_array_equal(np.isnan(found), np.isnan(want))

@@ -15,11 +15,11 @@ from tests.layers.support import normal
 from tinynet.backend import load_library, to_device
 from tinynet.engine.kernels.cuda import conv, source, tensor_conv
 from tinynet.engine.plan.epilogues import (
-    TAILS,
-    conv2d_block_backward,
-    conv2d_block_forward,
-    tail_backward,
-    tail_forward,
+    EPILOGUES,
+    conv2d_fused_backward,
+    conv2d_fused_forward,
+    epilogue_backward,
+    epilogue_forward,
 )
 from tinynet.engine.precision import bfloat16, use_precision
 from tinynet.layers.conv import conv2d_backward, conv2d_forward
@@ -170,11 +170,11 @@ def test_fused_tails(kind, shape):
     x[0, 2, 2, 1], x[0, 0, 0, 0], x[-1, 3, 4, 2] = np.nan, np.inf, -np.inf
     w[..., :4] = 0  # equals: the first cell wins, or nobody
     b[:2] = 1, -1
-    z, _ = conv2d_block_forward(on(x), on(w), on(b), 1, 1)
+    z, _ = conv2d_fused_forward(on(x), on(w), on(b), 1, 1)
     (dy,) = normal(4, (len(z), z.shape[1] // 2, z.shape[2] // 2, 24))
-    for tail in TAILS[1:]:
-        want, kept = tail_forward(off(z).astype("float32"), tail)
-        y, cache = conv2d_block_forward(on(x), on(w), on(b), 1, 1, tail=tail)
+    for tail in EPILOGUES[1:]:
+        want, kept = epilogue_forward(off(z).astype("float32"), tail)
+        y, cache = conv2d_fused_forward(on(x), on(w), on(b), 1, 1, tail=tail)
         assert y.dtype == x.dtype
         np.testing.assert_array_equal(off(y).astype("float32"), want)
         assert cache.tail.size == kept.size
@@ -184,8 +184,8 @@ def test_fused_tails(kind, shape):
             assert set(np.unique(kept.winner)) == {0, 1, 2, 3, 4}
             assert np.isnan(want).any()
             assert not np.isnan(want).all()
-            dz = tail_backward(dy.astype("float32"), kept)
-            got = tail_backward(on(dy.astype("float32")), cache.tail)
+            dz = epilogue_backward(dy.astype("float32"), kept)
+            got = epilogue_backward(on(dy.astype("float32")), cache.tail)
             np.testing.assert_array_equal(off(got), dz)
 
 
@@ -193,13 +193,13 @@ def test_blocks_backward(kind):
     """Through the registered functions: the path that a training step takes."""
     x, w, b, more = arrays("3x3", kind)
     exact = rounded(x, kind), rounded(w, kind), b, *more
-    want, _ = conv2d_block_forward.reference(*exact, tail="relu")
-    y, cache = conv2d_block_forward(on(x), on(w), on(b), *more, tail="relu")
+    want, _ = conv2d_fused_forward.reference(*exact, tail="relu")
+    y, cache = conv2d_fused_forward(on(x), on(w), on(b), *more, tail="relu")
     assert_near(y, want, kind, w[..., 0].size)
     (dy,) = (stored(a, kind) for a in normal(2, want.shape))
-    dz = tail_backward(dy.astype("float64"), cache.tail._replace(y=off(y).astype("float64")))
+    dz = epilogue_backward(dy.astype("float64"), cache.tail._replace(y=off(y).astype("float64")))
     wanted = conv2d_backward.reference(rounded(dz, kind), conv2d_forward.reference(*exact)[1])
-    dx, dw, _ = conv2d_block_backward(on(dy), cache)
+    dx, dw, _ = conv2d_fused_backward(on(dy), cache)
     assert_near(dx, wanted[0], kind, w[..., 0, :].size)
     assert_near(dw, wanted[1], kind, dy[..., 0].size)
 
@@ -229,8 +229,8 @@ def test_nothing_waits_for_the_gpu(kind):
     x, w, b, more = arrays("3x3", kind)
     x, w, b = on(x), on(w), on(b)
     stand_in.waits.clear()
-    y, cache = conv2d_block_forward(x, w, b, *more, tail="relu")
-    conv2d_block_backward(y, cache)
+    y, cache = conv2d_fused_forward(x, w, b, *more, tail="relu")
+    conv2d_fused_backward(y, cache)
     assert stand_in.waits == []
 
 

@@ -14,7 +14,7 @@ from tests.engine.kernels.cuda.test_tensor_conv import (
 from tests.layers.support import normal
 from tinynet.doctor import read_gpu
 from tinynet.engine.kernels.cuda import conv, tensor_conv
-from tinynet.engine.plan.epilogues import conv2d_block_forward, tail_forward
+from tinynet.engine.plan.epilogues import conv2d_fused_forward, epilogue_forward
 from tinynet.engine.precision import use_precision
 from tinynet.layers.window import window_over
 
@@ -55,9 +55,9 @@ def test_fused_pool_has_the_bits_of_two_steps(name, kind):
     shape, w_shape, *more = LARGER[name]
     x, w, b = normal(3, shape, w_shape, w_shape[-1:])
     x, w, b = stored(x, kind), w.astype("float32"), b.astype("float32")
-    z, _ = conv2d_block_forward(on(x), on(w), on(b), *more)
-    want, kept = tail_forward(off(z).astype("float32"), "relu_pool")
-    y, cache = conv2d_block_forward(on(x), on(w), on(b), *more, tail="relu_pool")
+    z, _ = conv2d_fused_forward(on(x), on(w), on(b), *more)
+    want, kept = epilogue_forward(off(z).astype("float32"), "relu_pool")
+    y, cache = conv2d_fused_forward(on(x), on(w), on(b), *more, tail="relu_pool")
     np.testing.assert_array_equal(off(y).astype("float32"), want)
     np.testing.assert_array_equal(off(cache.tail.winner), kept.winner)
 

@@ -43,7 +43,7 @@ OPERATIONS = {
             epilogues,
             lambda x, tail=tail: (*of_channels(x)[:2], 0.1, tail),
         )
-        for tail in epilogues.TAILS
+        for tail in epilogues.EPILOGUES
     },
 }
 each_operation = pytest.mark.parametrize("name", OPERATIONS)

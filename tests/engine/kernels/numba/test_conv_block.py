@@ -6,15 +6,15 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from tests.layers.support import drawn, drawn_some
-from tinynet.backend import without_fast
+from tinynet.backend import without_numba
 from tinynet.engine import threads
 from tinynet.engine.kernels.numba import load
 from tinynet.engine.memory import Workspace
 from tinynet.engine.plan.epilogues import (
     NO_WINNER,
-    TAILS,
-    conv2d_block_backward,
-    conv2d_block_forward,
+    EPILOGUES,
+    conv2d_fused_backward,
+    conv2d_fused_forward,
 )
 from tinynet.layers import conv2d_backward, conv2d_forward
 from tinynet.testing.strategies import conv_geometries, seeds
@@ -25,7 +25,7 @@ load("conv_block")
 from tinynet.engine.kernels.numba import conv_block, conv_by_im2col, conv_by_winograd, shares  # noqa: E402
 from tinynet.engine.kernels.numba.vector import LANES  # noqa: E402
 
-forward, backward = conv2d_block_forward.kernels["fast"], conv2d_block_backward.kernels["fast"]
+forward, backward = conv2d_fused_forward.kernels["fast"], conv2d_fused_backward.kernels["fast"]
 
 EXACT = 2e-6  # of the largest element, for sums of some dozen products in float32
 WINOGRAD = 2e-5  # of the largest element: its numbers are scaled up to 25 times on the way
@@ -46,13 +46,13 @@ def compare(x, w, b, more, seed, tolerance, need_dx=True):
     """Forward, and backward from the compiled cache and from the reference's."""
     y, cache = forward(x, w, b, *more)
     wide = [None if a is None else a.astype(np.float64) for a in (x, w, b)]
-    want, want_cache = conv2d_block_forward.reference(*wide, *more)
+    want, want_cache = conv2d_fused_forward.reference(*wide, *more)
     assert_near(y, want, tolerance)
     assert cache.window == want_cache.window
     (dy,) = arrays(seed + 1, y.shape)
     # ReLU and pool decide by rounding where numbers are near; their decisions are the compiled ones
     same = want_cache._replace(tail=cache.tail._replace(y=cache.tail.y))
-    wanted = conv2d_block_backward.reference(dy.astype(np.float64), same, need_dx)
+    wanted = conv2d_fused_backward.reference(dy.astype(np.float64), same, need_dx)
     got = backward(dy, cache, need_dx)
     for ours, theirs in zip(got, wanted, strict=True):
         assert (ours is None) == (theirs is None)
@@ -62,7 +62,7 @@ def compare(x, w, b, more, seed, tolerance, need_dx=True):
 
 
 @drawn
-@given(g=conv_geometries(max_groups=1), tail=st.sampled_from(TAILS), seed=seeds())
+@given(g=conv_geometries(max_groups=1), tail=st.sampled_from(EPILOGUES), seed=seeds())
 def test_every_geometry(g, tail, seed):
     assume(tail != "relu_pool" or min(g.output_size) > 1)
     x, w, b = arrays(seed, g.input_shape, g.weight_shape, (g.filters,))
@@ -71,7 +71,7 @@ def test_every_geometry(g, tail, seed):
 
 
 @drawn_some
-@given(g=conv_geometries(max_groups=1), tail=st.sampled_from(TAILS), seed=seeds())
+@given(g=conv_geometries(max_groups=1), tail=st.sampled_from(EPILOGUES), seed=seeds())
 def test_depthwise(g, tail, seed):
     assume(tail != "relu_pool" or min(g.output_size) > 1)
     channels = 2 * g.channels
@@ -89,7 +89,7 @@ CHANNELS = (1, 3, LANES, LANES + 3, 2 * LANES, 3 * LANES, 4 * LANES + 5)
     filters=st.sampled_from(CHANNELS),
     kernel=st.sampled_from([(1, 1), (3, 3), (1, 5), (2, 3)]),
     stride=st.integers(1, 2),
-    tail=st.sampled_from(TAILS),
+    tail=st.sampled_from(EPILOGUES),
     seed=seeds(),
 )
 def test_registers_full_and_part_full(channels, filters, kernel, stride, tail, seed):
@@ -105,7 +105,7 @@ def test_registers_full_and_part_full(channels, filters, kernel, stride, tail, s
     channels=st.sampled_from(CHANNELS[2:]),
     filters=st.sampled_from(CHANNELS[2:]),
     padding=st.sampled_from(["same", "valid", 2, ((0, 3), (2, 1))]),
-    tail=st.sampled_from(TAILS),
+    tail=st.sampled_from(EPILOGUES),
     need_dx=st.booleans(),
     seed=seeds(),
 )
@@ -146,7 +146,7 @@ def test_the_pool_keeps_the_first_of_equals_and_nobody_below_zero():
     assert (db[LANES:] == 16).all()
 
 
-@pytest.mark.parametrize("tail", TAILS)
+@pytest.mark.parametrize("tail", EPILOGUES)
 @pytest.mark.parametrize("channels", [1, LANES])
 def test_nan_is_not_hidden(tail, channels):
     x, w = arrays(0, (1, 8, 8, channels), (3, 3, channels, LANES))
@@ -197,7 +197,7 @@ def test_what_is_not_covered_goes_to_the_numpy_kernels():
         x, w = (a.astype(dtype) for a in arrays(0, (2, 6, 6, 4), (3, 3, 4 // groups, 4)))
         more = (None, 1, "same", 1, groups, "relu")
         y, cache = forward(x, w, *more)
-        want, _ = without_fast(conv2d_block_forward)(x, w, *more)
+        want, _ = without_numba(conv2d_fused_forward)(x, w, *more)
         np.testing.assert_array_equal(y, want)
         gradients = backward(y, cache)
         assert gradients[0].dtype == dtype

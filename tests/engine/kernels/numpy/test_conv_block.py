@@ -16,14 +16,14 @@ from tinynet.engine.kernels.numpy.winograd_tiles import Tiles
 from tinynet.engine.memory import Workspace
 from tinynet.engine.plan.epilogues import (
     NO_WINNER,
-    TAILS,
-    conv2d_block_backward,
-    conv2d_block_forward,
+    EPILOGUES,
+    conv2d_fused_backward,
+    conv2d_fused_forward,
 )
 from tinynet.layers.window import window_over
 from tinynet.testing.strategies import conv_geometries, seeds
 
-forward, backward = conv2d_block_forward.kernels["numpy"], conv2d_block_backward.kernels["numpy"]
+forward, backward = conv2d_fused_forward.kernels["numpy"], conv2d_fused_backward.kernels["numpy"]
 
 
 def assert_equal_gradients(got, want, close):
@@ -34,12 +34,12 @@ def assert_equal_gradients(got, want, close):
 
 
 @drawn
-@given(g=conv_geometries(), tail=st.sampled_from(TAILS), need_dx=st.booleans(), seed=seeds())
+@given(g=conv_geometries(), tail=st.sampled_from(EPILOGUES), need_dx=st.booleans(), seed=seeds())
 def test_every_geometry_and_either_cache(g, tail, need_dx, seed):
     assume(tail != "relu_pool" or min(g.output_size) > 1)
     x, w, b = normal(seed, g.input_shape, g.weight_shape, (g.filters,))
     arguments = (x, w, b if g.bias else None, g.stride, g.padding, g.dilation, g.groups, tail)
-    want, reference_cache = conv2d_block_forward.reference(*arguments)
+    want, reference_cache = conv2d_fused_forward.reference(*arguments)
     y, cache = forward(*arguments)
     assert_close(y, want)
     assert cache.window == reference_cache.window
@@ -48,11 +48,11 @@ def test_every_geometry_and_either_cache(g, tail, need_dx, seed):
         np.testing.assert_array_equal(cache.tail.winner, reference_cache.tail.winner)
         assert cache.tail.winner.dtype == np.uint8
     (dy,) = normal(seed + 1, y.shape)
-    gradients = conv2d_block_backward.reference(dy, reference_cache, need_dx)
+    gradients = conv2d_fused_backward.reference(dy, reference_cache, need_dx)
     assert (gradients[0] is not None) == need_dx
     assert_equal_gradients(backward(dy, reference_cache, need_dx), gradients, assert_close)
     assert_equal_gradients(
-        conv2d_block_backward.reference(dy, cache, need_dx), gradients, assert_close
+        conv2d_fused_backward.reference(dy, cache, need_dx), gradients, assert_close
     )
 
 
@@ -69,7 +69,7 @@ def near(got, want):
 
 @pytest.mark.parametrize("many", [False, True])
 @drawn_some
-@given(g=conv_geometries(**THREE), tail=st.sampled_from(TAILS), seed=seeds())
+@given(g=conv_geometries(**THREE), tail=st.sampled_from(EPILOGUES), seed=seeds())
 def test_float32_against_float64(many, g, tail, seed):
     """All channels by Winograd's ways: with many channels down and across, else down only."""
     shapes = (*g.input_shape[:3], 5), (3, 3, 5, 6), (6,)
@@ -82,10 +82,10 @@ def test_float32_against_float64(many, g, tail, seed):
         patch.setattr(conv_ways, "TILES_POSITIONS", 1)
         y, cache = forward(x, w, b, 1, g.sides, 1, 1, tail)
         exact = [a.astype(np.float64) for a in (x, w, b)]
-        want, exact_cache = conv2d_block_forward.reference(*exact, 1, g.sides, 1, 1, tail)
+        want, exact_cache = conv2d_fused_forward.reference(*exact, 1, g.sides, 1, 1, tail)
         near(y, want)
         (dy,) = normal(seed + 1, y.shape)
-        gradients = conv2d_block_backward.reference(dy, exact_cache)
+        gradients = conv2d_fused_backward.reference(dy, exact_cache)
         # the same cells are alive and win: rounding may not decide what is compared
         tail_kept = exact_cache.tail
         if tail_kept.y is not None:
@@ -150,7 +150,7 @@ def test_results_do_not_depend_on_the_number_of_threads(name, monkeypatch):
             np.testing.assert_array_equal(one, three)
 
 
-@pytest.mark.parametrize("tail", TAILS)
+@pytest.mark.parametrize("tail", EPILOGUES)
 @pytest.mark.parametrize("name", ["planes", "rows", "tiles"])
 def test_a_workspace_is_enough_for_later_calls(name, tail, monkeypatch):
     monkeypatch.setattr(threads, "thread_count", lambda: 1)  # two may overlap more, or less
@@ -163,7 +163,7 @@ def test_a_workspace_is_enough_for_later_calls(name, tail, monkeypatch):
     assert sizes[2] == sizes[3]
 
 
-@pytest.mark.parametrize("tail", TAILS)
+@pytest.mark.parametrize("tail", EPILOGUES)
 @pytest.mark.parametrize("name", SHAPES)
 def test_a_nan_stays_visible(name, tail):
     x, *others = case(name, tail)
@@ -207,9 +207,9 @@ def test_a_tie_across_the_diagonal_goes_to_the_upper_right():
 
 def test_an_image_too_small_for_the_pool_is_an_error():
     with use_kernels("numpy"), pytest.raises(ValueError, match="covers 2 × 2 cells"):
-        conv2d_block_forward(np.ones((1, 3, 4, 1)), np.ones((3, 3, 1, 1)), tail="relu_pool")
+        conv2d_fused_forward(np.ones((1, 3, 4, 1)), np.ones((3, 3, 1, 1)), tail="relu_pool")
 
 
 def test_an_unknown_tail_is_an_error():
     with use_kernels("numpy"), pytest.raises(ValueError, match="tail is 'pool', want one of none"):
-        conv2d_block_forward(np.ones((1, 4, 4, 1)), np.ones((3, 3, 1, 1)), tail="pool")
+        conv2d_fused_forward(np.ones((1, 4, 4, 1)), np.ones((3, 3, 1, 1)), tail="pool")

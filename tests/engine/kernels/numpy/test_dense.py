@@ -5,7 +5,7 @@ import pytest
 
 from tests.layers.support import assert_close, normal
 from tinynet.engine import threads
-from tinynet.engine.plan.epilogues import dense_block_backward
+from tinynet.engine.plan.epilogues import dense_fused_backward
 from tinynet.layers.dense import DenseCache, dense_backward, dense_forward
 
 SIZES = [(3, 9, 4), (1, 4, 1), (0, 6, 2), (5, 3, 2)]  # N, n_in, n_out; the last one is not cut
@@ -37,7 +37,7 @@ def test_gradients_are_added_and_dx_is_returned_where_it_is_needed(sizes, need_d
     n, n_in, n_out = sizes
     x, w, dz = normal(1, (n, n_in), (n_in, n_out), (n, n_out))
     dx, dw, db = dense_backward.reference(dz, DenseCache(x, w, True))
-    kernels = dense_block_backward.reference, dense_block_backward.kernels["numpy"]
+    kernels = dense_fused_backward.reference, dense_fused_backward.kernels["numpy"]
     for way in kernels:
         sums = np.full(w.shape, 2.0), np.full(n_out, 3.0) if bias else None
         got = way(*sums, dz, DenseCache(x, w, bias), need_dx)
@@ -61,7 +61,7 @@ def test_bits_do_not_depend_on_the_number_of_threads(monkeypatch):
     for count in (1, 2, 3):
         monkeypatch.setattr(threads, "thread_count", lambda count=count: count)
         dw = np.zeros_like(w)
-        dx = dense_block_backward.kernels["numpy"](dw, None, dz, DenseCache(x, w, False))
+        dx = dense_fused_backward.kernels["numpy"](dw, None, dz, DenseCache(x, w, False))
         z, _ = dense_forward.kernels["numpy"](x, w)
         found.append((z, dx, dw, *dense_backward.kernels["numpy"](dz, DenseCache(x, w, False))[:2]))
     for arrays in found[1:]:

@@ -9,7 +9,7 @@ from tinynet.engine.kernels.numpy.frame import Strip, frame_of, strips
 from tinynet.engine.kernels.numpy.winograd_matrices import A_T, B_T, G, over_rows
 from tinynet.engine.kernels.numpy.winograd_rows import Rows
 from tinynet.engine.kernels.numpy.winograd_tiles import Tiles
-from tinynet.engine.plan.epilogues import Tail, conv2d_block_backward, conv2d_block_forward
+from tinynet.engine.plan.epilogues import Tail, conv2d_fused_backward, conv2d_fused_forward
 from tinynet.layers.window import window_over
 
 
@@ -49,8 +49,8 @@ def errors(way, channels):
     """Largest error over largest number of z, dx and dw, against float64."""
     x, w, dz = normal(3, (2, 16, 16, channels), (3, 3, channels, 16), (2, 16, 16, 16))
     window = window_over((16, 16), (3, 3), padding="same")
-    z, cache = conv2d_block_forward.reference(x, w, None, 1, "same")
-    dx, dw, _ = conv2d_block_backward.reference(dz, cache)
+    z, cache = conv2d_fused_forward.reference(x, w, None, 1, "same")
+    dx, dw, _ = conv2d_fused_backward.reference(dz, cache)
     x, w, dz = (a.astype(np.float32) for a in (x, w, dz))
     frame = frame_of(window)
     got_z, _ = conv_strips.forward(way, frame, x, w, None, "none")

@@ -7,25 +7,26 @@ channel, are then copies of whole pieces of a plane, and z = Aᵀ w. Exact, in a
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from tinynet.backend import Array
-from tinynet.engine.kernels.numpy.frame import MARGIN, Frame, Strip, scratch
+from tinynet.engine.kernels.numpy.strips import MARGIN, Frame, Strip, StripMemory, scratch
+from tinynet.engine.kernels.numpy.winograd import TAPS, WinogradRows
 from tinynet.engine.threads import column_sums, tiled
 
-TAPS = 3
 MOST_CHANNELS = 4
 STRIP_POSITIONS = 8192  # cells of z in a strip
 
 
-class Planes:
-    """The memory for a strip and the steps on it; as ``winograd_rows.Rows``.
+class FewChannels(StripMemory):
+    """The memory for a strip and the steps on it.
 
-    Has no way from dz to dx: what convolves to few channels has many.
+    It does not convolve dz to dx: what convolves to few channels has many.
     """
+
+    BACK = WinogradRows  # holds dz, as its own memory would
 
     @staticmethod
     def transform_filters(w: Array) -> Array:
@@ -38,22 +39,12 @@ class Planes:
         tiles = max(1, STRIP_POSITIONS // (4 * frame.pitch))
         return max(1, min(n, tiles // frame.tiles)), min(frame.tiles, tiles)
 
-    def __init__(
-        self,
-        frame: Frame,
-        left: int,
-        images: int,
-        rows: int,
-        channels: int,
-        filters: int,
-        dtype: Any = np.float32,
-        of: Any = None,
-    ) -> None:
-        self.frame, self.left = frame, left
-        self.channels, self.filters, self.dtype = channels, filters, dtype
+    def allocate(self, images: int, rows: int) -> None:
+        """Make room for the padded input of a strip, and for A."""
+        size = images * rows * self.frame.pitch
         # a window at the end of a row reaches into the next, and at the end of all two cells on
-        self.flat = scratch(images * rows * frame.pitch * channels + TAPS - 1, dtype)
-        self.a = scratch(TAPS * TAPS * channels * images * rows * frame.pitch, dtype)
+        self.flat = scratch(size * self.channels + TAPS - 1, self.dtype)
+        self.a = scratch(TAPS * TAPS * size * self.channels, self.dtype)
 
     def cells(self, images: int, rows: int) -> Array:
         """(images, rows, pitch, C): where the padded input goes; in memory, the channels first."""

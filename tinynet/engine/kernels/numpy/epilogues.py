@@ -1,7 +1,7 @@
-"""ReLU and pool of a strip while it is in the cache, and their gradients.
+"""ReLU and pool of some images or rows while they are in the cache, and their gradients.
 
-Whether and where a window's maximum lies is found by two comparisons, of neighbours in a row and
-of the two rows, each "greater" only if strictly so: among equal cells the first, row by row, wins.
+Where a window's maximum lies is found by two comparisons, of neighbours in a row and of the two
+rows, each true only if strictly greater: among equal cells the first, row by row, wins.
 """
 
 from __future__ import annotations
@@ -10,34 +10,34 @@ import numpy as np
 
 from tinynet.backend import Array
 from tinynet.engine.memory import empty
-from tinynet.engine.plan.epilogues import NO_WINNER, TAILS, Tail
+from tinynet.engine.plan.epilogues import EPILOGUES, NO_EPILOGUE, NO_WINNER, EpilogueCache
 from tinynet.layers.window import Pair, window_over
 
 
 def empty_output(
-    n: int, size: Pair, filters: int, kind: str, dtype: np.dtype
-) -> tuple[Array, Tail]:
-    """y of undefined content for z (n, *size, filters), and the tail that goes with it.
+    n: int, size: Pair, filters: int, epilogue: str, dtype: np.dtype
+) -> tuple[Array, EpilogueCache]:
+    """Uninitialised y for z (n, *size, filters), and the cache of the epilogue that fills it.
 
-    Raises ValueError if ``kind`` is no tail, or z is too small for the pool.
+    Raises ValueError for another epilogue, and if z is too small for the pool.
     """
-    if kind not in TAILS:
-        raise ValueError(f"tail is {kind!r}, want one of {', '.join(TAILS)}")
-    if kind != "relu_pool":
+    if epilogue not in EPILOGUES:
+        raise ValueError(f"epilogue is {epilogue!r}, want one of {', '.join(EPILOGUES)}")
+    if epilogue != "relu_pool":
         y = empty((n, *size, filters), dtype)
-        return y, Tail(kind, y if kind == "relu" else None, None, size)
+        return y, EpilogueCache("relu", y) if epilogue == "relu" else NO_EPILOGUE
     shape = n, *window_over(size, (2, 2), (2, 2)).output_size, filters
-    return empty(shape, dtype), Tail(kind, None, empty(shape, np.uint8), size)
+    return empty(shape, dtype), EpilogueCache(epilogue, None, empty(shape, np.uint8), size)
 
 
-def finish(z: Array, y: Array, tail: Tail, images: slice, first: int) -> None:
+def finish(z: Array, y: Array, epilogue: EpilogueCache, images: slice, first: int) -> None:
     """Write the part of y, and of the winners, that follows from z.
 
     z       (images, rows, W', K) from row ``first`` on, an even number; it may be changed
     """
-    if tail.winner is None:
+    if epilogue.winner is None:
         out = y[images, first : first + z.shape[1]]
-        if tail.y is None:
+        if epilogue.y is None:
             out[...] = z
         else:  # an array of zeros: NumPy compares with a number at a third of the speed
             np.maximum(z, np.zeros(z.shape[2:], z.dtype), out=out)
@@ -45,7 +45,7 @@ def finish(z: Array, y: Array, tail: Tail, images: slice, first: int) -> None:
     rows, columns = z.shape[1] // 2, z.shape[2] // 2
     if rows and columns:
         pooled = images, slice(first // 2, first // 2 + rows)
-        _pool(z[:, : 2 * rows, : 2 * columns], y[pooled], tail.winner[pooled])
+        _pool(z[:, : 2 * rows, : 2 * columns], y[pooled], epilogue.winner[pooled])
 
 
 def _pool(z: Array, y: Array, winner: Array) -> None:
@@ -73,20 +73,20 @@ def _pool(z: Array, y: Array, winner: Array) -> None:
     winner += alive.view(np.uint8) * np.uint8(NO_WINNER)
 
 
-def gradient(dz: Array, dy: Array, tail: Tail, images: slice, first: int) -> None:
+def gradient(dz: Array, dy: Array, epilogue: EpilogueCache, images: slice, first: int) -> None:
     """dz (images, rows, W', K) = ∂L/∂z from row ``first`` on, an even number."""
     rows = slice(first, first + dz.shape[1])
-    if tail.winner is None:
-        if tail.y is None:
+    if epilogue.winner is None:
+        if epilogue.y is None:
             dz[...] = dy[images, rows]
         else:
-            np.multiply(dy[images, rows], tail.y[images, rows] > 0, out=dz)
+            np.multiply(dy[images, rows], epilogue.y[images, rows] > 0, out=dz)
         return
     pooled = slice(first // 2, (first + dz.shape[1]) // 2)
-    height, width = 2 * (pooled.stop - pooled.start), 2 * tail.winner.shape[2]
+    height, width = 2 * (pooled.stop - pooled.start), 2 * epilogue.winner.shape[2]
     dz[:, height:] = 0  # an odd row or column at the end is under no window
     dz[:, :, width:] = 0
-    _unpool(dz[:, :height, :width], dy[images, pooled], tail.winner[images, pooled])
+    _unpool(dz[:, :height, :width], dy[images, pooled], epilogue.winner[images, pooled])
 
 
 def _unpool(dz: Array, dy: Array, winner: Array) -> None:

@@ -7,7 +7,7 @@
 #include "bf16.cuh"
 #include "each_number.cuh"
 #include "packs.cuh"
-#include "tail.cuh"
+#include "epilogue.cuh"
 
 extern "C" __global__ void widen(const ACT* x, REAL* y, Index packs) {
     EACH_NUMBER(i, packs) {

@@ -13,7 +13,10 @@ work on vectors as on numbers, so that one formula serves NumPy's arrays and reg
 
 Arrays are float32, of any shape, in C order; indices count numbers from the start of the array and
 are not checked. Measured, one core of an AVX2 machine (95 GFLOP/s in large products of OpenBLAS):
-products of blocks with 6 × 2 vectors of sums in registers, see ``block.py``.
+products of blocks with 6 × 2 vectors of sums in registers, see ``products.py``.
+
+The last functions load and store three, four or six vectors that lie ``step`` numbers apart, the
+columns and rows of small tiles.
 """
 
 from __future__ import annotations
@@ -26,6 +29,8 @@ import numpy as np
 from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic, models, overload, register_model
+
+from tinynet.engine.kernels.numba.compile import compiled
 
 FLOAT, BYTE, INT = ir.FloatType(), ir.IntType(8), ir.IntType(32)
 CONTRACT = ("contract",)  # a multiplication and an addition may become one instruction
@@ -185,7 +190,7 @@ def store_bytes(typing: Any, y: Any, i: Any, v: Any) -> Any:
 
 @intrinsic
 def broadcast(typing: Any, x: Any) -> Any:
-    """x, a number, in every lane."""
+    """The number x in every lane."""
 
     def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         return _splat(builder, arguments[0])
@@ -195,7 +200,7 @@ def broadcast(typing: Any, x: Any) -> Any:
 
 @intrinsic
 def load_broadcast(typing: Any, x: Any, i: Any) -> Any:
-    """x.flat[i] in every lane."""
+    """The number x.flat[i] in every lane."""
 
     def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         address = _pointer(context, builder, signature.args[0], arguments, FLOAT)
@@ -206,7 +211,7 @@ def load_broadcast(typing: Any, x: Any, i: Any) -> Any:
 
 @intrinsic
 def multiply_add(typing: Any, a: Any, b: Any, c: Any) -> Any:
-    """A b + c, rounded once."""
+    """The vector a b + c, rounded once."""
 
     def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         return _call(builder, f"llvm.fma.v{LANES}f32", VECTOR, *arguments)
@@ -216,7 +221,7 @@ def multiply_add(typing: Any, a: Any, b: Any, c: Any) -> Any:
 
 @intrinsic
 def where_greater(typing: Any, a: Any, b: Any, x: Any, y: Any) -> Any:
-    """X where a > b, else y; with NaN in a or b, y."""
+    """The lanes of x where a > b, else of y; with NaN in a or b, of y."""
 
     def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         a, b, x, y = arguments
@@ -227,7 +232,7 @@ def where_greater(typing: Any, a: Any, b: Any, x: Any, y: Any) -> Any:
 
 @intrinsic
 def where_equal(typing: Any, a: Any, b: Any, x: Any, y: Any) -> Any:
-    """X where a = b, else y."""
+    """The lanes of x where a = b, else of y."""
 
     def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         a, b, x, y = arguments
@@ -236,32 +241,15 @@ def where_equal(typing: Any, a: Any, b: Any, x: Any, y: Any) -> Any:
     return vector(vector, vector, vector, vector), code
 
 
-@intrinsic
-def _add(typing: Any, a: Any, b: Any) -> Any:
-    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return builder.fadd(*arguments, flags=CONTRACT)
+def _arithmetic(symbol: Any, instruction: str) -> None:
+    """Have ``symbol`` work on two vectors, or on a number and a vector."""
 
-    return vector(vector, vector), code
+    @intrinsic
+    def function(typing: Any, a: Any, b: Any) -> Any:
+        def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            return getattr(builder, instruction)(*arguments, flags=CONTRACT)
 
-
-@intrinsic
-def _subtract(typing: Any, a: Any, b: Any) -> Any:
-    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return builder.fsub(*arguments, flags=CONTRACT)
-
-    return vector(vector, vector), code
-
-
-@intrinsic
-def _multiply(typing: Any, a: Any, b: Any) -> Any:
-    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return builder.fmul(*arguments, flags=CONTRACT)
-
-    return vector(vector, vector), code
-
-
-def _overload(symbol: Any, function: Any) -> None:
-    """``symbol`` works on two vectors, or on a number and a vector."""
+        return vector(vector, vector), code
 
     @overload(symbol)
     def choose(a, b):  # type: ignore[no-untyped-def]  # Numba compares it with the lambda's
@@ -272,6 +260,80 @@ def _overload(symbol: Any, function: Any) -> None:
         return None
 
 
-_overload(operator.add, _add)
-_overload(operator.sub, _subtract)
-_overload(operator.mul, _multiply)
+_arithmetic(operator.add, "fadd")
+_arithmetic(operator.sub, "fsub")
+_arithmetic(operator.mul, "fmul")
+
+
+@compiled
+def load_three(x, i, step):  # type: ignore[no-untyped-def]
+    return load(x, i), load(x, i + step), load(x, i + 2 * step)
+
+
+@compiled
+def load_some_of_three(x, i, step, lanes):  # type: ignore[no-untyped-def]
+    return (
+        load_some(x, i, lanes),
+        load_some(x, i + step, lanes),
+        load_some(x, i + 2 * step, lanes),
+    )
+
+
+@compiled
+def load_four(x, i, step):  # type: ignore[no-untyped-def]
+    return load(x, i), load(x, i + step), load(x, i + 2 * step), load(x, i + 3 * step)
+
+
+@compiled
+def load_six(x, i, step):  # type: ignore[no-untyped-def]
+    return (
+        load(x, i),
+        load(x, i + step),
+        load(x, i + 2 * step),
+        load(x, i + 3 * step),
+        load(x, i + 4 * step),
+        load(x, i + 5 * step),
+    )
+
+
+@compiled
+def store_three(y, i, step, v):  # type: ignore[no-untyped-def]
+    store(y, i, v[0])
+    store(y, i + step, v[1])
+    store(y, i + 2 * step, v[2])
+
+
+@compiled
+def store_some_of_three(y, i, step, v, lanes):  # type: ignore[no-untyped-def]
+    store_some(y, i, v[0], lanes)
+    store_some(y, i + step, v[1], lanes)
+    store_some(y, i + 2 * step, v[2], lanes)
+
+
+@compiled
+def store_four(y, i, step, v):  # type: ignore[no-untyped-def]
+    store(y, i, v[0])
+    store(y, i + step, v[1])
+    store(y, i + 2 * step, v[2])
+    store(y, i + 3 * step, v[3])
+
+
+@compiled
+def store_six(y, i, step, v):  # type: ignore[no-untyped-def]
+    store(y, i, v[0])
+    store(y, i + step, v[1])
+    store(y, i + 2 * step, v[2])
+    store(y, i + 3 * step, v[3])
+    store(y, i + 4 * step, v[4])
+    store(y, i + 5 * step, v[5])
+
+
+@compiled
+def add_six(y, i, step, v):  # type: ignore[no-untyped-def]
+    a = load_six(y, i, step)
+    store_six(
+        y,
+        i,
+        step,
+        (v[0] + a[0], v[1] + a[1], v[2] + a[2], v[3] + a[3], v[4] + a[4], v[5] + a[5]),
+    )

@@ -1,5 +1,5 @@
 // What a ReLU and a max-pool 2x2 make of a number, for every kernel that ends with them.
-constexpr unsigned char NOBODY = 4;  // the winner of a window whose four cells are all <= 0
+constexpr unsigned char NO_WINNER = 4;  // the winner of a window whose four cells are all <= 0
 
 __device__ inline REAL relu(REAL z) { return z <= 0 ? REAL(0) : z; }  // this way round NaN stays
 

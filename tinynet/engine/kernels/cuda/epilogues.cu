@@ -2,14 +2,14 @@
 //
 //   y[a, b] = max_ij max{z[2a + i, 2b + j], 0}     for each channel; z (n, HEIGHT, WIDTH, CHANNELS)
 //
-// winner, one byte for each y, says which of the four cells it was, row by row, or NOBODY where all
+// winner, one byte for each y, says which of the four cells it was, row by row, or NO_WINNER where all
 // are <= 0. A thread makes VEC neighbouring channels of one window, and reads or writes its four
 // cells: each number goes to and from memory once. ACT, REAL, VEC and the sizes are compiled in.
 
 #include "bf16.cuh"
 #include "each_number.cuh"
 #include "packs.cuh"
-#include "tail.cuh"
+#include "epilogue.cuh"
 
 constexpr int PACKS = CHANNELS / VEC;
 
@@ -32,7 +32,7 @@ extern "C" __global__ void relu_pool(const ACT* z, ACT* y, unsigned char* winner
         }
 #pragma unroll
         for (int v = 0; v < VEC; v++)
-            if (!(result[v] > 0)) number[v] = NOBODY;
+            if (!(result[v] > 0)) number[v] = NO_WINNER;
         store(y + at * VEC, result);
         store(winner + at * VEC, number);
     }

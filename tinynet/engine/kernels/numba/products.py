@@ -16,7 +16,7 @@ high-performance matrix multiplication".
 from __future__ import annotations
 
 from tinynet.engine.kernels.numba.compile import compiled
-from tinynet.engine.kernels.numba.vector import (
+from tinynet.engine.kernels.numba.vectors import (
     LANES,
     broadcast,
     load,
@@ -33,7 +33,7 @@ GAP = 16
 
 
 def panels(columns: int) -> int:
-    """How many panels hold so many columns; the last may be partly unused."""
+    """Return the number of panels that hold ``columns``; the last may be partly unused."""
     return -(-columns // PANEL)
 
 

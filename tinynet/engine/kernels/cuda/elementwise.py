@@ -1,4 +1,4 @@
-"""Conversions, sums of two arrays and ReLU: what starts the kernels of ``cast.cu``."""
+"""Conversions, sums of two arrays and ReLU: launchers of ``elementwise.cu``."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ from typing import Any
 import numpy as np
 
 from tinynet.backend import Array, load_library, register
-from tinynet.engine.kernels.cuda.columns import LOAD, aligned
-from tinynet.engine.kernels.cuda.launch import THREADS, blocks, plain
-from tinynet.engine.kernels.cuda.source import REALS, function, kinds
+from tinynet.engine.kernels.cuda.columns import LOAD, is_aligned
+from tinynet.engine.kernels.cuda.launch import THREADS, blocks, contiguous
+from tinynet.engine.kernels.cuda.source import REALS, dtype_macros, function
 from tinynet.engine.precision import added, bfloat16, converted
+from tinynet.layers.activations import relu_backward, relu_forward
 
 
-@register(converted, "cupy")
+@register(converted, "cuda")
 def cast(x: Array, dtype: Any) -> Array:
     """x (any shape) in another dtype; x itself where it is of that dtype.
 
@@ -23,9 +24,9 @@ def cast(x: Array, dtype: Any) -> Array:
     dtype = bfloat16() if str(dtype) == "bfloat16" else np.dtype(dtype)
     if x.dtype == dtype:
         return x
-    x, y = plain(x), load_library("cupy").empty(x.shape, dtype)
+    x, y = contiguous(x), load_library("cupy").empty(x.shape, dtype)
     narrow, wide = sorted((x, y), key=lambda a: a.itemsize)
-    types = kinds(narrow)
+    types = dtype_macros(narrow)
     if types is None or wide.dtype not in REALS:
         return x.astype(dtype)
     (act, _), name = types, "widen" if x is narrow else "narrow"
@@ -33,7 +34,7 @@ def cast(x: Array, dtype: Any) -> Array:
     return y
 
 
-@register(added, "cupy")
+@register(added, "cuda")
 def add(a: Array, b: Array) -> Array:
     """a + b, of one shape and dtype; the sum of bfloat16 is taken in float32 and rounded once.
 
@@ -43,7 +44,7 @@ def add(a: Array, b: Array) -> Array:
     if types is None:
         return a + b
     total = load_library("cupy").empty(a.shape, a.dtype)
-    over_all("add", types, plain(a), plain(b), total)
+    over_all("add", types, contiguous(a), contiguous(b), total)
     return total
 
 
@@ -53,7 +54,7 @@ def relu(x: Array) -> Array:
     if types is None:
         return load_library("cupy").maximum(x, 0)
     y = load_library("cupy").empty(x.shape, x.dtype)
-    over_all("relu_of_each", types, plain(x), y)
+    over_all("relu_of_each", types, contiguous(x), y)
     return y
 
 
@@ -66,18 +67,18 @@ def relu_gradient(dy: Array, y: Array) -> Array:
     if types is None:
         return dy * (y > 0)
     dz = load_library("cupy").empty(dy.shape, dy.dtype)
-    over_all("relu_gradient", types, plain(dy), plain(y), dz)
+    over_all("relu_gradient", types, contiguous(dy), contiguous(y), dz)
     return dz
 
 
 def _types(name: str, x: Array, *others: Array) -> Any:
-    """``kinds`` of arrays that are of one shape and dtype; ValueError if they are not."""
+    """``dtype_macros`` of arrays that are of one shape and dtype; ValueError if they are not."""
     for a in others:
         if a.shape != x.shape or a.dtype != x.dtype:
             raise ValueError(
                 f"{name}: got {x.shape} {x.dtype} and {a.shape} {a.dtype}, want them the same"
             )
-    return kinds(x)
+    return dtype_macros(x)
 
 
 def over_all(name: str, types: Any, *arrays: Array, numbers: tuple[Any, ...] = ()) -> None:
@@ -89,8 +90,31 @@ def over_all(name: str, types: Any, *arrays: Array, numbers: tuple[Any, ...] = (
     if not size:
         return
     vec = LOAD // min(a.itemsize for a in arrays if a.dtype != np.bool_)
-    if size % vec or not all(map(aligned, arrays)):
+    if size % vec or not all(map(is_aligned, arrays)):
         vec = 1
-    kernel = function("cast", name, (*types, ("VEC", vec)))
+    kernel = function("elementwise", name, (*types, ("VEC", vec)))
     packs = size // vec
     kernel((blocks(packs),), (THREADS,), (*arrays, *numbers, np.int64(packs)))
+
+
+@register(relu_forward, "cuda")
+def relu_forward_cuda(x: Array, threshold: float = 0.0) -> tuple[Array, Array]:
+    """relu_forward: x (any shape) -> y of its shape."""
+    types = dtype_macros(x)
+    if types is None:
+        return relu_forward.reference(x, threshold)
+    xp, real = load_library("cupy"), x.dtype if x.dtype in REALS else np.dtype(np.float32)
+    y, slope = xp.empty(x.shape, x.dtype), xp.empty(x.shape, np.bool_)
+    over_all("relu_and_slope", types, contiguous(x), y, slope, numbers=(real.type(threshold),))
+    return y, slope
+
+
+@register(relu_backward, "cuda")
+def relu_backward_cuda(dy: Array, cache: Array) -> Array:
+    """relu_backward: dy (any shape) -> dx of its shape."""
+    types = dtype_macros(dy)
+    if types is None or cache.dtype != np.bool_ or cache.shape != dy.shape:
+        return relu_backward.reference(dy, cache)
+    dx = load_library("cupy").empty(dy.shape, dy.dtype)
+    over_all("times_slope", types, contiguous(dy), contiguous(cache), dx)
+    return dx

@@ -7,7 +7,10 @@ that the number of threads changes nothing.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple
+
+import numpy as np
 
 from tinynet.backend import Array
 from tinynet.engine.memory import empty
@@ -40,10 +43,10 @@ class Frame:
 
 
 def frame_of(window: Window) -> Frame | None:
-    """The frame, or None where the window is another than 3 × 3 or is padded by more."""
+    """The frame, or None unless the window is 3 × 3 at stride 1, padded by at most MARGIN."""
     (top, bottom), (left, right) = window.padding
-    plain = window.kernel == (3, 3) and window.stride == window.dilation == (1, 1)
-    if not plain or max(top, bottom, left, right) > MARGIN:
+    contiguous = window.kernel == (3, 3) and window.stride == window.dilation == (1, 1)
+    if not contiguous or max(top, bottom, left, right) > MARGIN:
         return None
     size, output_size = window.size, window.output_size
     return Frame(
@@ -68,12 +71,12 @@ class Strip(NamedTuple):
 
     @property
     def tiles(self) -> int:
-        """How many."""
+        """Number of tiles."""
         return self.stop - self.start
 
 
 def strips(n: int, frame: Frame, images: int, tiles: int) -> list[Strip]:
-    """All strips of n images, so many images and tiles a strip, down each image in turn."""
+    """All strips of n images, each of ``images`` images and ``tiles`` tiles or fewer."""
     return [
         Strip(slice(some, min(some + images, n)), start, min(start + tiles, frame.tiles))
         for some in range(0, n, images)
@@ -81,8 +84,58 @@ def strips(n: int, frame: Frame, images: int, tiles: int) -> list[Strip]:
     ]
 
 
+class StripMemory:
+    """The memory for a strip, which subclasses convolve: the base of the three algorithms.
+
+    frame       the geometry
+    left        cells of padding left of a row
+    images      of a strip, at most
+    rows        of input held for an image, at most: 4 · tiles and some
+    channels, filters   C and K of this direction: for the input's gradient the other way round
+    of          the memory of the other direction, whose scratch this one uses too
+    """
+
+    BACK: Any = None  # the class that convolves dz to dx, if not this one
+    STRIP_BYTES = 0  # of V and M together
+    products: int  # rows of V and of M, at all points together
+
+    def __init__(
+        self,
+        frame: Frame,
+        left: int,
+        images: int,
+        rows: int,
+        channels: int,
+        filters: int,
+        dtype: Any = np.float32,
+        of: Any = None,
+    ) -> None:
+        self.frame, self.left, self.of = frame, left, of
+        self.channels, self.filters, self.dtype = channels, filters, dtype
+        self.allocate(images, rows)
+
+    def allocate(self, images: int, rows: int) -> None:
+        """Make room for the padded input of a strip."""
+        raise NotImplementedError
+
+    @cached_property
+    def _scratch(self) -> Array:  # of one size for most layers, so that it is found again
+        if self.of is not None:
+            return self.of._scratch
+        size = self.products * (self.channels + self.filters)
+        return empty((max(size, self.STRIP_BYTES // 4),), self.dtype)
+
+    @property
+    def _v(self) -> Array:
+        return self._scratch[: self.products * self.channels]
+
+    @property
+    def _m(self) -> Array:
+        return self._scratch[-self.products * self.filters :]
+
+
 def scratch(size: int, dtype: Any) -> Array:
-    """At least ``size`` numbers' memory, (size,) of undefined content.
+    """Uninitialised memory for ``size`` numbers, (size,).
 
     Rounded up to a power of two, so that strips of other layers find it in the workspace again.
     """
