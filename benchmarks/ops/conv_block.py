@@ -26,7 +26,7 @@ def our_forward(s: Conv, tail: str) -> Subject:
 
     x, w, b = random(0, *s.x), random(1, *s.w), random(2, s.filters)
     return Subject(
-        lambda: conv2d_fused_forward(x, w, b, s.stride, s.padding, tail=tail),
+        lambda: conv2d_fused_forward(x, w, b, s.stride, s.padding, epilogue=tail),
         lambda made: [made[0]],
         as_in_a_step,
     )
@@ -38,7 +38,7 @@ def our_backward(s: Conv, tail: str) -> Subject:
 
     x, w, b = random(0, *s.x), random(1, *s.w), random(2, s.filters)
     dy = random(3, *output_shape(s, tail))
-    _, cache = conv2d_fused_forward(x, w, b, s.stride, s.padding, tail=tail)
+    _, cache = conv2d_fused_forward(x, w, b, s.stride, s.padding, epilogue=tail)
     return Subject(
         lambda: conv2d_fused_backward(dy, cache),
         lambda gradients: [gradients[1], gradients[2], gradients[0]],
