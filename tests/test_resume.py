@@ -174,6 +174,7 @@ def test_interrupted_between_two_batches(tmp_path, unbroken, at):
     assert_ends_as_if_never_stopped(tmp_path, unbroken)
 
 
+@pytest.mark.usefixtures("default_sigint")
 def test_ctrl_c_in_the_middle_of_a_step_lets_the_step_finish(tmp_path, unbroken):
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path, stop=ctrl_c, place="step", at=BATCHES + 3)
@@ -204,6 +205,7 @@ def test_a_step_that_broke_off_is_not_saved(tmp_path, unbroken):
     assert_ends_as_if_never_stopped(tmp_path, unbroken)
 
 
+@pytest.mark.usefixtures("default_sigint")
 def test_interrupted_in_the_validation(tmp_path, unbroken):
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path, stop=ctrl_c, place="validation", at=3)

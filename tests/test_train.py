@@ -277,6 +277,7 @@ def test_progress_is_one_line_per_epoch_in_a_pipe_or_silence(capsys):
     assert capsys.readouterr() == ("", "")
 
 
+@pytest.mark.usefixtures("default_sigint")
 def test_the_handlers_of_signals_are_as_before():
     before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
     fit(network(), LOSS, SGD(0.1), two_classes(), epochs=1, progress=False)
