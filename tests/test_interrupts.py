@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from tinynet.interrupts import held_interrupts
+from tinynet.train.interrupts import held_interrupts
 
 
 @pytest.mark.usefixtures("default_sigint")

@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tinynet.checkpoint import CheckpointError, load_arrays
-from tinynet.data import ArrayDataset
+from tinynet.train.checkpoint import CheckpointError, load_arrays
+from tinynet.train.data import ArrayDataset
 from tinynet.layers import BatchNorm, Dense, Dropout, ReLU, Sequential
 from tinynet.losses import SoftmaxCrossEntropy
 from tinynet.optimizers import Adam
@@ -236,7 +236,7 @@ def test_interrupted_and_resumed_again_and_again(tmp_path, unbroken):
 def test_killed_without_warning(tmp_path, unbroken, at):
     """kill -9 in another process; the run goes on from the last checkpoint that is whole."""
     script = (
-        "import os, signal, sys; from pathlib import Path; from tests.test_resume import run\n"
+        "import os, signal, sys; from pathlib import Path; from tests.train.test_resume import run\n"
         "kill = lambda: os.kill(os.getpid(), signal.SIGKILL)\n"
         "run(Path(sys.argv[1]), stop=kill, place='step', at=int(sys.argv[2]))\n"
     )

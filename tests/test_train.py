@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tests.small_run import LOSS, assert_same, copy_of, network, rising, two_classes
-from tinynet.data import ArrayDataset
+from tinynet.train.data import ArrayDataset
 from tinynet.layers import (
     BatchNorm,
     Conv2D,
