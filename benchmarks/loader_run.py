@@ -27,10 +27,10 @@ from examples.mura.cache import open_prepared
 from examples.mura.radiographs import Radiographs
 from examples.mura.settings import DEMO
 from tinynet import train
-from tinynet.data import batches, generator
 from tinynet.losses import SoftmaxCrossEntropy
 from tinynet.models import vgg_like
 from tinynet.optimizers import Adam
+from tinynet.train.data import batches, generator
 
 BATCH = 32
 BATCHES = 20  # an epoch; images come more than once where the cache has fewer

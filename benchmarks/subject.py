@@ -29,7 +29,7 @@ def as_in_a_step() -> AbstractContextManager[Any]:
     The calls that are compared come first, and tell the workspace how much it takes; the calls
     that are timed then find it, as a step does from its second time on.
     """
-    from tinynet.kernels.cpu.threads import one_blas_thread
+    from tinynet.engine.threads import one_blas_thread
 
     stack = ExitStack()
     stack.enter_context(one_blas_thread())
@@ -40,6 +40,6 @@ def as_in_a_step() -> AbstractContextManager[Any]:
 @cache
 def workspace() -> AbstractContextManager[Any]:
     """The memory that this process's calls share."""
-    from tinynet.workspace import Workspace
+    from tinynet.engine.memory import Workspace
 
     return Workspace()

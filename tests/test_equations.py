@@ -166,7 +166,7 @@ def test_every_link_leads_somewhere():
     linked = {dotted for dotted, _ in CODE_LINK.findall(PAGE)}
     linked |= {f"{file}::{test}" for file, test, _ in TEST_LINK.findall(PAGE)}
     assert {name for name in backticked - linked if not (ROOT / name).is_file()} <= {
-        "tinynet.step.TrainStep"
+        "tinynet.train.step.TrainStep"
     }
 
 

@@ -7,14 +7,14 @@ outvote each other's errors; models that err alike gain nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, TypeVar
 
 import numpy as np
 
 from tinynet.backend import Array, array_module
 from tinynet.layer import EVAL, Layer, Mode, Shape
-from tinynet.layers.combine import check_layers, join
+from tinynet.layers.combine import check_layers
 
 Model = TypeVar("Model")
 
@@ -81,6 +81,9 @@ class Ensemble(Layer):
     ValueError for outputs that are no probabilities.
     """
 
+    wiring = "mean"
+    per_image = True
+
     def __init__(self, models: Sequence[Layer]) -> None:
         if not models:
             raise ValueError("Ensemble: got no models, want at least one")
@@ -117,15 +120,6 @@ class Ensemble(Layer):
         if len(shapes) > 1:
             raise ValueError(f"Ensemble: the models' outputs are {sorted(shapes)}, want one shape")
         return shapes.pop()
-
-    def multiply_adds(self, input_shape: Shape) -> int:
-        """The sum over the models."""
-        return sum(model.multiply_adds(input_shape) for model in self.models)
-
-    def walk(self, input_shape: Shape, prefix: str = "") -> Iterator[tuple[str, Layer, Shape]]:
-        """Innermost layers of each model in turn."""
-        for name, model in self.children().items():
-            yield from model.walk(input_shape, join(prefix, name))
 
     def __repr__(self) -> str:
         return f"Ensemble({self.models!r})"

@@ -9,6 +9,7 @@ in one network: each application has a cache of its own.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
@@ -20,7 +21,7 @@ from tinynet.backend import Array, array_module, library_of, to_device
 Shape = tuple[int, ...]
 
 
-class Draws(Protocol):
+class RandomSource(Protocol):
     """What a dropout mask is drawn from: NumPy's generator, or one on a GPU (``DeviceRandom``)."""
 
     def random(self, size: Shape, /) -> Array:
@@ -37,7 +38,7 @@ class Mode:
     """
 
     train: bool = False
-    rng: np.random.Generator | Draws | None = None
+    rng: np.random.Generator | RandomSource | None = None
 
 
 EVAL = Mode()
@@ -74,30 +75,70 @@ class Layer:
     """
 
     buffer_names: ClassVar[tuple[str, ...]] = ()
+    # decides the colour in a picture: "convolution", "dense", "pooling", "normalisation",
+    # "activation", "reshape", "dropout", "merge" or "other"
+    kind: ClassVar[str] = "other"
+
+    # What a class promises of its passes; see ``promise``.
+    # how inner layers are connected: "series", "sum", "concat", "gate" or "mean"; "" if there are
+    # none, or the passes connect them in another way
+    wiring: ClassVar[str] = ""
+    # outside training an image's output depends on that image alone, not on its batch
+    per_image: ClassVar[bool] = False
+    dtypes: ClassVar[tuple[str, ...]] = ("float32", "float64")
+
+    def promise(self, name: str) -> Any:
+        """Value of the class attribute ``name``: "wiring", "per_image" or "dtypes".
+
+        A subclass that overrides a pass keeps no promise of its parents': the default of ``Layer``
+        is returned unless the subclass makes the promise itself.
+        """
+        kind = type(self)
+        owner = next(base for base in kind.__mro__ if name in vars(base))
+        assert issubclass(owner, Layer)
+        same = (owner.forward, owner.backward) == (kind.forward, kind.backward)
+        return getattr(owner if same else Layer, name)
 
     def forward(self, x: Array, mode: Mode = EVAL) -> tuple[Array, Any]:
         """y (N, ...), and the cache that backward needs; x is (N, ...), the batch first."""
-        raise TypeError(f"{type(self).__name__} has no forward pass: write one in the subclass")
+        raise NotImplementedError(f"{type(self).__name__} has no forward pass: write one")
 
     def backward(self, dy: Array, cache: Any) -> Array:
         """∂L/∂x (the shape of x) from dy = ∂L/∂y (the shape of y); adds to each Parameter.grad."""
-        raise TypeError(f"{type(self).__name__} has no backward pass: write one in the subclass")
+        raise NotImplementedError(f"{type(self).__name__} has no backward pass: write one")
 
     def output_shape(self, input_shape: Shape) -> Shape:
         """Shape of one output, without the batch, from the shape of one input."""
-        raise TypeError(f"{type(self).__name__} declares no output_shape: write it in the subclass")
+        raise NotImplementedError(f"{type(self).__name__} has no output_shape: write one")
 
     def multiply_adds(self, input_shape: Shape) -> int:
-        """Multiplications with an addition in a forward pass of one input; 0 unless overridden."""
-        return 0
+        """Return the multiply-adds of a forward pass of one input: the sum over inner layers."""
+        if not self.children():
+            return 0
+        leaves = self.walk(input_shape)
+        return sum(part.multiply_adds(shape) for _, part, shape in leaves if part is not self)
+
+    def label(self) -> str:
+        """The layer's text in a picture: its class in words, "batch norm" for BatchNorm.
+
+        Overridden where a size distinguishes it: "3×3 conv, 64, /2".
+        """
+        words = re.sub(r"(?<=[a-z])(?=[A-Z][a-z])", " ", type(self).__name__)
+        return re.sub(r"\b[A-Z](?=[a-z]+\b)", lambda m: m[0].lower(), words)
 
     def children(self) -> dict[str, Layer]:
         """Inner layers by attribute name."""
         return {name: part for name, part in vars(self).items() if isinstance(part, Layer)}
 
     def walk(self, input_shape: Shape, prefix: str = "") -> Iterator[tuple[str, Layer, Shape]]:
-        """(dotted name, layer, its input shape) for each innermost layer, in forward order."""
-        yield prefix, self, input_shape
+        """Yield (dotted name, layer, its input shape) of each innermost layer, in forward order."""
+        if not self.wiring:
+            yield prefix, self, input_shape
+            return
+        for name, child in self.children().items():
+            yield from child.walk(input_shape, join(prefix, name))
+            if self.wiring == "series":
+                input_shape = child.output_shape(input_shape)
 
     def named_layers(self) -> dict[str, Layer]:
         """Dotted path -> layer: this one, then all inner ones; one that is used twice, once."""
@@ -108,7 +149,7 @@ class Layer:
                 return
             found[id(layer)] = path, layer
             for name, child in layer.children().items():
-                visit(f"{path}.{name}" if path else name, child)
+                visit(join(path, name), child)
 
         visit("", self)
         return dict(found.values())
@@ -122,13 +163,13 @@ class Layer:
         for path, layer in self.named_layers().items():
             for name, part in vars(layer).items():
                 if isinstance(part, Parameter):
-                    found.setdefault(id(part), (f"{path}.{name}" if path else name, part))
+                    found.setdefault(id(part), (join(path, name), part))
         return dict(found.values())
 
     def buffers(self) -> dict[str, Array]:
         """Dotted name -> array that is kept but not learned (moving statistics)."""
         return {
-            f"{path}.{name}" if path else name: getattr(layer, name)
+            join(path, name): getattr(layer, name)
             for path, layer in self.named_layers().items()
             for name in layer.buffer_names
         }
@@ -217,12 +258,17 @@ class Layer:
 
     def summary(self, input_shape: Shape) -> str:
         """Table of layers: output shape, parameters, multiply-adds, bytes cached for one input."""
-        from tinynet.summary import summary  # a view on layers, so it comes after them
+        from tinynet.visualize.summary import summary  # a view on layers, so it comes after them
 
         return summary(self, input_shape)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}()"
+
+
+def join(prefix: str, name: str) -> str:
+    """Return the dotted name of an inner layer."""
+    return f"{prefix}.{name}" if prefix else name
 
 
 def check_input(layer: Layer, x: Array, shape: tuple[int | None, ...], like: Array | None) -> None:

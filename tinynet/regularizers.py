@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from tinynet.backend import Array, array_module
-from tinynet.capture import number
 from tinynet.layer import Parameter
 
 Selection = Callable[[str], bool]
@@ -29,8 +28,8 @@ def any_parameter(name: str) -> bool:
 
 
 def l1_penalty(w: Array, strength: float) -> Any:
-    """R = λ Σ |w|, a float, for λ = ``strength`` and w of any shape.  Report §2.4.2."""
-    return strength * number(abs(w).sum())
+    """R = λ Σ |w|, a scalar, for λ = ``strength`` and w of any shape.  Report §2.4.2."""
+    return strength * abs(w).sum()
 
 
 def l1_gradient(w: Array, strength: float) -> Array:
@@ -39,8 +38,8 @@ def l1_gradient(w: Array, strength: float) -> Array:
 
 
 def l2_penalty(w: Array, strength: float) -> Any:
-    """R = (λ/2) Σ w², a float, for λ = ``strength`` and w of any shape.  Report §2.4.2."""
-    return strength / 2 * number((w * w).sum())
+    """R = (λ/2) Σ w², a scalar, for λ = ``strength`` and w of any shape.  Report §2.4.2."""
+    return strength / 2 * (w * w).sum()
 
 
 def l2_gradient(w: Array, strength: float) -> Array:
@@ -76,7 +75,7 @@ class Regularizer(ABC):
 
     @abstractmethod
     def penalty_of(self, w: Array) -> Any:
-        """R of one array, a float; an array of no dimension while a step is captured."""
+        """Return R of one array, a scalar."""
 
     @abstractmethod
     def gradient_of(self, w: Array) -> Array:

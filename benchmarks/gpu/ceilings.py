@@ -13,7 +13,7 @@ from statistics import median
 from typing import Any
 
 from benchmarks.gpu.device import Cpu, set_torch
-from tinynet.precision import PRECISIONS
+from tinynet.engine.precision import PRECISIONS
 
 REPETITIONS = 10
 LAUNCHES = 1000

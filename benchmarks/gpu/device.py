@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from tinynet.precision import bfloat16
+from tinynet.engine.precision import bfloat16
 
 PERIOD = 1_000_003  # numbers that are drawn; larger arrays repeat them. Prime: no row is another's
 MOST_AHEAD = 0.2  # seconds for which the GPU may be kept waiting

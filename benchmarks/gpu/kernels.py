@@ -17,7 +17,7 @@ from benchmarks.gpu.networks import Network, radiographs
 from benchmarks.gpu.processes import Pool, WorkerError
 from benchmarks.gpu.settings import Keep, Settings
 from benchmarks.gpu.variants import OURS
-from tinynet.kernels.cuda import source
+from tinynet.engine.kernels.cuda import source
 
 STEPS = 5
 AHEAD = 0.1  # seconds for which the GPU waits before a step; Python starts one in less
@@ -61,7 +61,7 @@ def rows_of(device: Cpu, network: Network, precision: str) -> dict[str, Any]:
     images = device.xp.asarray(x)
     with watched(device) as launches:
         step(images, y)
-        (graph,) = step._graphs._steps.values()
+        (graph,) = step._step.graphs._steps.values()
         graph.run._captures = False  # kernel by kernel from here on
         launches.clear()
         times = []

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tinynet.engine.precision import PRECISIONS
 from tinynet.models.architecture import Architecture
-from tinynet.precision import PRECISIONS
 
 TENSOR_CORES = ("bf16", "tf32")
 

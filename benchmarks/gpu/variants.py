@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 
-from tinynet.precision import PRECISIONS
+from tinynet.engine.precision import PRECISIONS
 
 
 @dataclass(frozen=True)

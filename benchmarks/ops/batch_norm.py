@@ -15,7 +15,7 @@ SHAPES = IMAGES | {"ResNet-50, 56": Images(8, 56, 256)}
 
 def our_forward(s: Images) -> Subject:
     """y, by the statistics of the batch."""
-    from tinynet.blocks import batchnorm_block_forward
+    from tinynet.engine.plan.epilogues import batchnorm_block_forward
 
     x, gamma, beta = random(0, *s.x), random(1, s.channels), random(2, s.channels)
     return Subject(
@@ -27,7 +27,7 @@ def our_forward(s: Images) -> Subject:
 
 def our_backward(s: Images) -> Subject:
     """dx, dγ, dβ."""
-    from tinynet.blocks import batchnorm_block_backward, batchnorm_block_forward
+    from tinynet.engine.plan.epilogues import batchnorm_block_backward, batchnorm_block_forward
 
     x, gamma, beta = random(0, *s.x), random(1, s.channels), random(2, s.channels)
     dy = random(3, *s.x)

@@ -22,7 +22,7 @@ def output_shape(s: Conv, tail: str) -> tuple[int, int, int, int]:
 
 def our_forward(s: Conv, tail: str) -> Subject:
     """y of tinynet's block."""
-    from tinynet.blocks import conv2d_block_forward
+    from tinynet.engine.plan.epilogues import conv2d_block_forward
 
     x, w, b = random(0, *s.x), random(1, *s.w), random(2, s.filters)
     return Subject(
@@ -34,7 +34,7 @@ def our_forward(s: Conv, tail: str) -> Subject:
 
 def our_backward(s: Conv, tail: str) -> Subject:
     """dw, db and dx of tinynet's block."""
-    from tinynet.blocks import conv2d_block_backward, conv2d_block_forward
+    from tinynet.engine.plan.epilogues import conv2d_block_backward, conv2d_block_forward
 
     x, w, b = random(0, *s.x), random(1, *s.w), random(2, s.filters)
     dy = random(3, *output_shape(s, tail))

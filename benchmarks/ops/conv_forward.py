@@ -10,7 +10,7 @@ from benchmarks.subject import Subject, as_in_a_step
 
 def ours(s: Conv) -> Subject:
     """z of tinynet's convolution."""
-    from tinynet.blocks import conv2d_block_forward
+    from tinynet.engine.plan.epilogues import conv2d_block_forward
 
     x, w, b = random(0, *s.x), random(1, *s.w), random(2, s.filters)
     return Subject(

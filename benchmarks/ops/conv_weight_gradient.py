@@ -12,7 +12,7 @@ from benchmarks.subject import Subject, as_in_a_step
 
 def our_gradients(s: Conv, need_dx: bool) -> Subject:
     """dw, db and, if it is wanted, dx of tinynet's convolution."""
-    from tinynet.blocks import conv2d_block_backward, conv2d_block_forward
+    from tinynet.engine.plan.epilogues import conv2d_block_backward, conv2d_block_forward
 
     x, w, b, dz = random(0, *s.x), random(1, *s.w), random(2, s.filters), random(3, *s.y)
     _, cache = conv2d_block_forward(x, w, b, s.stride, s.padding, groups=s.groups)

@@ -16,9 +16,9 @@ if __name__ == "__main__":  # first: a restart would import all that follows onc
 from examples.mura.errors import UserError
 from examples.mura.flags import build_parser
 from tinynet.backend import default_kernels
-from tinynet.checkpoint import CheckpointError
 from tinynet.interop import WeightsError
 from tinynet.train import TrainingError
+from tinynet.train.checkpoint import CheckpointError
 
 FAILURES = (
     *(UserError, CheckpointError, WeightsError, TrainingError),

@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 
-from tinynet.data import generator
 from tinynet.layers import dense_backward, dense_forward
 from tinynet.losses import SoftmaxCrossEntropy
 from tinynet.metrics import auc
+from tinynet.train.data import generator
 
 SIDES = (16, 32, 64)
 STRENGTHS = (

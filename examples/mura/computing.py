@@ -12,8 +12,8 @@ from typing import Any, TypeVar
 
 from examples.mura.errors import UserError
 from tinynet.doctor.gpu import Gpu, read_gpu
+from tinynet.engine.precision import PRECISIONS
 from tinynet.layer import Layer
-from tinynet.precision import PRECISIONS
 
 DEVICES = ("cpu", "gpu")
 
@@ -23,7 +23,7 @@ Model = TypeVar("Model", bound=Layer)
 @dataclass(frozen=True)
 class Computing:
     """device   "cpu" or "gpu"
-    precision   of tinynet.precision.PRECISIONS
+    precision   of tinynet.engine.precision.PRECISIONS
     gpu         its name; "" on the processor
     """
 

@@ -29,7 +29,7 @@ from examples.mura.layout import (
     walk,
     walk_images,
 )
-from tinynet.data import generator
+from tinynet.train.data import generator
 
 __all__ = ["LABELS", "PARTS", "SPLITS", "Dataset", "Image", "read_dataset", "split_by_patient"]
 

@@ -21,8 +21,8 @@ from examples.mura.dataset import Image
 from examples.mura.errors import UserError
 from examples.mura.intervals import patient_counts, percentile_interval, resampled_kappas
 from examples.mura.studies import RULES, Cases, image_cases, study_probabilities
-from tinynet.checkpoint import write_whole
 from tinynet.metrics import accuracy, auc, cohen_kappa, confusion_matrix, rates, roc_curve
+from tinynet.train.checkpoint import write_whole
 
 Metrics = dict[str, Any]
 

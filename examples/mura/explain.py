@@ -30,9 +30,9 @@ from examples.mura.model import CLASSES
 from examples.mura.predict import EXPLAINED, decode, find_images
 from examples.mura.prepare import Prepared
 from tinynet.backend import to_device
-from tinynet.evaluation import device_of, predict
 from tinynet.losses import SoftmaxCrossEntropy
-from tinynet.seeing import grad_cam, overlaid
+from tinynet.visualize import grad_cam, overlaid
+from tinynet.train.evaluation import device_of, predict
 
 AT_ONCE = 16
 ACROSS = 4  # images in a row of the sheet

@@ -22,7 +22,7 @@ from examples.mura.prepare import Prepared
 from examples.mura.sheet import examples_sheet
 from examples.mura.studies import image_cases
 from tinynet.backend import Array
-from tinynet.checkpoint import write_whole
+from tinynet.train.checkpoint import write_whole
 
 BLUE, ORANGE, GREEN, GREY, INK = "#0072B2", "#D55E00", "#009E73", "#6B6B6B", "#222222"
 STYLE: Any = {

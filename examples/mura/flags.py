@@ -11,7 +11,7 @@ from examples.mura.layout import PARTS
 from examples.mura.settings import DEMO, TRANSFER, Settings, add_flags
 from examples.mura.studies import RULES
 from examples.mura.transfer import Plan
-from tinynet.precision import PRECISIONS
+from tinynet.engine.precision import PRECISIONS
 
 NOTICE = "Not for clinical use."
 SYNTHETIC = Path("data/synthetic")

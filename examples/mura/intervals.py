@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from examples.mura.studies import Cases
-from tinynet.data import generator
+from tinynet.train.data import generator
 
 CONFIDENCE = 0.95
 DRAWS_AT_ONCE = 2_000_000  # patients drawn in one chunk: bounds the memory to some 50 MB

@@ -7,13 +7,13 @@ from numpy.typing import NDArray
 
 from examples.mura.errors import UserError
 from examples.mura.settings import Settings
-from tinynet.data import generator
-from tinynet.loss import Loss
 from tinynet.losses import SoftmaxCrossEntropy, WithAuxiliary
+from tinynet.losses.base import Loss
 from tinynet.models import Classifier
 from tinynet.models.architecture import Architecture
 from tinynet.optimizers import SGD, Adam, Optimizer, RMSProp
 from tinynet.schedules import Constant, Cosine, ReduceOnPlateau, Schedule
+from tinynet.train.data import generator
 
 CLASSES = ("normal", "abnormal")
 

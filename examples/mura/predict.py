@@ -23,8 +23,8 @@ from examples.mura.errors import UserError
 from examples.mura.inputs import GREY, InputForm
 from examples.mura.layout import SUFFIXES
 from examples.mura.studies import RULES, combine
-from tinynet.checkpoint import write_whole
 from tinynet.train import predict
+from tinynet.train.checkpoint import write_whole
 
 AT_ONCE = 256
 CALLS = {True: "abnormal", False: "normal"}
@@ -90,7 +90,7 @@ def predict_files(
     separate    every file is a study, whatever its folder
     synthetic   whether the model was trained on synthetic radiographs
     form        what the model takes
-    precision   on a GPU, see ``tinynet.precision``
+    precision   on a GPU, see ``tinynet.engine.precision``
     Raises UserError, naming the file, for what is missing or is no image.
     """
     found = find_images(files)

@@ -38,7 +38,7 @@ from examples.mura.decode import FITS, Fit
 from examples.mura.decode_pool import decode_files
 from examples.mura.errors import UserError
 from examples.mura.layout import some
-from tinynet.checkpoint import CheckpointError, write_whole
+from tinynet.train.checkpoint import CheckpointError, write_whole
 
 __all__ = ["Prepared", "cache_name", "open_prepared", "prepare"]
 

@@ -18,11 +18,11 @@ from examples.mura.errors import UserError
 from examples.mura.model import build_model
 from examples.mura.run import load_model, open_run
 from examples.mura.settings import Settings, parsed
-from tinynet.checkpoint import load_arrays
 from tinynet.interop import load_keras, load_torch, load_weights
 from tinynet.interop.names import names_of
 from tinynet.models import Classifier
 from tinynet.models.architecture import ARCHITECTURES, Architecture
+from tinynet.train.checkpoint import load_arrays
 
 Kind = Literal["run", "tinynet", "torch", "keras"]
 SUFFIXES: dict[str, Kind] = {

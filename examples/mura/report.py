@@ -17,7 +17,7 @@ from examples.mura.counts import count, count_patients
 from examples.mura.errors import UserError
 from examples.mura.evaluate import load_metrics
 from examples.mura.layout import PARTS, Image
-from tinynet.checkpoint import write_whole
+from tinynet.train.checkpoint import write_whole
 
 TEMPLATES = Path(__file__).parent / "templates"
 BASELINE_NAMES = {

@@ -36,9 +36,9 @@ from examples.mura.prepare import Prepared, cache_name, prepare
 from examples.mura.radiographs import Radiographs
 from examples.mura.report import data_counts, write_report
 from examples.mura.settings import Settings
-from tinynet.checkpoint import load_checkpoint, write_whole
 from tinynet.models import Classifier
 from tinynet.train import predict
+from tinynet.train.checkpoint import load_checkpoint, write_whole
 
 CACHES = Path("data/prepared")
 CONFIG = "config.json"

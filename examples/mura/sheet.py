@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from examples.mura.studies import Cases
 from tinynet.backend import Array
-from tinynet.data import generator
+from tinynet.train.data import generator
 
 GREEN, RED = "#009E73", "#D55E00"
 ACROSS = 6

@@ -18,13 +18,13 @@ from examples.mura.pretrained import starting_model
 from examples.mura.radiographs import Radiographs
 from examples.mura.run import Run, training_rows
 from examples.mura.settings import Settings
-from tinynet.checkpoint import load_checkpoint
-from tinynet.features import cached_features
 from tinynet.layer import Layer
 from tinynet.models import Classifier
 from tinynet.schedules import History, Schedule
 from tinynet.train import fit
-from tinynet.transfer import HeadOnly, frozen_table, unfreeze_from
+from tinynet.train.checkpoint import load_checkpoint
+from tinynet.train.features import cached_features
+from tinynet.train.transfer import HeadOnly, frozen_table, unfreeze_from
 
 
 @dataclass(frozen=True)

@@ -30,16 +30,16 @@ from examples.mura.errors import UserError
 from examples.mura.model import CLASSES, build_loss, build_model, build_optimizer
 from examples.mura.radiographs import Radiographs
 from examples.mura.settings import Settings
-from tinynet.checkpoint import load_checkpoint, save_checkpoint, write_whole
-from tinynet.data import ArrayDataset, Dataset, generator
-from tinynet.features import CachedFeatures, cached_features
 from tinynet.layer import Layer
 from tinynet.layers import Dense, Flatten, Sequential
 from tinynet.metrics import auc, cohen_kappa
 from tinynet.models import Classifier
 from tinynet.schedules import Cosine
 from tinynet.train import fit, predict
-from tinynet.transfer import HeadOnly, replace_head, unfreeze_from
+from tinynet.train.checkpoint import load_checkpoint, save_checkpoint, write_whole
+from tinynet.train.data import ArrayDataset, Dataset, generator
+from tinynet.train.features import CachedFeatures, cached_features
+from tinynet.train.transfer import HeadOnly, replace_head, unfreeze_from
 
 METHODS = {
     "scratch": "everything trained from random weights",

@@ -13,7 +13,7 @@ from tinynet.doctor.packages import (
     read_packages,
     versions,
 )
-from tinynet.kernels.compiled.digest import DIGEST
+from tinynet.engine.kernels.numba.digest import DIGEST
 
 DEVELOPERS = {"test", "oracle", "gpu-check", "lint"}
 ON_THE_GPUS_LINE = {"gpu"}  # which says the one of its packages that fits the driver

@@ -17,7 +17,7 @@ from examples.mura.__main__ import main
 from examples.mura.flags import COMMANDS
 from tests.examples.small_mura import make_mura
 from tinynet.backend import default_kernels
-from tinynet.checkpoint import load_arrays
+from tinynet.train.checkpoint import load_arrays
 
 REPOSITORY = Path(__file__).parents[2]
 SMALL = ["--side", "16", "--filters", "4", "8", "--hidden", "8", "--batch-size", "4"]

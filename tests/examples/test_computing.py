@@ -10,13 +10,13 @@ from examples.mura import computing as module
 from examples.mura.__main__ import main
 from examples.mura.computing import Computing, computing
 from examples.mura.errors import UserError
+from tests.engine.gpu.fake_cupy import fake_cupy
 from tests.examples.small_mura import make_mura
 from tests.examples.test_commands import SMALL, says, the_error, trained
 from tests.examples.test_transfer import draw_mura
-from tests.fake_cupy import fake_cupy
-from tinynet.checkpoint import load_arrays
 from tinynet.doctor.gpu import Device, Gpu
 from tinynet.doctor.gpu_packages import Fault
+from tinynet.train.checkpoint import load_arrays
 
 __all__ = ["fake_cupy"]
 

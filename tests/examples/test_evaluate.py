@@ -24,8 +24,8 @@ from examples.mura.intervals import (
 )
 from examples.mura.layout import Image
 from examples.mura.studies import Cases, image_cases, study_probabilities
-from tinynet.data import generator
 from tinynet.metrics import cohen_kappa
+from tinynet.train.data import generator
 
 
 def image(patient: int = 1, study: int = 1, view: int = 1, label: int = 0, part: str = "WRIST"):

@@ -11,9 +11,9 @@ from PIL import Image
 
 from examples.mura.errors import UserError
 from examples.mura.predict import as_table, find_images, predict_files, write_csv
-from tinynet.checkpoint import CheckpointError
 from tinynet.layer import EVAL, Layer
 from tinynet.losses import SoftmaxCrossEntropy
+from tinynet.train.checkpoint import CheckpointError
 
 
 class Brightness(Layer):

@@ -16,13 +16,13 @@ from examples.mura.run import open_run
 from examples.mura.settings import Settings, check
 from tests.examples.small_mura import make_mura
 from tests.examples.test_commands import SMALL, says, the_error
-from tinynet.checkpoint import load_arrays, save_arrays
 from tinynet.interop import save_weights
 from tinynet.interop.convert import slots
 from tinynet.interop.names import names_of
 from tinynet.models import resnet50, vgg_like
 from tinynet.models.architecture import ARCHITECTURES
-from tinynet.transfer import frozen_parts
+from tinynet.train.checkpoint import load_arrays, save_arrays
+from tinynet.train.transfer import frozen_parts
 
 FROZEN = ["--freeze", "base", "--cache-features", "--unfreeze-after", "2", "--fine-tune-rate", 1e-3]
 TINY = ["--model", "resnet50", "--network", "width=0.0625", "--side", "32"]

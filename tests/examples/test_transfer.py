@@ -17,7 +17,7 @@ from examples.mura.settings import TRANSFER
 from examples.mura.transfer import METHODS, Plan, Trial, check_plan, run_transfer, trained_base
 from examples.mura.transfer_plot import as_table, plot, summary
 from tests.examples.test_commands import says, the_error
-from tinynet.transfer import frozen_parts
+from tinynet.train.transfer import frozen_parts
 
 PLAN = Plan(("ELBOW", "FINGER"), ("HAND",), (6, 12), repeats=2, passes=24, least_epochs=2)
 S = replace(TRANSFER, side=16, filters=(4, 8), hidden=8, batch_size=6, epochs=2)

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from tinynet.checkpoint import load_arrays, save_arrays, save_checkpoint
 from tinynet.interop import WeightsError, load_weights, save_weights
 from tinynet.layers import BatchNorm, Dense, Sequential
 from tinynet.models import densenet121, resnet50, small_resnet, vgg_like
+from tinynet.train.checkpoint import load_arrays, save_arrays, save_checkpoint
 
 SHAPE = (16, 16, 1)
 
@@ -215,7 +215,7 @@ def test_other_settings_of_a_given_network_are_an_error(tmp_path):
 def test_a_runs_checkpoint_is_told_apart(tmp_path):
     file = tmp_path / "checkpoint.safetensors"
     save_checkpoint(file, network())
-    with pytest.raises(WeightsError, match="try tinynet.checkpoint.load_checkpoint"):
+    with pytest.raises(WeightsError, match="try tinynet.train.checkpoint.load_checkpoint"):
         load_weights(file)
 
 

@@ -17,7 +17,6 @@ from tests.oracles import (
     torch_or_skip,
     torchvision_or_skip,
 )
-from tinynet.checkpoint import load_checkpoint, save_checkpoint
 from tinynet.gradient_check import check_gradients
 from tinynet.interop.convert import converted, settings_mismatch, slots
 from tinynet.interop.names import names_of
@@ -27,6 +26,7 @@ from tinynet.losses import SoftmaxCrossEntropy, WithAuxiliary
 from tinynet.models import Classifier, GoogLeNet, googlenet
 from tinynet.optimizers import SGD
 from tinynet.train import TrainStep, evaluate, fit
+from tinynet.train.checkpoint import load_checkpoint, save_checkpoint
 
 TRAIN = Mode(train=True, rng=np.random.default_rng(1))
 CLASSES = 7

@@ -13,13 +13,11 @@ import pytest
 
 from examples.mura.augment import AugmentSettings, affine_maps, augment
 from tests.testing.test_statistics import RIGHT, SEEDS
-from tinynet.data import ArrayDataset, batches, generator
 from tinynet.initializers import fan_in_uniform, fans, glorot_uniform, he_normal
 from tinynet.layer import Mode
 from tinynet.layers import Concat, Conv2D, Dense, Dropout, dropout_forward
 from tinynet.losses import SoftmaxCrossEntropy
 from tinynet.optimizers import Adam
-from tinynet.step import TrainStep
 from tinynet.testing.statistics import (
     RATE,
     check_independent,
@@ -29,6 +27,8 @@ from tinynet.testing.statistics import (
     check_shuffles,
     check_uniform,
 )
+from tinynet.train.data import ArrayDataset, batches, generator
+from tinynet.train.step import TrainStep
 
 SEED = 3
 SHAPES = [(300, 200), (3, 5, 40, 60), (2, 1, 7, 900)]  # a dense layer's, and filters

@@ -18,7 +18,7 @@ from tinynet.doctor.packages import (
     versions,
 )
 from tinynet.doctor.rates import Rates, measure
-from tinynet.kernels.cpu.threads import thread_count
+from tinynet.engine.threads import thread_count
 
 TRIAL_SECONDS = 0.4
 

@@ -48,7 +48,7 @@ class Gpu:
     driver      the CUDA version that the driver supports, "13.0"
     devices     those that CuPy finds
     compiles    whether a trial kernel was compiled; None if none was tried
-    precisions  that the first device can compute in, of tinynet.precision.PRECISIONS
+    precisions  that the first device can compute in, of tinynet.engine.precision.PRECISIONS
     note        why there are no devices, in one line; "" if there are
     faults      what is amiss and what to do about it, the gravest first
     """

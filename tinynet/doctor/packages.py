@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from tinynet import __version__
-from tinynet.kernels.compiled.digest import DIGEST
+from tinynet._version import __version__
+from tinynet.engine.kernels.numba.digest import DIGEST
 
 # The extras of setup.cfg that a user meets; a test holds the two together.
 EXTRAS = {

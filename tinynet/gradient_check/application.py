@@ -10,9 +10,8 @@ from typing import Any
 import numpy as np
 
 from tinynet.backend import Array, array_module
-from tinynet.layer import Layer, Mode
+from tinynet.layer import Layer, Mode, join
 from tinynet.layers import Concat, Residual, Sequential
-from tinynet.layers.combine import join
 
 
 @dataclass

@@ -31,8 +31,8 @@ from tinynet.gradient_check.contract import misshapen, modified
 from tinynet.gradient_check.finite_differences import Function, estimate
 from tinynet.gradient_check.hypotheses import Evidence, explain_wrong
 from tinynet.gradient_check.report import ArrayCheck
+from tinynet.layer import join
 from tinynet.layers import Concat, Residual, Sequential
-from tinynet.layers.combine import join
 
 
 @dataclass

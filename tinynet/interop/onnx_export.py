@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import tinynet
-from tinynet.checkpoint import write_whole
+from tinynet._version import __version__
 from tinynet.interop.errors import WeightsError
 from tinynet.interop.onnx_graph import OPSET, OnnxGraph, onnx
 from tinynet.interop.onnx_layers import to_onnx
 from tinynet.layer import Layer, Shape
+from tinynet.train.checkpoint import write_whole
 
 INPUT, OUTPUT = "x", "y"
 LARGEST = 2**31 - 1  # bytes that one protocol-buffer message can hold
@@ -94,7 +94,7 @@ def onnx_model(graph: OnnxGraph, shape: Shape, output_shape: Shape, name: str) -
         opset_imports=[helper.make_opsetid("", OPSET)],
         ir_version=8,  # the one that came with this opset
         producer_name="tinynet",
-        producer_version=tinynet.__version__,
+        producer_version=__version__,
     )
     package.checker.check_model(model, full_check=True)
     return bytes(model.SerializeToString())

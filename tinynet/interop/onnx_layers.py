@@ -15,7 +15,7 @@ import numpy as np
 
 from tinynet.interop.errors import WeightsError
 from tinynet.interop.onnx_graph import OnnxGraph
-from tinynet.layer import Layer, Shape
+from tinynet.layer import Layer, Shape, join
 from tinynet.layers import (
     AdaptiveAvgPool2D,
     AvgPool2D,
@@ -41,7 +41,6 @@ from tinynet.layers import (
     SumPool2D,
 )
 from tinynet.layers.adaptive_pooling import adaptive_avg_pool2d_forward
-from tinynet.layers.combine import join
 from tinynet.layers.window import Window, window_over
 from tinynet.models.googlenet import GoogLeNet
 

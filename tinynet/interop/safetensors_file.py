@@ -8,8 +8,8 @@ import numpy as np
 import safetensors
 from safetensors import SafetensorError, safe_open
 
-from tinynet.checkpoint import CheckpointError, load_arrays
 from tinynet.interop.errors import WeightsError
+from tinynet.train.checkpoint import CheckpointError, load_arrays
 
 # the format's name of a type -> NumPy's of its bits
 TYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2", "BOOL": "?"}

@@ -14,8 +14,7 @@ from typing import Any
 
 import numpy as np
 
-import tinynet
-from tinynet.checkpoint import CheckpointError, save_arrays
+from tinynet._version import __version__
 from tinynet.interop.convert import under
 from tinynet.interop.errors import WeightsError
 from tinynet.interop.files import beginning, suffix_of
@@ -24,6 +23,7 @@ from tinynet.interop.safetensors_file import read_safetensors
 from tinynet.layer import Layer
 from tinynet.layers import BatchNorm
 from tinynet.models.architecture import Architecture, plain
+from tinynet.train.checkpoint import CheckpointError, save_arrays
 
 SUFFIXES = (".safetensors",)
 FREE = ("num_classes", "input_shape", "epsilon", "keep_prob")  # shapes tell, or loading sets it
@@ -41,7 +41,7 @@ def save_weights(model: Layer, file: str | Path) -> None:
     path = Path(file)
     try:
         suffix_of(path, SUFFIXES)
-        texts = {"tinynet": tinynet.__version__, "epsilon": json.dumps(epsilons(model))}
+        texts = {"tinynet": __version__, "epsilon": json.dumps(epsilons(model))}
         made: Architecture | None = getattr(model, "architecture", None)
         if made is not None:
             texts["architecture"] = made.name
@@ -107,7 +107,7 @@ def architecture_in(texts: dict[str, str], arrays: dict[str, np.ndarray]) -> Arc
     """
     if "tinynet" not in texts or "epsilon" not in texts:
         checkpoint = any(name.startswith("model/") for name in arrays)
-        reader = "tinynet.checkpoint.load_checkpoint" if checkpoint else "load_torch"
+        reader = "tinynet.train.checkpoint.load_checkpoint" if checkpoint else "load_torch"
         raise WeightsError(f"was not written by save_weights: try {reader}")
     if "architecture" not in texts:
         return None

@@ -120,6 +120,9 @@ class Elementwise(Layer):
 class ReLU(Elementwise):
     """f(x) = max{x, m}.  Report §2.2.2.  ``threshold`` is m."""
 
+    kind = "activation"
+    per_image = True
+
     def __init__(self, threshold: float = 0.0) -> None:
         self.threshold = threshold
 
@@ -138,6 +141,9 @@ class ReLU(Elementwise):
 class ReLU6(Elementwise):
     """f(x) = min{max{x, 0}, 6}.  Report §2.2.2; MobileNet's (Howard et al. 2017)."""
 
+    kind = "activation"
+    per_image = True
+
     def forward(self, x: Array, mode: Mode = EVAL) -> tuple[Array, Array]:
         """y (the shape of x), in [0, 6]."""
         return relu6_forward(x)
@@ -150,6 +156,9 @@ class ReLU6(Elementwise):
 class Sigmoid(Elementwise):
     """σ(x) = eˣ / (1 + eˣ).  Report §2.2.2."""
 
+    kind = "activation"
+    per_image = True
+
     def forward(self, x: Array, mode: Mode = EVAL) -> tuple[Array, Array]:
         """y (the shape of x)."""
         return sigmoid_forward(x)
@@ -161,6 +170,8 @@ class Sigmoid(Elementwise):
 
 class Softmax(Elementwise):
     """Probabilities over the last axis.  Report §2.2.2."""
+
+    kind = "activation"
 
     def forward(self, x: Array, mode: Mode = EVAL) -> tuple[Array, Array]:
         """y (..., n) from scores x (..., n)."""

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from tinynet.backend import Array, array_module, swappable
 from tinynet.layer import EVAL, Layer, Mode, Shape, check_input
 from tinynet.layers.conv import check_image_shape
-from tinynet.layers.window import Pair, pair
+from tinynet.layers.window import Pair, pair, size_text
 
 
 class AdaptiveAvgPoolCache(NamedTuple):
@@ -77,6 +77,9 @@ class AdaptiveAvgPool2D(Layer):
     Input (N, H, W, C) of any size, output (N, h, w, C).
     """
 
+    kind = "pooling"
+    per_image = True
+
     def __init__(self, output_size: int | Pair) -> None:
         self.output_size = pair(output_size, "output_size")
 
@@ -93,6 +96,10 @@ class AdaptiveAvgPool2D(Layer):
         """(H, W, C) -> (h, w, C)."""
         check_image_shape(self, input_shape)
         return (*self.output_size, input_shape[2])
+
+    def label(self) -> str:
+        """Output size: "average pool to 7×7"."""
+        return f"average pool to {size_text(self.output_size)}"
 
     def __repr__(self) -> str:
         rows, columns = self.output_size

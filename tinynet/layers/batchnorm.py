@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tinynet.backend import Array, array_module, swappable
-from tinynet.capture import capturing
 from tinynet.layer import EVAL, Layer, Mode, Parameter, Shape, check_input
 
 
@@ -122,6 +121,9 @@ class BatchNorm(Layer):
     1/m; PyTorch's has 1/(m − 1)).
     """
 
+    kind = "normalisation"
+    per_image = True
+
     buffer_names = ("running_mean", "running_var")
 
     def __init__(
@@ -164,13 +166,9 @@ class BatchNorm(Layer):
     def update_statistics(self, mean: Array, variance: Array) -> None:
         """The moving statistics take a step towards a batch's μ (C,) and σ² (C,)."""
         old, new = self.momentum, 1 - self.momentum
-        if capturing():  # a graph writes where it wrote before
-            for kept, batch in ((self.running_mean, mean), (self.running_var, variance)):
-                kept *= old
-                kept += new * batch
-            return
-        self.running_mean = old * self.running_mean + new * mean
-        self.running_var = old * self.running_var + new * variance
+        for kept, batch in ((self.running_mean, mean), (self.running_var, variance)):
+            kept *= old
+            kept += new * batch
 
     def backward(self, dy: Array, cache: BatchNormCache | FrozenBatchNormCache) -> Array:
         """dx (the shape of dy); adds to the gradients of gamma, if there is one, and beta."""

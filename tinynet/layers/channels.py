@@ -90,6 +90,9 @@ class ChannelShuffle(Layer):
     Source: Zhang, Zhou, Lin & Sun 2018, "ShuffleNet".
     """
 
+    kind = "reshape"
+    per_image = True
+
     def __init__(self, groups: int) -> None:
         if groups < 1:
             raise ValueError(f"ChannelShuffle: groups is {groups}, want a whole number from 1")
@@ -109,6 +112,10 @@ class ChannelShuffle(Layer):
         _check_groups(repr(self), input_shape[-1], self.groups)
         return input_shape
 
+    def label(self) -> str:
+        """Number of groups: "channel shuffle, 3 groups"."""
+        return f"channel shuffle, {self.groups} groups"
+
     def __repr__(self) -> str:
         return f"ChannelShuffle({self.groups})"
 
@@ -118,6 +125,9 @@ class ChannelSlice(Layer):
 
     Input (..., C), output (..., stop − start); 0 ≤ start < stop ≤ C.
     """
+
+    kind = "reshape"
+    per_image = True
 
     def __init__(self, start: int, stop: int) -> None:
         if not 0 <= start < stop:
@@ -139,6 +149,10 @@ class ChannelSlice(Layer):
         """(..., C) -> (..., stop − start)."""
         _check_slice(repr(self), input_shape[-1], self.start, self.stop)
         return (*input_shape[:-1], self.stop - self.start)
+
+    def label(self) -> str:
+        """First and last channel: "channels 0–57"."""
+        return f"channels {self.start}–{self.stop - 1}"
 
     def __repr__(self) -> str:
         return f"ChannelSlice({self.start}, {self.stop})"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 from tinynet.backend import Array, array_module
@@ -17,6 +16,9 @@ class Sequential(Layer):
     Its inner layers are named by their position, "0", "1", …, or by keywords, which come after:
     ``Sequential(conv=Conv2D(...), relu=ReLU())``.  The cache is the list of theirs.
     """
+
+    wiring = "series"
+    per_image = True
 
     def __init__(self, *layers: Layer, **named: Layer) -> None:
         self.layers = [*layers, *named.values()]
@@ -48,16 +50,6 @@ class Sequential(Layer):
             input_shape = layer.output_shape(input_shape)
         return input_shape
 
-    def multiply_adds(self, input_shape: Shape) -> int:
-        """The sum over the layers."""
-        return sum(layer.multiply_adds(shape) for _, layer, shape in self.walk(input_shape))
-
-    def walk(self, input_shape: Shape, prefix: str = "") -> Iterator[tuple[str, Layer, Shape]]:
-        """Innermost layers with their names and input shapes, in forward order."""
-        for name, layer in self.children().items():
-            yield from layer.walk(input_shape, join(prefix, name))
-            input_shape = layer.output_shape(input_shape)
-
     def __repr__(self) -> str:
         return f"{type(self).__name__}({inner_text(self)})"
 
@@ -70,6 +62,10 @@ class Residual(Layer):
     skip   None for the identity; otherwise a layer, such as a 1×1 convolution where the shape
            changes.  Both paths must end in the same shape.
     """
+
+    kind = "merge"
+    wiring = "sum"
+    per_image = True
 
     def __init__(self, main: Layer, skip: Layer | None = None) -> None:
         check_layers(self, (main,) if skip is None else (main, skip))
@@ -96,15 +92,6 @@ class Residual(Layer):
         )
         return y
 
-    def multiply_adds(self, input_shape: Shape) -> int:
-        """The sum of both paths."""
-        return sum(path.multiply_adds(input_shape) for path in self.children().values())
-
-    def walk(self, input_shape: Shape, prefix: str = "") -> Iterator[tuple[str, Layer, Shape]]:
-        """Innermost layers of the main path, then of the shortcut."""
-        for name, path in self.children().items():
-            yield from path.walk(input_shape, join(prefix, name))
-
     def check_same(self, main: Shape, skip: Shape) -> None:
         """Raise ValueError, naming both shapes, unless the paths end in the same."""
         if main != skip:
@@ -125,6 +112,10 @@ class Concat(Layer):
     The branches must agree in every size but the last. They are named by position or, as in
     Sequential, by keyword.
     """
+
+    kind = "merge"
+    wiring = "concat"
+    per_image = True
 
     def __init__(self, *branches: Layer, **named: Layer) -> None:
         self.branches = [*branches, *named.values()]
@@ -163,15 +154,6 @@ class Concat(Layer):
         self.check_same(shapes)
         return (*shapes[0][:-1], sum(shape[-1] for shape in shapes))
 
-    def multiply_adds(self, input_shape: Shape) -> int:
-        """The sum over the branches."""
-        return sum(branch.multiply_adds(input_shape) for branch in self.branches)
-
-    def walk(self, input_shape: Shape, prefix: str = "") -> Iterator[tuple[str, Layer, Shape]]:
-        """Innermost layers, branch by branch."""
-        for name, branch in self.children().items():
-            yield from branch.walk(input_shape, join(prefix, name))
-
     def check_same(self, shapes: list[Shape]) -> None:
         """Raise ValueError, naming the shapes, unless they differ in the channels alone."""
         if len({shape[:-1] for shape in shapes}) > 1:
@@ -182,11 +164,6 @@ class Concat(Layer):
 
     def __repr__(self) -> str:
         return f"Concat({inner_text(self)})"
-
-
-def join(prefix: str, name: str) -> str:
-    """Dotted name."""
-    return f"{prefix}.{name}" if prefix else name
 
 
 def names_of(layers: tuple[Layer, ...], named: dict[str, Layer]) -> list[str]:

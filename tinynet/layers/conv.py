@@ -13,7 +13,15 @@ import numpy as np
 from tinynet.backend import Array, array_module, swappable
 from tinynet.initializers import glorot_uniform, zeros
 from tinynet.layer import EVAL, Layer, Mode, Parameter, Shape, check_input
-from tinynet.layers.window import Padding, Pair, Window, pair, window_over
+from tinynet.layers.window import (
+    Padding,
+    Pair,
+    Window,
+    pair,
+    size_text,
+    stride_text,
+    window_over,
+)
 
 
 class Conv2DCache(NamedTuple):
@@ -123,6 +131,9 @@ class Conv2D(Layer):
     Parameters: weight (kernel height, kernel width, C / groups, K), bias (K,).
     """
 
+    kind = "convolution"
+    per_image = True
+
     def __init__(
         self,
         in_channels: int,
@@ -189,6 +200,15 @@ class Conv2D(Layer):
         if not fitted:  # large enough for any kernel and dilation
             size = tuple(k * d for k, d in zip(self.kernel_size, self.dilation, strict=True))
         return fit_window(self, size, self.kernel_size, self.stride, self.padding, self.dilation)
+
+    def label(self) -> str:
+        """Kernel, filters and stride: "3×3 conv, 64, /2"."""
+        depthwise = self.groups == self.in_channels > 1
+        text = f"{size_text(self.kernel_size)} {'depthwise' if depthwise else 'conv'}"
+        text += f", {self.out_channels}{stride_text(self.stride)}"
+        if self.groups > 1 and not depthwise:
+            text += f", {self.groups} groups"
+        return text + (f", dilation {size_text(self.dilation)}" if max(self.dilation) > 1 else "")
 
     def __repr__(self) -> str:
         rows, columns = self.kernel_size

@@ -66,6 +66,9 @@ class Dense(Layer):
     Input (N, n_in), output (N, n_out).  Parameters: weight (n_in, n_out), bias (n_out,).
     """
 
+    kind = "dense"
+    per_image = True
+
     def __init__(
         self,
         in_features: int,
@@ -102,6 +105,10 @@ class Dense(Layer):
     def multiply_adds(self, input_shape: Shape) -> int:
         """n_in · n_out."""
         return self.in_features * self.out_features
+
+    def label(self) -> str:
+        """Number of neurons: "dense, 10"."""
+        return f"dense, {self.out_features}"
 
     def __repr__(self) -> str:
         return f"Dense({self.in_features}, {self.out_features})"

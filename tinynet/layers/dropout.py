@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from tinynet.backend import Array, library_of, swappable, to_device
-from tinynet.layer import EVAL, Draws, Mode
+from tinynet.layer import EVAL, Mode, RandomSource
 from tinynet.layers.activations import Elementwise
 
 
@@ -17,7 +17,7 @@ class DropoutCache(NamedTuple):
 
 
 @swappable
-def dropout_mask(x: Array, rng: Draws, keep_prob: float) -> Array:
+def dropout_mask(x: Array, rng: RandomSource, keep_prob: float) -> Array:
     """Draw which neurons of x are retained, each with probability p.  Report §2.4.1.
 
         mask = u < p,   u uniform in [0, 1)
@@ -78,6 +78,10 @@ class Dropout(Elementwise):
     The mask is drawn fresh from mode.rng at every training step.
     """
 
+    kind = "dropout"
+    per_image = True
+    dtypes = (*Elementwise.dtypes, "bfloat16")
+
     def __init__(self, keep_prob: float, scale_at: str = "train") -> None:
         _check(keep_prob, scale_at)
         self.keep_prob, self.scale_at = keep_prob, scale_at
@@ -98,6 +102,10 @@ class Dropout(Elementwise):
     def backward(self, dy: Array, cache: DropoutCache) -> Array:
         """dx (the shape of dy)."""
         return dropout_backward(dy, cache)
+
+    def label(self) -> str:
+        """Probability of keeping a neuron: "dropout, keep 0.5"."""
+        return f"dropout, keep {self.keep_prob:g}"
 
     def __repr__(self) -> str:
         return f"Dropout(keep_prob={self.keep_prob:g})"

@@ -31,6 +31,10 @@ def flatten_backward(dy: Array, cache: Shape) -> Array:
 class Flatten(Layer):
     """Input (N, H, W, C), output (N, H·W·C).  Report §2.5.5."""
 
+    kind = "reshape"
+    per_image = True
+    dtypes = (*Layer.dtypes, "bfloat16")
+
     def forward(self, x: Array, mode: Mode = EVAL) -> tuple[Array, Shape]:
         """y (N, features) from x (N, ...)."""
         return flatten_forward(x)

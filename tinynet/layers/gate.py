@@ -6,12 +6,11 @@ in a sigmoid. The product itself is an activation: of x, by g.  Report §2.2.2.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from tinynet.backend import Array, swappable
 from tinynet.layer import EVAL, Layer, Mode, Shape
-from tinynet.layers.combine import check_layers, join
+from tinynet.layers.combine import check_layers
 
 
 class GateCache(NamedTuple):
@@ -66,6 +65,10 @@ class Gate(Layer):
     Source: Hu, Shen & Sun 2018, "Squeeze-and-Excitation Networks".
     """
 
+    kind = "merge"
+    wiring = "gate"
+    per_image = True
+
     def __init__(self, path: Layer) -> None:
         check_layers(self, (path,))
         self.path = path
@@ -88,14 +91,6 @@ class Gate(Layer):
         gates = self.path.output_shape(input_shape)
         _check_gates("Gate", ("N", *input_shape), ("N", *gates))
         return input_shape
-
-    def multiply_adds(self, input_shape: Shape) -> int:
-        """Those of the path: the gate multiplies and adds nothing."""
-        return self.path.multiply_adds(input_shape)
-
-    def walk(self, input_shape: Shape, prefix: str = "") -> Iterator[tuple[str, Layer, Shape]]:
-        """Innermost layers of the path."""
-        yield from self.path.walk(input_shape, join(prefix, "path"))
 
     def __repr__(self) -> str:
         return f"Gate({self.path!r})"

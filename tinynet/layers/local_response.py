@@ -81,6 +81,9 @@ class LocalResponseNorm(Elementwise):
     Source: Krizhevsky, Sutskever & Hinton 2012.
     """
 
+    kind = "normalisation"
+    per_image = True
+
     def __init__(
         self, size: int = 5, alpha: float = 1e-4, beta: float = 0.75, k: float = 2.0
     ) -> None:

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 from tinynet.backend import Array, array_module, swappable
 from tinynet.layer import EVAL, Layer, Mode, Shape, check_input
 from tinynet.layers.conv import check_image_shape
-from tinynet.layers.window import Padding, Pair, Window, pair, window_over
+from tinynet.layers.window import (
+    Padding,
+    Pair,
+    Window,
+    pair,
+    size_text,
+    stride_text,
+    window_over,
+)
 
 
 class MaxPoolCache(NamedTuple):
@@ -197,6 +205,9 @@ def global_avg_pool2d_backward(dy: Array, cache: Shape) -> Array:
 class _Pool2D(Layer):
     """What the three pooling layers share: a window, and no parameters."""
 
+    kind = "pooling"
+    operation: ClassVar[str]  # "max", "average", "sum"
+
     def __init__(
         self,
         pool_size: int | Pair,
@@ -224,6 +235,10 @@ class _Pool2D(Layer):
         except ValueError as error:
             raise ValueError(f"{self!r}: {error}") from None
 
+    def label(self) -> str:
+        """Window, operation and stride: "2×2 max-pool, /2"."""
+        return f"{size_text(self.pool_size)} {self.operation}-pool{stride_text(self.stride)}"
+
     def __repr__(self) -> str:
         rows, columns = self.pool_size
         return f"{type(self).__name__}({rows}×{columns})"
@@ -238,6 +253,10 @@ class MaxPool2D(_Pool2D):
     Input (N, H, W, C), output (N, H', W', C).
     """
 
+    operation = "max"
+    per_image = True
+    dtypes = (*Layer.dtypes, "bfloat16")
+
     def forward(self, x: Array, mode: Mode = EVAL) -> tuple[Array, MaxPoolCache]:
         """y (N, H', W', C) from x (N, H, W, C)."""
         return max_pool2d_forward(self._checked(x), self.pool_size, self.stride, self.padding)
@@ -249,6 +268,9 @@ class MaxPool2D(_Pool2D):
 
 class SumPool2D(_Pool2D):
     """The sum of the values under each window.  Report §2.5.4.  Arguments as in MaxPool2D."""
+
+    operation = "sum"
+    per_image = True
 
     def forward(self, x: Array, mode: Mode = EVAL) -> tuple[Array, SumPoolCache]:
         """y (N, H', W', C) from x (N, H, W, C)."""
@@ -265,6 +287,9 @@ class AvgPool2D(_Pool2D):
     Arguments as in MaxPool2D, and
     count_padding   True: padding counts as zeros (PyTorch's default); False: it does not count
     """
+
+    operation = "average"
+    per_image = True
 
     def __init__(
         self,
@@ -290,6 +315,9 @@ class AvgPool2D(_Pool2D):
 class GlobalAvgPool2D(Layer):
     """The average of each channel.  Input (N, H, W, C), output (N, C)."""
 
+    kind = "pooling"
+    per_image = True
+
     def forward(self, x: Array, mode: Mode = EVAL) -> tuple[Array, Any]:
         """y (N, C) from x (N, H, W, C)."""
         check_input(self, x, (None, None, None, None), like=None)
@@ -303,3 +331,7 @@ class GlobalAvgPool2D(Layer):
         """(H, W, C) -> (C,)."""
         check_image_shape(self, input_shape)
         return (input_shape[2],)
+
+    def label(self) -> str:
+        """Its name in full."""
+        return "global average pool"

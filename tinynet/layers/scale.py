@@ -34,6 +34,9 @@ def scale_backward(dy: Array, cache: float) -> Array:
 class Scale(Elementwise):
     """y = factor · x, the factor fixed.  Szegedy et al. 2016 scale residual branches by it."""
 
+    kind = "reshape"
+    per_image = True
+
     def __init__(self, factor: float) -> None:
         self.factor = float(factor)
 
@@ -44,6 +47,10 @@ class Scale(Elementwise):
     def backward(self, dy: Array, cache: float) -> Array:
         """dx (the shape of dy)."""
         return scale_backward(dy, cache)
+
+    def label(self) -> str:
+        """The factor: "scale by 0.1"."""
+        return f"scale by {self.factor:g}"
 
     def __repr__(self) -> str:
         return f"Scale({self.factor:g})"

@@ -175,3 +175,15 @@ def window_over(
             f"{padded[0]} × {padded[1]}: use a larger input, more padding or a smaller window"
         )
     return window
+
+
+def size_text(sizes: Pair) -> str:
+    """Text of two sizes: "3×3"."""
+    return f"{sizes[0]}×{sizes[1]}"
+
+
+def stride_text(stride: Pair) -> str:
+    """A stride as figures of networks write it: ", /2", or nothing for 1."""
+    if max(stride) == 1:
+        return ""
+    return f", /{stride[0]}" if stride[0] == stride[1] else f", /{size_text(stride)}"

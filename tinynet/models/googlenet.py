@@ -14,7 +14,7 @@ import numpy as np
 
 from tinynet.backend import Array
 from tinynet.initializers import he_normal
-from tinynet.layer import EVAL, Layer, Mode, Shape
+from tinynet.layer import EVAL, Layer, Mode, Shape, join
 from tinynet.layers import (
     AdaptiveAvgPool2D,
     AvgPool2D,
@@ -30,7 +30,6 @@ from tinynet.layers import (
     ReLU,
     Sequential,
 )
-from tinynet.layers.combine import join
 from tinynet.models.architecture import Architecture, architecture
 from tinynet.models.classifier import Classifier
 from tinynet.models.sizes import image_shape, representation_shape

@@ -24,14 +24,14 @@ def backward_inputs(s: Images) -> list[Input]:
 
 def our_forward(s: Images, arrays: list[Any]) -> Call:
     """y, by the statistics of the batch."""
-    from tinynet.blocks import batchnorm_block_forward
+    from tinynet.engine.plan.epilogues import batchnorm_block_forward
 
     return lambda: batchnorm_block_forward(*arrays, EPSILON)[:1]
 
 
 def our_backward(s: Images, arrays: list[Any]) -> Call:
     """dx, dγ, dβ."""
-    from tinynet.blocks import batchnorm_block_backward, batchnorm_block_forward
+    from tinynet.engine.plan.epilogues import batchnorm_block_backward, batchnorm_block_forward
 
     *inputs, dy = arrays
     _, cache = batchnorm_block_forward(*inputs, EPSILON)

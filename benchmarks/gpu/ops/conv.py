@@ -32,7 +32,7 @@ def small(s: Conv) -> Conv:
 
 def our_forward(s: Conv, arrays: list[Any]) -> Call:
     """z."""
-    from tinynet.blocks import conv2d_block_forward
+    from tinynet.engine.plan.epilogues import conv2d_block_forward
 
     x, w = arrays
     return lambda: conv2d_block_forward(x, w, None, s.stride, s.padding)[:1]
@@ -40,7 +40,7 @@ def our_forward(s: Conv, arrays: list[Any]) -> Call:
 
 def our_weight_gradient(s: Conv, arrays: list[Any]) -> Call:
     """dw."""
-    from tinynet.blocks import conv2d_block_backward, conv2d_block_forward
+    from tinynet.engine.plan.epilogues import conv2d_block_backward, conv2d_block_forward
 
     x, w, dz = arrays
     _, cache = conv2d_block_forward(x, w, None, s.stride, s.padding)
@@ -49,13 +49,13 @@ def our_weight_gradient(s: Conv, arrays: list[Any]) -> Call:
 
 def our_input_gradient(s: Conv, arrays: list[Any]) -> Call:
     """dx, by the kernel that ``conv2d_block_backward`` would choose; on a CPU, both gradients."""
-    from tinynet.blocks import conv2d_block_backward, conv2d_block_forward
+    from tinynet.engine.plan.epilogues import conv2d_block_backward, conv2d_block_forward
 
     x, w, dz = arrays
     _, cache = conv2d_block_forward(x, w, None, s.stride, s.padding)
     if library_of(x) != "cupy":
         return lambda: conv2d_block_backward(dz, cache)[:1]
-    from tinynet.kernels.cuda.conv import input_gradient
+    from tinynet.engine.kernels.cuda.conv import input_gradient
 
     return lambda: (input_gradient(dz, x, w, cache.window, 1),)
 

@@ -10,7 +10,7 @@ from benchmarks.gpu.device import Cpu, set_torch
 from benchmarks.gpu.ops import load_all
 from benchmarks.gpu.ops.op import TOLERANCE, Call, Op, drawn, error, from_torch, tensors
 from benchmarks.gpu.variants import HAVE_TORCH
-from tinynet.precision import use_precision
+from tinynet.engine.precision import use_precision
 
 OURS, TORCH = "ours", "torch"
 TURN = 10.0  # milliseconds, or one call

@@ -22,7 +22,7 @@ import numpy as np
 
 from benchmarks.gpu.device import Cpu
 from benchmarks.ops.op import Cost
-from tinynet.precision import PRECISIONS
+from tinynet.engine.precision import PRECISIONS
 
 S = TypeVar("S")
 Call = Callable[[], tuple[Any, ...]]

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests import fake_cupy
-from tests.kernels.cuda import on_cpu
+from tests.engine.gpu import fake_cupy
+from tests.engine.kernels.cuda import on_cpu
 
 
 class Event:

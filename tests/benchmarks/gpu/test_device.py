@@ -13,7 +13,7 @@ from benchmarks.gpu.ops import load_all
 from benchmarks.gpu.ops.measure import measure
 from benchmarks.gpu.variants import EAGER, OURS
 from tests.benchmarks.gpu import stand_in
-from tests.kernels.cuda.on_cpu import COMPILER
+from tests.engine.kernels.cuda.on_cpu import COMPILER
 from tests.oracles import torch_or_skip
 from tinynet.backend import library_of, use_kernels, use_reference
 

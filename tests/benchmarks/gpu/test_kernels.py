@@ -5,9 +5,9 @@ import pytest
 from benchmarks.gpu import kernels, tables
 from benchmarks.gpu.device import Cpu, Gpu
 from benchmarks.gpu.networks import Network
-from tests.kernels.cuda.few_threads import few_threads
-from tests.kernels.cuda.on_cpu import Kernel, Module, cupy_kernels
-from tinynet.kernels.cuda import source
+from tests.engine.kernels.cuda.few_threads import few_threads
+from tests.engine.kernels.cuda.on_cpu import Kernel, Module, cupy_kernels
+from tinynet.engine.kernels.cuda import source
 
 __all__ = ["cupy_kernels", "few_threads"]  # fixtures
 

@@ -25,7 +25,7 @@ import numpy as np
 from tinynet.backend import Array
 from tinynet.gradient_check import GradientReport, check_backward, check_gradients, check_loss
 from tinynet.layer import EVAL, Layer, Mode, Shape
-from tinynet.loss import Loss
+from tinynet.losses.base import Loss
 
 Gradients = Array | tuple[Array | None, ...]  # None where there is no such parameter
 Arguments = Callable[[np.random.Generator, Shape], tuple[Any, ...]]

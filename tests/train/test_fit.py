@@ -1,0 +1,292 @@
+"""``fit``: it learns, measures what it says it measures, and stops when told to."""
+
+import math
+import signal
+
+import numpy as np
+import pytest
+
+from tests.small_run import LOSS, assert_same, copy_of, network, rising, two_classes
+from tinynet.layers import (
+    BatchNorm,
+    Conv2D,
+    Dense,
+    Dropout,
+    Flatten,
+    MaxPool2D,
+    ReLU,
+    Sequential,
+)
+from tinynet.metrics import accuracy, cohen_kappa
+from tinynet.optimizers import SGD, Adam
+from tinynet.regularizers import L2
+from tinynet.schedules import Cosine, ReduceOnPlateau
+from tinynet.train import TrainStep, best_row, evaluate, fit, predict
+from tinynet.train.data import ArrayDataset
+from tinynet.train.fit import stalled
+
+
+def test_handwritten_digits_reach_98_percent(tmp_path):
+    """A real set: 1797 digits of 8 × 8 pixels, one fifth of them held back."""
+    datasets = pytest.importorskip(
+        "sklearn.datasets", reason="scikit-learn is not installed: pip install scikit-learn"
+    )
+    x, y = datasets.load_digits(return_X_y=True)
+    x = (x / 16).reshape(-1, 8, 8, 1).astype("float32")
+    order = np.random.default_rng(0).permutation(len(x))
+    held_back, rest = order[:360], order[360:]
+
+    rng = np.random.default_rng(0)
+    model = Sequential(
+        *(Conv2D(1, 16, 3, padding="same", rng=rng), BatchNorm(16, momentum=0.9), ReLU()),
+        *(Conv2D(16, 32, 3, padding="same", rng=rng), BatchNorm(32, momentum=0.9), ReLU()),
+        *(MaxPool2D(2), Flatten(), Dropout(0.5), Dense(4 * 4 * 32, 10, rng=rng)),
+    ).to(dtype="float32")
+    fit(
+        model,
+        LOSS,
+        Adam(0.003),
+        (x[rest], y[rest]),
+        epochs=20,
+        batch_size=64,
+        schedule=Cosine(0.003, epochs=20),
+        progress=False,
+    )
+    predicted = predict(model, LOSS, x[held_back]).argmax(axis=1)
+    assert accuracy(y[held_back], predicted) >= 0.98
+
+
+def test_it_learns_what_a_straight_line_cannot_tell_apart():
+    model = network()
+    history = fit(
+        model,
+        LOSS,
+        Adam(0.02),
+        two_classes(200),
+        two_classes(100, seed=1),
+        epochs=40,
+        progress=False,
+    )
+    assert history[0]["validation_accuracy"] < 0.8
+    assert history[-1]["validation_accuracy"] > 0.93
+    assert history[-1]["validation_loss"] < history[0]["validation_loss"] / 2
+
+
+def test_the_history_has_the_promised_columns_in_order():
+    train = two_classes()
+    assert [*fit(network(), LOSS, SGD(0.1), train, train, epochs=1, progress=False)[0]] == [
+        "epoch",
+        "train_loss",
+        "train_accuracy",
+        "validation_loss",
+        "validation_accuracy",
+        "learning_rate",
+        "seconds",
+    ]
+    row = fit(network(), LOSS, SGD(0.1), train, epochs=1, metrics=["kappa"], progress=False)[0]
+    assert [*row] == ["epoch", "train_loss", "train_kappa", "learning_rate", "seconds"]
+
+
+def test_training_and_validation_figures_are_of_the_whole_set():
+    """At a learning rate of 0 both are what the untouched network gives, last batch and all."""
+    x, y = two_classes(45)
+    model = network()
+    z, _ = model.forward(x)
+    loss, predicted = float(LOSS.forward(z, y)[0]), z.argmax(axis=1)
+    metrics = ["accuracy", "kappa", "auc"]
+    settings = {"epochs": 2, "batch_size": 8, "metrics": metrics, "progress": False}
+    for row in fit(model, LOSS, SGD(0.0), (x, y), (x, y), **settings):
+        for part in ("train", "validation"):
+            assert row[f"{part}_loss"] == pytest.approx(loss, rel=1e-12)
+            assert row[f"{part}_accuracy"] == accuracy(y, predicted)
+            assert row[f"{part}_kappa"] == pytest.approx(cohen_kappa(y, predicted))
+            assert 0 < row[f"{part}_auc"] < 1
+
+
+def test_a_penalty_is_part_of_the_training_loss_and_of_the_update():
+    x, y = two_classes(40)
+    settings = {"epochs": 1, "batch_size": None, "progress": False}
+    model, penalised = network(), network()
+    penalty = L2(0.1).penalty(model.parameters())
+    plain = fit(model, LOSS, SGD(1.0), (x, y), **settings)[0]
+    row = fit(penalised, LOSS, SGD(1.0), (x, y), regularizer=L2(0.1), **settings)[0]
+    assert row["train_loss"] == pytest.approx(plain["train_loss"] + penalty)
+    start = network().parameters()["0.weight"].value
+    change = model.parameters()["0.weight"].value - penalised.parameters()["0.weight"].value
+    np.testing.assert_allclose(change, 0.1 * start, rtol=1e-9)
+
+
+def test_no_batch_size_is_full_batch_gradient_descent():
+    """One update an epoch, w ← w − η ∂L/∂w of the mean loss of the whole set.  Report §2.3.4."""
+    x, y = two_classes(30)
+    model, by_hand = network(), network()
+    fit(model, LOSS, SGD(0.5), (x, y), epochs=3, batch_size=None, progress=False)
+    for _ in range(3):
+        z, cache = by_hand.forward(x)
+        by_hand.zero_grad()
+        by_hand.backward(LOSS.backward(LOSS.forward(z, y)[1]), cache)
+        for parameter in by_hand.parameters().values():
+            parameter.value -= 0.5 * parameter.grad
+    for name, x in by_hand.state().items():
+        np.testing.assert_allclose(model.state()[name], x, rtol=1e-9, atol=1e-12)
+
+
+def test_an_epoch_shows_each_example_once_augmented_anew():
+    x, y = np.arange(20.0)[:, None] * [1, 0], np.zeros(20, int)
+    seen = []
+
+    def augment(x, rng):
+        seen.append((x[:, 0].astype(int).tolist(), rng.random()))
+        return x
+
+    fit(
+        network(),
+        LOSS,
+        SGD(0.0),
+        ArrayDataset(x, y, augment),
+        epochs=2,
+        batch_size=8,
+        progress=False,
+    )
+    assert [len(indices) for indices, _ in seen] == [8, 8, 4] * 2
+    orders = [sum((indices for indices, _ in part), []) for part in (seen[:3], seen[3:])]
+    assert sorted(orders[0]) == sorted(orders[1]) == list(range(20))
+    assert orders[0] != orders[1]
+    assert len({draw for _, draw in seen}) == 6
+
+
+def test_a_schedule_sets_the_learning_rate_of_each_epoch():
+    seen = []
+
+    def schedule(epoch, history):
+        seen.append((epoch, len(history)))
+        return 0.1 / (epoch + 1)
+
+    optimizer = SGD(9.0)
+    history = fit(
+        network(), LOSS, optimizer, two_classes(), epochs=3, schedule=schedule, progress=False
+    )
+    assert seen == [(0, 0), (1, 1), (2, 2)]
+    assert [row["learning_rate"] for row in history] == [0.1, 0.05, 0.1 / 3]
+    assert optimizer.learning_rate == 0.1 / 3
+
+
+def test_the_learning_rate_falls_when_the_monitored_number_stays_where_it_is():
+    history = fit(
+        network(),
+        LOSS,
+        SGD(0.1),
+        two_classes(),
+        epochs=6,
+        metrics=[rising([0.5, 0.6, 0.6, 0.6, 0.7, 0.7])],
+        schedule=ReduceOnPlateau(0.1, patience=2, monitor="train_score", maximise=True),
+        progress=False,
+    )
+    assert [row["learning_rate"] for row in history] == pytest.approx([0.1] * 4 + [0.01] * 2)
+
+
+@pytest.mark.parametrize(
+    ("values", "epochs"),
+    [
+        ([0.1, 0.2, 0.3, 0.4, 0.5, 0.6], 6),  # improves to the end
+        ([0.1, 0.3, 0.2, 0.3, 0.4, 0.5], 4),  # equals its best, which is not better
+        ([0.1, 0.3, 0.2, 0.4, 0.3, 0.4], 6),  # waits for two epochs at the very end
+        ([math.nan, 0.3, math.nan, math.nan, 1, 1], 4),
+    ],
+)
+def test_early_stopping(values, epochs):
+    history = fit(
+        network(),
+        LOSS,
+        SGD(0.1),
+        two_classes(),
+        epochs=6,
+        metrics=[rising(values)],
+        monitor="train_score",
+        patience=2,
+        progress=False,
+    )
+    assert len(history) == epochs
+
+
+def test_lower_is_better_for_a_loss_and_higher_for_all_else():
+    rows = [
+        {"epoch": i + 1, "validation_loss": value, "validation_kappa": value}
+        for i, value in enumerate([0.5, 0.2, 0.9, 0.2, 0.9, math.nan])
+    ]
+    assert best_row(rows, "validation_loss")["epoch"] == 2
+    assert best_row(rows, "validation_kappa")["epoch"] == 3
+    assert best_row([], "validation_loss") is None
+    assert best_row(rows[5:], "validation_kappa") is None
+    assert stalled(rows, "validation_kappa", 3)
+    assert not stalled(rows, "validation_kappa", 4)
+    assert not stalled(rows, "validation_kappa", None)
+
+
+def test_callbacks_get_the_row_and_the_model():
+    seen = []
+    model = network()
+    history = fit(
+        model,
+        LOSS,
+        SGD(0.1),
+        two_classes(),
+        epochs=2,
+        callbacks=[lambda row, model: seen.append((row, model))],
+        progress=False,
+    )
+    assert seen == [(history[0], model), (history[1], model)]
+
+
+@pytest.mark.parametrize(
+    ("settings", "match"),
+    [
+        ({"epochs": 0}, "epochs is 0"),
+        ({"patience": 0}, "patience 0"),
+        ({"batch_size": 0}, "batches of 0"),
+        ({"metrics": ["acuracy"]}, "metric is 'acuracy'"),
+        ({"monitor": "val_loss"}, "monitor is 'val_loss', want one of train_loss, train_accuracy$"),
+        ({"monitor": "validation_loss"}, "want one of train_loss"),  # without a validation set
+        ({"seed": -1}, "want numbers of at least 0"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused_before_anything_is_written(
+    tmp_path, settings, match
+):
+    model = network()
+    before = copy_of(model)
+    options = {"epochs": 1, "folder": tmp_path / "run", "progress": False} | settings
+    with pytest.raises(ValueError, match=match):
+        fit(model, LOSS, SGD(0.1), two_classes(), **options)
+    assert_same(before, model.state())
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_wrong_dtype_is_the_layers_error():
+    x, y = two_classes()
+    with pytest.raises(TypeError, match=r"Dense.* input is float32, the parameters are float64"):
+        fit(network(), LOSS, SGD(0.1), (x.astype("float32"), y), epochs=1, progress=False)
+
+
+def test_progress_is_one_line_per_epoch_in_a_pipe_or_silence(capsys):
+    settings = {"epochs": 3, "batch_size": 4}
+    fit(network(), LOSS, SGD(0.0), two_classes(), monitor="train_loss", patience=1, **settings)
+    lines = capsys.readouterr().err.splitlines()
+    assert [line[:9] for line in lines[:2]] == ["epoch 1/3", "epoch 2/3"]
+    assert lines[-1] == "stopped early: no better train_loss in 1 epochs"
+    fit(network(), LOSS, SGD(0.1), two_classes(), progress=False, **settings)
+    assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.usefixtures("default_sigint")
+def test_the_handlers_of_signals_are_as_before():
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    fit(network(), LOSS, SGD(0.1), two_classes(), epochs=1, progress=False)
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+
+
+def test_the_step_and_evaluation_are_reached_from_here():
+    x, y = two_classes()
+    model = network()
+    value = TrainStep(model, LOSS, SGD(0.0))(x, y)
+    assert evaluate(model, LOSS, (x, y))[0] == pytest.approx(value)

@@ -1,0 +1,311 @@
+"""A run that was stopped and resumed ends with the same bits as the run that was not.
+
+Everything that could differ is switched on: dropout, batch norm, Adam, augmentation, a learning
+rate that depends on the history, and a last batch that is smaller than the others.
+"""
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tinynet.layers import BatchNorm, Dense, Dropout, ReLU, Sequential
+from tinynet.losses import SoftmaxCrossEntropy
+from tinynet.optimizers import Adam
+from tinynet.schedules import ReduceOnPlateau
+from tinynet.train import fit
+from tinynet.train.checkpoint import CheckpointError, load_arrays
+from tinynet.train.data import ArrayDataset
+
+EPOCHS, BATCHES = 4, 6  # batches per epoch: five of 8 examples and one of 5
+
+
+class Stopping(ArrayDataset):
+    """Data that calls ``stop`` when its batch number ``at``, counted from 0, is read."""
+
+    def __init__(self, *arrays, augment=None, stop=None, at=None):
+        super().__init__(*arrays, augment=augment)
+        self.stop, self.at, self.read = stop, at, 0
+
+    def batch(self, indices, rng):
+        self.read += 1
+        if self.read - 1 == self.at:
+            self.stop()
+        return super().batch(indices, rng)
+
+
+class StoppingReLU(ReLU):
+    """A ReLU that calls ``stop`` in its training pass number ``at``: in the middle of a step."""
+
+    def __init__(self, stop=None, at=None):
+        super().__init__()
+        self.stop, self.at, self.passes = stop, at, 0
+
+    def forward(self, x, mode):
+        if mode.train:
+            self.passes += 1
+            if self.passes - 1 == self.at:
+                self.stop()
+        return super().forward(x, mode)
+
+
+def noise(x, rng):
+    return x + 0.1 * rng.normal(size=x.shape).astype(x.dtype)
+
+
+def run(folder, *, resume=False, epochs=EPOCHS, stop=None, place=None, at=None, **options):
+    """One run of ``fit``, stopped by ``stop`` at "reading", "step", "validation" or not at all."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(60, 4)).astype("float32")
+    y = (x[:, 0] * x[:, 1] > 0).astype(int)
+    activation = StoppingReLU(stop, at if place == "step" else None)
+    model = Sequential(
+        Dense(4, 16, rng=rng), BatchNorm(16), activation, Dropout(0.8), Dense(16, 2, rng=rng)
+    ).to(dtype="float32")
+    optimizer = Adam(0.01)
+    train = Stopping(
+        x[:45], y[:45], augment=noise, stop=stop, at=at if place == "reading" else None
+    )
+    validation = Stopping(x[45:], y[45:], stop=stop, at=at if place == "validation" else None)
+    settings = {
+        "batch_size": 8,
+        "seed": 5,
+        "schedule": ReduceOnPlateau(0.01, factor=0.5, patience=1),
+        "metrics": ("accuracy", "kappa"),
+        "progress": False,
+    }
+    history = fit(
+        model,
+        SoftmaxCrossEntropy(),
+        optimizer,
+        train,
+        validation,
+        epochs=epochs,
+        folder=folder,
+        resume=resume,
+        **settings | options,
+    )
+    return model, optimizer, history
+
+
+def timeless(history):
+    return [{name: value for name, value in row.items() if name != "seconds"} for row in history]
+
+
+def rows_of(folder):
+    return [json.loads(line) for line in (folder / "history.jsonl").read_text().splitlines()]
+
+
+def assert_same_bits(states, others):
+    assert states.keys() == others.keys()
+    for name, x in states.items():
+        assert np.asarray(x).tobytes() == np.asarray(others[name]).tobytes(), name
+
+
+def assert_ends_as_if_never_stopped(folder, unbroken, *, epochs=EPOCHS):
+    """Resume the run in ``folder`` and compare all that it leaves with the unbroken run's."""
+    model, optimizer, history = run(folder, resume=True, epochs=epochs)
+    whole_folder, (whole_model, whole_optimizer, whole_history) = unbroken
+    assert_same_bits(model.state(), whole_model.state())
+    assert_same_bits(optimizer.state(), whole_optimizer.state())
+    assert timeless(history) == timeless(whole_history)
+    assert timeless(rows_of(folder)) == timeless(history)
+    for name in ("best.safetensors", "last.safetensors"):
+        assert_same_bits(load_arrays(folder / name)[0], load_arrays(whole_folder / name)[0])
+
+
+def batches_in_checkpoint(folder):
+    """(finished epochs, batches of the epoch in hand) that the last checkpoint knows of."""
+    position = json.loads(load_arrays(folder / "last.safetensors")[1]["position"])
+    return len(position["history"]), position["batch"]
+
+
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("unbroken")
+    return folder, run(folder)
+
+
+def raise_interrupt():
+    raise KeyboardInterrupt
+
+
+def ctrl_c():
+    signal.raise_signal(signal.SIGINT)
+
+
+def test_the_unbroken_run_draws_and_reduces(unbroken):
+    """Guards the tests below: what they compare is not trivially the same."""
+    _, (model, optimizer, history) = unbroken
+    assert len({row["learning_rate"] for row in history}) > 1
+    assert len({row["train_loss"] for row in history}) == EPOCHS
+    assert optimizer.state()["step"] == EPOCHS * BATCHES
+    assert (model.state()["1.running_mean"] != 0).all()
+
+
+def test_a_run_without_a_folder_is_the_same(unbroken):
+    model, _, history = run(None)
+    assert_same_bits(model.state(), unbroken[1][0].state())
+    assert timeless(history) == timeless(unbroken[1][2])
+
+
+def test_another_seed_is_another_run(tmp_path, unbroken):
+    model, _, _ = run(tmp_path / "run", seed=6)
+    assert not np.array_equal(model.state()["0.weight"], unbroken[1][0].state()["0.weight"])
+
+
+@pytest.mark.parametrize("epochs", [1, 3])
+def test_stopped_cleanly_after_some_epochs(tmp_path, unbroken, epochs):
+    run(tmp_path, epochs=epochs)
+    assert batches_in_checkpoint(tmp_path) == (epochs, 0)
+    assert_ends_as_if_never_stopped(tmp_path, unbroken)
+
+
+@pytest.mark.parametrize("at", [0, 1, 3, BATCHES, 2 * BATCHES - 1, 3 * BATCHES + 2])
+def test_interrupted_between_two_batches(tmp_path, unbroken, at):
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, stop=raise_interrupt, place="reading", at=at)
+    epochs, batch = batches_in_checkpoint(tmp_path)
+    assert epochs * BATCHES + batch == at
+    assert_ends_as_if_never_stopped(tmp_path, unbroken)
+
+
+@pytest.mark.usefixtures("default_sigint")
+def test_ctrl_c_in_the_middle_of_a_step_lets_the_step_finish(tmp_path, unbroken):
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, stop=ctrl_c, place="step", at=BATCHES + 3)
+    assert batches_in_checkpoint(tmp_path) == (1, 4)
+    assert_ends_as_if_never_stopped(tmp_path, unbroken)
+
+
+def test_a_handled_sigterm_does_the_same(tmp_path, unbroken):
+    before = signal.signal(signal.SIGTERM, lambda *_: raise_interrupt())
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            run(
+                tmp_path,
+                stop=lambda: signal.raise_signal(signal.SIGTERM),
+                place="step",
+                at=BATCHES + 3,
+            )
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert batches_in_checkpoint(tmp_path) == (1, 4)
+    assert_ends_as_if_never_stopped(tmp_path, unbroken)
+
+
+def test_a_step_that_broke_off_is_not_saved(tmp_path, unbroken):
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, stop=raise_interrupt, place="step", at=BATCHES + 3)
+    assert batches_in_checkpoint(tmp_path) == (1, 0)
+    assert_ends_as_if_never_stopped(tmp_path, unbroken)
+
+
+@pytest.mark.usefixtures("default_sigint")
+def test_interrupted_in_the_validation(tmp_path, unbroken):
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, stop=ctrl_c, place="validation", at=3)
+    assert batches_in_checkpoint(tmp_path) == (1, BATCHES)
+    assert_ends_as_if_never_stopped(tmp_path, unbroken)
+
+
+def test_interrupted_in_a_callback(tmp_path, unbroken):
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, callbacks=[lambda row, model: row["epoch"] == 2 and raise_interrupt()])
+    assert batches_in_checkpoint(tmp_path) == (2, 0)
+    assert_ends_as_if_never_stopped(tmp_path, unbroken)
+
+
+def test_interrupted_and_resumed_again_and_again(tmp_path, unbroken):
+    made = 0
+    while made < EPOCHS * BATCHES - 5:
+        with pytest.raises(KeyboardInterrupt):
+            run(tmp_path, resume=made > 0, stop=raise_interrupt, place="reading", at=5)
+        made += 5
+        epochs, batch = batches_in_checkpoint(tmp_path)
+        assert epochs * BATCHES + batch == made
+    assert_ends_as_if_never_stopped(tmp_path, unbroken)
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="kill -9 needs a POSIX system")
+@pytest.mark.parametrize("at", [2, 2 * BATCHES + 3])
+def test_killed_without_warning(tmp_path, unbroken, at):
+    """kill -9 in another process; the run goes on from the last checkpoint that is whole."""
+    script = (
+        "import os, signal, sys\nfrom pathlib import Path\n"
+        "from tests.train.test_resume import run\n"
+        "kill = lambda: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "run(Path(sys.argv[1]), stop=kill, place='step', at=int(sys.argv[2]))\n"
+    )
+    killed = subprocess.run(
+        [sys.executable, "-c", script, tmp_path, str(at)],
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        check=False,
+    )
+    assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
+    assert batches_in_checkpoint(tmp_path) == (at // BATCHES, 0)
+    assert_ends_as_if_never_stopped(tmp_path, unbroken)
+
+
+@pytest.mark.parametrize("epochs", [2, EPOCHS])
+def test_killed_between_the_checkpoint_and_the_history(tmp_path, unbroken, epochs):
+    run(tmp_path, epochs=epochs)
+    lines = (tmp_path / "history.jsonl").read_text().splitlines(keepends=True)
+    (tmp_path / "history.jsonl").write_text("".join(lines[:-1]) + lines[-1][:20])
+    assert_ends_as_if_never_stopped(tmp_path, unbroken)
+
+
+def test_killed_while_a_checkpoint_was_written(tmp_path, unbroken):
+    run(tmp_path, epochs=2)
+    (tmp_path / "last.safetensors.tmp").write_bytes(b"the first half of a check")
+    assert_ends_as_if_never_stopped(tmp_path, unbroken)
+    assert not (tmp_path / "last.safetensors.tmp").exists()
+
+
+def test_early_stopping_remembers_how_long_it_has_waited(tmp_path):
+    """Training at a rate of 0 never improves: one epoch before the stop, one after it."""
+    settings = {"epochs": 9, "patience": 3, "schedule": lambda epoch, history: 0.0}
+    settings |= {"monitor": "validation_accuracy"}
+    model, _, whole = run(tmp_path / "whole", **settings)
+    run(tmp_path / "run", **settings | {"epochs": 2})
+    resumed, _, history = run(tmp_path / "run", resume=True, **settings)
+    assert len(whole) < 9
+    assert timeless(history) == timeless(whole)
+    assert_same_bits(model.state(), resumed.state())
+
+
+def test_a_finished_run_is_left_as_it_is(tmp_path):
+    model, _, history = run(tmp_path, epochs=2)
+    again, _, same = run(tmp_path, epochs=2, resume=True)
+    assert same == history
+    assert_same_bits(model.state(), again.state())
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"seed": 6},
+        {"batch_size": 9},
+        {"metrics": ("accuracy",)},
+        {"monitor": "validation_kappa"},
+    ],
+)
+def test_resuming_with_settings_of_another_run_is_refused(tmp_path, other):
+    run(tmp_path, epochs=1)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    (name,) = other
+    with pytest.raises(CheckpointError, match=f"was written with {name} "):
+        run(tmp_path, resume=True, **other)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_resuming_where_there_is_no_run_is_refused(tmp_path):
+    with pytest.raises(CheckpointError, match=r"last\.safetensors: there is no such file"):
+        run(tmp_path, resume=True)
+    with pytest.raises(ValueError, match="resume=True without a folder"):
+        run(None, resume=True)

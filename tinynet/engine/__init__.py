@@ -1,0 +1,30 @@
+"""What runs a network fast: plans, memory, threads, kernels, and a GPU.
+
+These names are the door: ``tinynet.train`` uses no others.
+
+    Step                one weight update, on the processor or captured for a GPU
+    Predictor           outputs outside training
+    Workspace           memory that is kept from step to step
+    one_blas_thread     BLAS keeps to one thread while our threads share the work
+    uploaded            batches on their way to a GPU
+    without_gradient    a network's layers before the first trainable parameter, and the rest
+"""
+
+from tinynet.engine.gpu.upload import uploaded
+from tinynet.engine.memory import Workspace
+from tinynet.engine.plan.build import without_gradient
+from tinynet.engine.precision import PRECISIONS, check_precision
+from tinynet.engine.predict import Predictor
+from tinynet.engine.step import Step
+from tinynet.engine.threads import one_blas_thread
+
+__all__ = [
+    "PRECISIONS",
+    "Predictor",
+    "Step",
+    "Workspace",
+    "check_precision",
+    "one_blas_thread",
+    "uploaded",
+    "without_gradient",
+]

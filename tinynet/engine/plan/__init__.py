@@ -1,0 +1,1 @@
+"""A network rewritten for speed: see ``build``."""

@@ -1,0 +1,151 @@
+"""One weight update: forward pass, loss, backward pass, optimiser.  Report §2.3.2.
+
+Step               on the processor, in memory kept from step to step; on a GPU, a captured
+                   CUDA graph (``engine.gpu.step``), or kernel by kernel where it cannot be one
+forward, backward  the two passes, which both kinds of step run
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from tinynet.backend import Array, kernels_in_use, library_of, load_library, to_device
+from tinynet.engine.memory import Workspace
+from tinynet.engine.plan.build import training_plans
+from tinynet.engine.plan.nodes import Plan
+from tinynet.engine.precision import check_precision, stored, use_precision, widened
+from tinynet.layer import Layer, Mode, Parameter
+from tinynet.losses import Loss
+from tinynet.optimizers import Optimizer
+from tinynet.regularizers import Regularizer
+
+
+class Result(NamedTuple):
+    """What a step returns."""
+
+    value: float  # the loss; if it is not finite, nothing was changed
+    z: Any  # the network's output; on a GPU the next step of this shape overwrites it
+
+
+class Step:
+    """Weight updates of one network by one loss, optimiser and regularizer.
+
+    precision   on a GPU "fp32", "tf32" or "bf16", see ``tinynet.engine.precision``
+    A step whose loss is not finite changes neither weights nor moving statistics.
+    """
+
+    def __init__(
+        self,
+        model: Layer,
+        loss: Loss,
+        optimizer: Optimizer,
+        regularizer: Regularizer | None = None,
+        precision: str = "fp32",
+    ) -> None:
+        self.model, self.loss, self.optimizer = model, loss, optimizer
+        self.regularizer, self.precision = regularizer, check_precision(precision)
+        self.workspace = Workspace()
+        self._shape: tuple[int, ...] = ()  # of the last batch
+        self.graphs: Any = None  # of a model on a GPU: GraphSteps
+
+    def __call__(self, x: Array, y: Array, rng: np.random.Generator) -> Result:
+        """Make one step on the batch x (N, ...) with labels y; dropout draws from ``rng``."""
+        if library_of(next(iter(self.model.state().values()), None)) == "cupy":
+            return self._on_gpu(x, y, rng)
+        check_precision(self.precision, "numpy")
+        if x.shape != self._shape:  # memory for other sizes is of no use
+            self.workspace.clear()
+            self._shape = x.shape
+        with self.workspace:
+            return self._eager(x, y, rng)
+
+    @property
+    def gpu_memory(self) -> int:
+        """Bytes of the GPU's memory that are held: the pools of the graphs and of all else."""
+        if self.graphs is None:
+            return 0
+        of_all_else = load_library("cupy").get_default_memory_pool().total_bytes()
+        return int(self.graphs.arena.pool.total_bytes() + of_all_else)
+
+    def _on_gpu(self, x: Array, y: Array, rng: np.random.Generator) -> Result:
+        if kernels_in_use() != "reference":
+            if self.graphs is None:
+                from tinynet.engine.gpu.step import GraphSteps  # needed on a GPU alone
+
+                self.graphs = GraphSteps(
+                    self.model, self.loss, self.optimizer, self.regularizer, self.precision
+                )
+            if (result := self.graphs(x, y, rng)) is not None:
+                return Result(*result)
+        with use_precision(self.precision):
+            return self._eager(to_device(x, "cupy"), to_device(y, "cupy"), rng)
+
+    def _eager(self, x: Array, y: Array, rng: np.random.Generator) -> Result:
+        parameters, mode = self.model.parameters(), Mode(train=True, rng=rng)
+        statistics = {name: x.copy() for name, x in self.model.buffers().items()}
+        value = math.nan
+        try:
+            done = forward(self.model, self.loss, self.regularizer, x, y, mode, self.precision)
+            value = float(done.value)
+        finally:
+            if not math.isfinite(value):
+                for name, buffer in self.model.buffers().items():
+                    buffer[...] = statistics[name]
+        if math.isfinite(value):
+            self.optimizer.zero_grad(parameters)
+            backward(done, self.loss, self.regularizer, parameters, self.precision)
+            self.optimizer.step(parameters)
+        return Result(value, done.z)
+
+
+class Forward(NamedTuple):
+    """What ``forward`` computed, and what ``backward`` needs of it."""
+
+    z: Any  # the network's output, (N, K) or, with auxiliary classifiers, a tuple of such
+    value: Any  # L, with the penalty: a scalar
+    plan: Plan
+    cache: Any
+    loss_cache: Any
+
+
+def forward(
+    model: Layer,
+    loss: Loss,
+    regularizer: Regularizer | None,
+    x: Array,
+    y: Array,
+    mode: Mode,
+    precision: str = "fp32",
+    *,
+    labels_checked: bool = False,
+) -> Forward:
+    """L = loss(model(x), y) + penalty(w), in training.
+
+    x           (N, ...) the batch
+    y           (N,) or (N, K) labels
+    precision   of the activations; see ``tinynet.engine.precision``
+    labels_checked   True: y has passed ``loss.check_labels``; then nothing waits for the GPU
+    """
+    before, rest = training_plans(model)
+    z, cache = rest.forward(before.run(stored(x, precision), mode), mode)
+    z = widened(z)
+    value, loss_cache = loss.compute(z, y) if labels_checked else loss.forward(z, y)
+    if regularizer is not None:
+        value = value + regularizer.penalty(model.parameters())
+    return Forward(z, value, rest, cache, loss_cache)
+
+
+def backward(
+    done: Forward,
+    loss: Loss,
+    regularizer: Regularizer | None,
+    parameters: dict[str, Parameter],
+    precision: str = "fp32",
+) -> None:
+    """Add ∂L/∂w to the gradient of each of ``parameters``; the caches are used up."""
+    done.plan.backward(stored(loss.backward(done.loss_cache), precision), done.cache)
+    if regularizer is not None:
+        regularizer.add_gradients(parameters)

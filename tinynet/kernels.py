@@ -1,0 +1,3 @@
+"""Moved to tinynet.engine.kernels."""
+
+from tinynet.engine.kernels import *  # noqa: F403

@@ -1,0 +1,75 @@
+"""The loss of a network with auxiliary classifiers.  Report §3.2.
+
+It is used like the losses in ``tinynet.losses``, which has it, too.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tinynet.backend import Array
+from tinynet.layers.scale import scale_backward
+from tinynet.losses.base import Loss
+
+
+class WithAuxiliary(Loss):
+    """The loss of a network's own output, and a share of each auxiliary one's.  Report §3.2.
+
+        L = L(z, y) + weight · Σ_k L(z_k, y)
+
+    loss     L, of one output: SoftmaxCrossEntropy(), with its class weights and smoothing
+    weight   from 0; 0.3 in the report and the paper (Szegedy et al. 2014, §5)
+    A network gives its outputs as a tuple (z, z_1, …), in training; an array is a z alone.
+    Raises TypeError if loss is not a loss, ValueError if weight is not a number from 0.
+    """
+
+    def __init__(self, loss: Loss, weight: float = 0.3) -> None:
+        if not isinstance(loss, Loss):
+            raise TypeError(
+                f"WithAuxiliary: loss is {loss!r}, want a loss, such as SoftmaxCrossEntropy()"
+            )
+        if not 0 <= weight < float("inf"):
+            raise ValueError(
+                f"WithAuxiliary: weight is {weight}, want a number from 0, such as 0.3"
+            )
+        self.loss, self.weight = loss, float(weight)
+        self.class_weight, self.label_smoothing = loss.class_weight, loss.label_smoothing
+        self.mean_over = loss.mean_over
+
+    def check_labels(self, z: Any, y: Array) -> None:
+        for output in z if isinstance(z, tuple) else (z,):
+            self.loss.check_labels(output, y)
+
+    def compute(self, z: Any, y: Array) -> tuple[Array, Any]:
+        """Return L, a scalar of z's dtype, and the cache for ``backward``.
+
+        z   (N, K), or a tuple of such: the network's own output first
+        y   labels, as the inner loss takes them
+        """
+        outputs = z if isinstance(z, tuple) else (z,)
+        passes = [self.loss.compute(output, y) for output in outputs]
+        (value, _), *auxiliary = passes
+        for auxiliary_value, _ in auxiliary:
+            value = value + self.weight * auxiliary_value
+        return value, (isinstance(z, tuple), [cache for _, cache in passes])
+
+    def backward(self, cache: Any) -> Any:
+        """(∂L/∂z, ∂L/∂z_1, …), each (N, K); for a z that was an array ∂L/∂z alone.
+
+        ∂L/∂z_k = weight · ∂L(z_k, y)/∂z_k
+        """
+        is_tuple, (first, *auxiliary) = cache
+        dz = self.loss.backward(first)
+        if not is_tuple:
+            return dz
+        return (
+            dz,
+            *(scale_backward(self.loss.backward(inner), self.weight) for inner in auxiliary),
+        )
+
+    def probabilities(self, z: Any) -> Array:
+        """Probability of each class (N, K), by the network's own output."""
+        return self.loss.probabilities(z[0] if isinstance(z, tuple) else z)
+
+    def __repr__(self) -> str:
+        return f"WithAuxiliary({self.loss!r}, weight={self.weight:g})"

@@ -1,0 +1,212 @@
+"""How far predictions are from the true labels: cross-entropy.  Report §2.3.1-2.
+
+Two forms of one loss. ``CrossEntropy`` takes probabilities, as the report writes it, behind a
+softmax layer. ``SoftmaxCrossEntropy`` takes logits and contains the softmax: the same number, but
+exact where a probability underflows to 0, with the report's short gradient, ŷ - y.
+``WithAuxiliary`` adds up a loss over the outputs of a network with auxiliary classifiers (§3.2).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from tinynet.backend import Array, array_module, swappable
+from tinynet.losses.auxiliary import WithAuxiliary
+from tinynet.losses.base import Loss, MeanOver, one_hot
+
+__all__ = [
+    "CrossEntropy",
+    "SoftmaxCrossEntropy",
+    "WithAuxiliary",
+    "cross_entropy_backward",
+    "cross_entropy_forward",
+    "softmax_cross_entropy_backward",
+    "softmax_cross_entropy_forward",
+]
+
+
+class SoftmaxCrossEntropyCache(NamedTuple):
+    """What softmax_cross_entropy_backward needs."""
+
+    probabilities: Array  # (N, K) ŷ
+    y: Array  # (N, K)
+    share: Array  # (N,) w / N
+
+
+@swappable
+def cross_entropy_forward(
+    probabilities: Array, targets: Array, weights: Array | None = None, minimum: float = 0.0
+) -> tuple[Array, Any]:
+    """Mean cross-entropy of probabilities.  Report §2.3.1.
+
+        L_i = -Σ_j y_ij log ŷ_ij,   L = (1/N) Σ_i w_i L_i
+
+    probabilities   (N, K)              ŷ, rows that sum to 1
+    targets         (N,) or (N, K)      integer labels, or y: one-hot, or any distribution
+    weights         (N,)                w, the weight of each example; None: all 1
+    minimum         ŷ counts as at least this much; 0 (the default) is exact: a true class of
+                    probability 0 costs infinity
+    Returns L, a scalar; cache (ŷ, y, w / N, minimum).
+    Raises ValueError for shapes that do not belong together or labels out of range.
+    """
+    xp = array_module(probabilities, targets, weights)
+    y = one_hot(targets, probabilities)
+    clipped = xp.where(probabilities.real < minimum, minimum, probabilities)
+    # A class with y = 0 has no term: 0 log 0 is 0 here, not NaN.
+    with np.errstate(divide="ignore"):
+        losses = -xp.sum(y * xp.log(xp.where(y == 0, 1, clipped)), axis=1)
+    share = _shares(weights, y)
+    return xp.sum(share * losses), (probabilities, y, share, minimum)
+
+
+@swappable
+def cross_entropy_backward(cache: Any) -> Array:
+    """∂L/∂ŷ of the cross-entropy of probabilities.  Report §2.3.2.
+
+        dŷ_ij = -(w_i / N) y_ij / ŷ_ij,   and 0 where ŷ_ij < minimum
+
+    cache   from ``cross_entropy_forward``
+    Returns dŷ (N, K); -∞ where a true class has probability 0.
+    """
+    probabilities, y, share, minimum = cache
+    xp = array_module(probabilities)
+    moves = (y != 0) & (probabilities >= minimum)
+    with np.errstate(divide="ignore"):
+        return xp.where(moves, -share[:, None] * y / xp.where(moves, probabilities, 1), 0)
+
+
+@swappable
+def softmax_cross_entropy_forward(
+    logits: Array, targets: Array, weights: Array | None = None
+) -> tuple[Array, SoftmaxCrossEntropyCache]:
+    """Mean cross-entropy of softmax(logits).  Report §2.3.1-2.
+
+        log ŷ_ij = z_ij - log Σ_k exp z_ik
+        L_i = -Σ_j y_ij log ŷ_ij,   L = (1/N) Σ_i w_i L_i
+
+    logits    (N, K)           z
+    targets   (N,) or (N, K)   integer labels, or y: one-hot, or any distribution
+    weights   (N,)             w, the weight of each example; None: all 1
+    Returns L, a scalar; cache (ŷ, y, w / N).
+    Finite for all finite logits: the largest of a row is subtracted first, which leaves ŷ as it is.
+    Raises ValueError for shapes that do not belong together or labels out of range.
+    """
+    xp = array_module(logits, targets, weights)
+    y = one_hot(targets, logits)
+    shifted, exponentials, total = _exponentials(logits)
+    losses = -xp.sum(y * (shifted - xp.log(total)), axis=1)
+    share = _shares(weights, y)
+    return xp.sum(share * losses), SoftmaxCrossEntropyCache(exponentials / total, y, share)
+
+
+@swappable
+def softmax_cross_entropy_backward(cache: SoftmaxCrossEntropyCache) -> Array:
+    """∂L/∂z of the cross-entropy of softmax(z).  Report §2.3.2.
+
+        dz_ij = (w_i / N) (ŷ_ij Σ_k y_ik - y_ij),   which is (ŷ - y) / N for y that sum to 1
+
+    cache   from ``softmax_cross_entropy_forward``
+    Returns dz (N, K).
+    """
+    probabilities, y, share = cache
+    return share[:, None] * (probabilities * y.sum(axis=1, keepdims=True) - y)
+
+
+def _exponentials(logits: Array) -> tuple[Array, Array, Array]:
+    """z minus its row's largest, the exponentials of that, and each row's sum of them."""
+    xp = array_module(logits)
+    shifted = logits - logits.real.max(axis=1, keepdims=True)
+    exponentials = xp.exp(shifted)
+    return shifted, exponentials, exponentials.sum(axis=1, keepdims=True)
+
+
+def _shares(weights: Array | None, y: Array) -> Array:
+    """w / N, the share (N,) that each example has in the mean."""
+    xp = array_module(y)
+    examples = len(y)
+    if examples == 0:
+        raise ValueError("the batch is empty: a mean over no examples is undefined")
+    if weights is None:
+        return xp.full(examples, 1 / examples, y.dtype)
+    if weights.shape != (examples,):
+        raise ValueError(f"weights are {weights.shape}, want ({examples},): one for each example")
+    return weights.astype(y.dtype, copy=False) / examples
+
+
+class CrossEntropy(Loss):
+    """Cross-entropy of probabilities, as the report writes it.  Report §2.3.1.
+
+        L = (1/N) Σ_i w_i L_i,   L_i = -Σ_j y'_ij log ŷ_ij
+
+    class_weight, label_smoothing, mean_over   see ``tinynet.losses.base.Loss``
+    minimum   probabilities count as at least this much. With 0, the default, nothing is clipped,
+              and a true class of probability 0 gives an infinite loss, which a float32 softmax
+              reaches at logits 104 apart; SoftmaxCrossEntropy has no such limit.
+    Raises ValueError for settings out of range.
+    """
+
+    def __init__(
+        self,
+        class_weight: Sequence[float] | None = None,
+        label_smoothing: float = 0.0,
+        *,
+        mean_over: MeanOver = "batch",
+        minimum: float = 0.0,
+    ) -> None:
+        super().__init__(class_weight, label_smoothing, mean_over=mean_over)
+        if not 0 <= minimum < 1:
+            raise ValueError(f"minimum is {minimum}, want a probability: at least 0, below 1")
+        self.minimum = minimum
+
+    def forward(self, z: Array, y: Array) -> tuple[Array, Any]:
+        """L, a scalar of z's dtype, and the cache for ``backward``.
+
+        z   (N, K)           probabilities ŷ, such as Softmax() returns
+        y   (N,) or (N, K)   integer labels, or one-hot, or rows that sum to 1
+        Raises ValueError for negative z, and for labels that do not fit z.
+        """
+        self.check_labels(z, y)
+        if (z.real < 0).any():
+            raise ValueError(
+                f"probabilities go down to {float(z.real.min()):.3g}, want 0 to 1: end the model "
+                "with Softmax(), or use SoftmaxCrossEntropy, which takes logits"
+            )
+        return self.compute(z, y)
+
+    def compute(self, z: Array, y: Array) -> tuple[Array, Any]:
+        targets, weights = self.targets(z, y)
+        return cross_entropy_forward(z, targets, weights, self.minimum)
+
+    def backward(self, cache: Any) -> Array:
+        """∂L/∂ŷ (N, K) of the number that ``forward`` returned."""
+        return cross_entropy_backward(cache)
+
+    def probabilities(self, z: Array) -> Array:
+        """z itself (N, K): it holds probabilities already."""
+        return z
+
+
+class SoftmaxCrossEntropy(Loss):
+    """Cross-entropy of softmax(logits), finite and exact for all finite logits.  Report §2.3.1-2.
+
+        L = (1/N) Σ_i w_i L_i,   L_i = -Σ_j y'_ij log softmax(z_i)_j
+
+    class_weight, label_smoothing, mean_over   see ``tinynet.losses.base.Loss``
+    Raises ValueError for settings out of range.
+    """
+
+    def compute(self, z: Array, y: Array) -> tuple[Array, Any]:
+        targets, weights = self.targets(z, y)
+        return softmax_cross_entropy_forward(z, targets, weights)
+
+    def backward(self, cache: Any) -> Array:
+        """∂L/∂z (N, K) of the number that ``forward`` returned."""
+        return softmax_cross_entropy_backward(cache)
+
+    def probabilities(self, z: Array) -> Array:
+        """softmax(z) (N, K), from logits z (N, K).  Report §2.2.2."""
+        _, exponentials, total = _exponentials(z)
+        return exponentials / total

@@ -1,0 +1,225 @@
+"""What all optimisers share: which parameters change, weight decay, and what is remembered.
+
+A rule is a function marked ``@update_rule``, the recurrence as it is written in the report or a
+paper: it changes its first arrays in place, w and what it remembers of earlier steps, and nothing
+else. ``g`` is the gradient of the batch's mean loss. The classes keep that memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, ParamSpec
+
+import numpy as np
+
+from tinynet.backend import Array, Swappable, array_module, library_of, swappable, to_device
+from tinynet.layer import Parameter
+from tinynet.regularizers import Selection, any_parameter
+
+P = ParamSpec("P")
+
+UPDATE_RULES: list[Swappable[..., None]] = []
+
+
+def update_rule(function: Callable[P, None]) -> Swappable[P, None]:
+    """Mark a weight update: a function of arrays of one shape that acts on each number alone.
+
+    It may then be run on parts of the arrays, one after the other or side by side.
+    """
+    marked = swappable(function)
+    UPDATE_RULES.append(marked)
+    return marked
+
+
+class Optimizer:
+    """Base of the optimisers: which parameters are changed, weight decay, and what is remembered.
+
+    learning_rate   η; may be set at any time
+    weight_decay    λ: pulls weights towards 0.  Report §2.4.2
+    decoupled       False: λ w is added to the gradient, an L2 penalty (λ/2) Σ w².
+                    True: w shrinks by η λ w by itself, past the rule's scaling.
+                    Source: Loshchilov & Hutter 2019, "Decoupled weight decay regularization".
+    decays          which parameters decay, by dotted name; all by default, as in PyTorch.
+                    ``tinynet.regularizers.is_weight`` leaves out biases, gammas and betas
+    A subclass gives ``rule``, ``slots`` and ``numbers``, or writes ``update``.
+    """
+
+    def __init__(
+        self,
+        learning_rate: float,
+        *,
+        weight_decay: float = 0.0,
+        decoupled: bool = False,
+        decays: Selection = any_parameter,
+    ) -> None:
+        check_range("learning_rate", learning_rate, 0, np.inf)
+        check_range("weight_decay", weight_decay, 0, np.inf)
+        self.learning_rate = learning_rate
+        self.weight_decay = weight_decay
+        self.decoupled = decoupled
+        self.decays = decays
+        self.steps = 0
+        self._updates: dict[str, int] = {}  # dotted name -> steps in which it was trainable
+        self._memory: dict[str, Array] = {}  # "slot.dotted name" -> array
+        self._known: set[str] | None = None  # names of all parameters, from the first step on
+
+    @property
+    def slots(self) -> tuple[str, ...]:
+        """What the rule remembers of each parameter, by name."""
+        return ()
+
+    @property
+    def rule(self) -> Swappable[..., None]:
+        """The update function: of w, what is remembered in ``slots``, g, and ``numbers``."""
+        raise NotImplementedError(
+            f"{type(self).__name__} has no rule: write rule and numbers, or update, in the subclass"
+        )
+
+    def numbers(self, name: str) -> tuple[Any, ...]:
+        """What the rule takes after the gradient, for the step in hand, of one parameter."""
+        raise NotImplementedError(
+            f"{type(self).__name__} has no numbers: write them in the subclass"
+        )
+
+    def update(self, name: str, w: Array, g: Array) -> None:
+        """Change w in place by the rule, given its gradient g, of the same shape."""
+        remembered = [self.remembered(slot, name, w) for slot in self.slots]
+        self.rule(w, *remembered, g, *self.numbers(name))
+
+    def step(self, parameters: Mapping[str, Parameter]) -> None:
+        """Change every trainable parameter by its gradient, once.
+
+        parameters   dotted name -> Parameter, ``model.parameters()``, the same at each step
+        A parameter that is not trainable keeps its value, and what is remembered of it.
+        Raises ValueError, before anything is changed, if these are other parameters than before.
+        """
+        self._check_same(parameters)
+        trainable = {name: p for name, p in parameters.items() if p.trainable}
+        self.count(trainable)
+        for name, parameter in trainable.items():
+            self._step_one(name, parameter.value, parameter.grad)
+
+    def _step_one(self, name: str, w: Array, g: Array) -> None:
+        decay, shrink = self.decay(name)
+        if shrink != 1:
+            w *= shrink
+        if decay:
+            g = g + decay * w
+        self.update(name, w, g)
+
+    def decay(self, name: str) -> tuple[float, float]:
+        """(λ of g + λ w, what w is multiplied by) for the step in hand: (0, 1) for no decay."""
+        if not (self.weight_decay and self.decays(name)):
+            return 0.0, 1.0
+        if self.decoupled:
+            return 0.0, 1 - float(self.learning_rate) * self.weight_decay
+        return self.weight_decay, 1.0
+
+    def count(self, names: Iterable[str], steps: int = 1) -> None:
+        """So many steps more (or less), in which these parameters are updated."""
+        self.steps += steps
+        for name in names:
+            self._updates[name] = self._updates.get(name, 0) + steps
+
+    def zero_grad(self, parameters: Mapping[str, Parameter]) -> None:
+        """Set every gradient to zero."""
+        for parameter in parameters.values():
+            parameter.grad[...] = 0
+
+    def state(self) -> dict[str, Array]:
+        """All that the next step depends on besides the settings: named arrays (not copies).
+
+        "step" is the number of steps so far and "updates.dotted name" that of one parameter,
+        each a 0-d int64 array; "slot.dotted name" is what the rule remembers of a parameter.
+        """
+        counts = {f"updates.{name}": n for name, n in self._updates.items()}
+        counts["step"] = self.steps
+        return {key: np.array(n, np.int64) for key, n in counts.items()} | self._memory
+
+    def memory(self) -> dict[str, Array]:
+        """ "slot.dotted name" -> what the rule remembers of a parameter (not copies)."""
+        return dict(self._memory)
+
+    def load_state(self, state: Mapping[str, Array]) -> None:
+        """Go on from a ``state()``, which is copied.
+
+        Raises ValueError, before anything is changed, for the state of another kind of optimiser;
+        that of another model is noticed by the next ``step``.
+        """
+        if "step" not in state:
+            raise ValueError(
+                "this is no optimiser's state, it has no 'step': want what state() gave"
+            )
+        parts = {key: key.partition(".")[::2] for key in state if key != "step"}
+        updates = {name: key for key, (slot, name) in parts.items() if slot == "updates"}
+        memory = [key for key, (slot, _) in parts.items() if slot != "updates"]
+        if set(memory) != {f"{slot}.{name}" for slot in self.slots for name in updates}:
+            raise ValueError(
+                f"the state has {_slots_of(memory)}, {type(self).__name__} with its present "
+                f"settings keeps {_slots_of(self.slots)} for each parameter: load it into an "
+                "optimiser of the kind that it was saved from"
+            )
+        self.steps = _integer(state["step"])
+        self._updates = {name: _integer(state[key]) for name, key in updates.items()}
+        self._memory = {key: state[key].copy() for key in memory}
+        self._known = None
+
+    def remembered(self, slot: str, name: str, like: Array) -> Array:
+        """What the rule remembers of a parameter, at first 0: of ``like``'s shape, dtype, library.
+
+        Changed in place by the rule, so it is the same array from step to step.
+        """
+        key = f"{slot}.{name}"
+        kept = self._memory.get(key)
+        if kept is None:
+            kept = array_module(like).zeros_like(like)
+        elif library_of(kept) != library_of(like) or kept.dtype != like.dtype:
+            kept = to_device(kept, library_of(like)).astype(like.dtype)
+        self._memory[key] = kept
+        return kept
+
+    def _check_same(self, parameters: Mapping[str, Parameter]) -> None:
+        """Raise ValueError unless names and shapes are those of the steps before."""
+        names = set(parameters)
+        before = self._updates.keys() if self._known is None else self._known
+        faults = [f"{name} is missing" for name in before if name not in names]
+        if self._known is not None:
+            faults += [f"{name} is new" for name in parameters if name not in self._known]
+        for key, kept in self._memory.items():
+            name = key.partition(".")[2]
+            if name in names and parameters[name].shape != kept.shape:
+                faults.append(f"{name} is {parameters[name].shape}, was {kept.shape}")
+        if faults:
+            shown = "; ".join(faults[:4]) + (f"; and {len(faults) - 4} more" if faults[4:] else "")
+            raise ValueError(
+                f"{type(self).__name__} was given other parameters than in the steps before: "
+                f"{shown}. Make a new optimiser for another model; to hold parameters fixed, "
+                "set their trainable to False"
+            )
+        self._known = names
+
+
+def check_range(name: str, value: float, least: float, most: float) -> float:
+    """``value`` itself; ValueError if it is not a finite number from ``least`` to ``most``."""
+    if not (least <= value <= most and np.isfinite(value)):
+        raise ValueError(f"{name} is {value}, want a number from {least} to {most}")
+    return value
+
+
+def new_weight(old_name: str, old: float, new_name: str, new: float | None) -> float:
+    """Return the weight, above 0, of the new term, given either weight of a moving average."""
+    if new is None:
+        if not 0 <= old < 1:
+            raise ValueError(f"{old_name} is {old}, want 0 to 1, and below 1")
+        return 1 - old
+    if not 0 < new <= 1:
+        raise ValueError(f"{new_name} is {new}, want above 0, up to 1")
+    return new
+
+
+def _integer(x: Array) -> int:
+    return int(to_device(x, "numpy").item())
+
+
+def _slots_of(keys: Iterable[str]) -> str:
+    return ", ".join(sorted({key.partition(".")[0] for key in keys})) or "nothing"

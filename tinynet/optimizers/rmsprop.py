@@ -1,0 +1,66 @@
+"""RMSProp: steps scaled by the recent size of the gradient.  Report §2.3.4."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from tinynet.backend import Array, Swappable, array_module
+from tinynet.optimizers.base import Optimizer, check_range, new_weight, update_rule
+from tinynet.regularizers import Selection, any_parameter
+
+
+@update_rule
+def rmsprop_update(
+    w: Array, v: Array, g: Array, learning_rate: float, alpha: float, epsilon: float
+) -> None:
+    """One step scaled by the gradient's recent size; changes w and v.  Report §2.3.4.
+
+        v ← α g² + (1 - α) v
+        w ← w - η g / (√v + ε)
+
+    Source: Tieleman & Hinton 2012, lecture 6.5, "rmsprop".
+    """
+    v *= 1 - alpha
+    v += alpha * g * g
+    w -= learning_rate * g / (array_module(v).sqrt(v) + epsilon)
+
+
+class RMSProp(Optimizer):
+    """Steps scaled, weight by weight, by the recent size of the gradient.  Report §2.3.4.
+
+        v ← ρ v + (1 - ρ) g²,   w ← w - η g / (√v + ε)
+
+    rho       ρ, the field's form: the weight of the old average
+    epsilon   ε, added to √v; the report's is 1e-6
+    alpha     α, the report's form, the weight of the new term: if given, ρ = 1 - α and ``rho``
+              is not looked at
+    The others are ``Optimizer``'s.  Raises ValueError for settings out of range.
+    """
+
+    slots = ("v",)
+
+    def __init__(
+        self,
+        learning_rate: float = 0.001,
+        rho: float = 0.9,
+        epsilon: float = 1e-8,
+        *,
+        alpha: float | None = None,
+        weight_decay: float = 0.0,
+        decoupled: bool = False,
+        decays: Selection = any_parameter,
+    ) -> None:
+        super().__init__(
+            learning_rate, weight_decay=weight_decay, decoupled=decoupled, decays=decays
+        )
+        self.alpha = new_weight("rho", rho, "alpha", alpha)
+        self.epsilon = check_range("epsilon", epsilon, 0, np.inf)
+
+    @property
+    def rule(self) -> Swappable[..., None]:
+        return rmsprop_update
+
+    def numbers(self, name: str) -> tuple[Any, ...]:
+        return float(self.learning_rate), self.alpha, self.epsilon

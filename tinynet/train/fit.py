@@ -1,0 +1,260 @@
+"""Training: epochs of weight updates, measured as they go.  Report §2.3.
+
+``fit`` is the whole of it; ``TrainStep`` is one update; ``evaluate`` and ``predict`` run a network
+without training it.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+
+from tinynet.backend import Array, to_device
+from tinynet.engine import one_blas_thread, uploaded
+from tinynet.layer import Layer
+from tinynet.losses.base import Loss
+from tinynet.metrics import accuracy
+from tinynet.optimizers.base import Optimizer
+from tinynet.regularizers import Regularizer
+from tinynet.schedules import Schedule
+from tinynet.train.checkpoint import load_checkpoint
+from tinynet.train.data import Dataset, as_dataset, batches, generator, prefetch
+from tinynet.train.evaluation import (
+    METRICS,
+    Metric,
+    class_numbers,
+    device_of,
+    evaluate,
+    metric_functions,
+    predict,
+)
+from tinynet.train.interrupts import held_interrupts
+from tinynet.train.progress import Progress
+from tinynet.train.run_folder import Row, RunFolder, TrainingState
+from tinynet.train.step import TrainingError, TrainStep, not_finite, why_not_finite
+
+__all__ = ["METRICS", "TrainStep", "TrainingError", "best_row", "evaluate", "fit", "predict"]
+
+Data: TypeAlias = Dataset | tuple[Array, Array]
+
+
+@one_blas_thread()
+def fit(
+    model: Layer,
+    loss: Loss,
+    optimizer: Optimizer,
+    train: Data,
+    validation: Data | None = None,
+    *,
+    epochs: int,
+    batch_size: int | None = 32,
+    seed: int = 0,
+    schedule: Schedule | None = None,
+    regularizer: Regularizer | None = None,
+    metrics: Sequence[str | Metric] = ("accuracy",),
+    monitor: str | None = None,
+    patience: int | None = None,
+    restore_best: bool = False,
+    folder: str | Path | None = None,
+    resume: bool = False,
+    callbacks: Sequence[Callable[[Row, Layer], object]] = (),
+    progress: bool = True,
+    precision: str = "fp32",
+) -> list[Row]:
+    """Train ``model``; the same arguments give the same weights, bit for bit.  Report §2.3.4.
+
+    train, validation   datasets, or pairs (x, y) of arrays
+    epochs              passes through the training set; with ``resume``, in all
+    batch_size          m of §2.3.4; None: the whole set, full-batch gradient descent
+    seed                whatever is drawn (shuffles, augmentation, dropout) follows from it
+    schedule            called before each epoch; sets the optimiser's learning rate (§2.3.5)
+    regularizer         a penalty, part of the training loss and of the number shown for it
+    metrics             "accuracy", "kappa", "auc" (of class 1), or functions of labels (N,) and
+                        probabilities (N, K), each called once over a whole epoch's predictions
+    monitor             what "best" means, a key of the history: lower is better for a loss, higher
+                        for all else; None: the validation loss, or without one the training loss
+    patience            stop after so many epochs in a row without a new best; None: never
+    restore_best        end with the best epoch's weights instead of the last one's
+    folder              keep history.jsonl, last.safetensors and best.safetensors there
+    resume              continue the run in ``folder``, from within an epoch if it stopped there
+    callbacks           functions (row, model) called after each epoch, when it is on disk; they
+                        may look at the model but not change it
+    progress            False: silent; else a bar on a terminal, one line per epoch elsewhere
+    precision           on a GPU "fp32", "tf32" or "bf16", see ``tinynet.engine.precision``
+    Returns the history, one row per epoch: epoch (from 1), train_loss, train_accuracy,
+    validation_loss, validation_accuracy, learning_rate, seconds. Training figures are those of
+    the batches as they were trained on, with dropout and augmentation.
+
+    On Ctrl-C the step in hand is finished, a checkpoint written and KeyboardInterrupt raised.
+    Raises TrainingError if the loss or a weight is no longer finite; CheckpointError if the folder
+    holds another run or cannot be written; ValueError for settings that make no sense.
+    """
+    train = as_dataset(train)
+    validation = None if validation is None else as_dataset(validation)
+    functions = metric_functions(metrics)
+    monitor = monitor or ("train_loss" if validation is None else "validation_loss")
+    _check_settings(epochs, patience, monitor, functions, validation is not None)
+    if resume and folder is None:
+        raise ValueError("resume=True without a folder: give the run's folder=")
+    size = len(batches(len(train), batch_size, generator(seed, "shuffle", 0)))
+
+    settings = {
+        "seed": seed,
+        "batch_size": batch_size,
+        "training_examples": len(train),
+        "metrics": list(functions),
+        "monitor": monitor,
+        "validation_examples": 0 if validation is None else len(validation),
+    }
+    files = None if folder is None else RunFolder(folder, model, optimizer, settings)
+    position = TrainingState() if files is None else files.resume() if resume else files.begin()
+    history = position.history
+    how = {"seed": seed, "regularizer": regularizer, "precision": precision}
+    step = TrainStep(model, loss, optimizer, **how)  # type: ignore[arg-type]
+    step.count = position.steps
+    best_state: dict[str, Array] = {}
+
+    with Progress(epochs, size, len(history) * size + position.batch, progress) as shown:
+        try:
+            while len(history) < epochs and not stalled(history, monitor, patience):
+                if schedule is not None:
+                    optimizer.learning_rate = schedule(len(history), history)
+                _train_epoch(step, train, batch_size, position, shown)
+                row = _measure(step, validation, batch_size, position, functions)
+                with held_interrupts():
+                    position.finish_epoch(row)
+                    is_best = best_row(history, monitor) is row
+                    if is_best and files is not None:
+                        files.save_best(row)
+                    elif is_best and restore_best:
+                        best_state = {name: x.copy() for name, x in model.state().items()}
+                    if files is not None:
+                        files.save(position)
+                shown.epoch(row)
+                for callback in callbacks:
+                    callback(row, model)
+        except KeyboardInterrupt:
+            if files is not None and step.whole:
+                with held_interrupts():
+                    files.save(position)
+            raise
+        except TrainingError as error:
+            where = f"batch {position.batch + 1} of {size}" if position.batch < size else "its end"
+            kept = f"; the last good checkpoint is {files.last}" if files is not None else ""
+            raise TrainingError(f"epoch {len(history) + 1}, {where}: {error}{kept}") from None
+        if len(history) < epochs:
+            shown.say(f"stopped early: no better {monitor} in {patience} epochs")
+        if step.gpu_memory:
+            shown.say(f"GPU memory held at most: {step.gpu_memory / 2**20:,.0f} MiB")
+
+    if restore_best and best_row(history, monitor) is not None:
+        if files is not None:
+            load_checkpoint(files.best, model)
+        else:
+            model.load_state(best_state)
+    return history
+
+
+def best_row(history: Sequence[Row], monitor: str) -> Row | None:
+    """The row of the best epoch: the lowest loss, or the highest of anything else.
+
+    The first of equals; None if there is none, NaN passed over.
+    """
+    sign = 1 if monitor.endswith("loss") else -1
+    rows = [row for row in history if not math.isnan(row[monitor])]
+    return min(rows, key=lambda row: sign * row[monitor], default=None)
+
+
+def stalled(history: Sequence[Row], monitor: str, patience: int | None) -> bool:
+    """Whether the last ``patience`` epochs brought no new best: early stopping.
+
+    Source: Prechelt 1998, "Early stopping - but when?", the criterion UP.  Not in the report.
+    """
+    if patience is None:
+        return False
+    best = best_row(history, monitor)
+    return len(history) - (best["epoch"] if best else 0) >= patience
+
+
+def _train_epoch(
+    step: TrainStep, data: Dataset, batch_size: int | None, position: TrainingState, shown: Progress
+) -> None:
+    """Train on those batches of the epoch in hand that were not trained on yet."""
+    epoch = len(position.history)
+    order = batches(len(data), batch_size, generator(step.seed, "shuffle", epoch))
+    left, device = range(position.batch, len(order)), device_of(step.model)
+    start = time.perf_counter() - position.seconds
+    reading = (data.batch(order[b], generator(step.seed, "augment", epoch, b)) for b in left)
+
+    def figures() -> dict[str, float]:
+        labels, probabilities = position.predictions()
+        return {
+            "loss": position.loss_sum / len(labels),
+            "accuracy": accuracy(labels, probabilities.argmax(axis=1)),
+        }
+
+    with closing(prefetch(uploaded(reading, device))) as loaded:
+        for x, y in loaded:
+            with held_interrupts():
+                loss = step(x, y)
+                probabilities = to_device(step.last_probabilities(), "numpy")
+                position.add(loss, class_numbers(y), probabilities)
+                position.seconds = time.perf_counter() - start
+            shown.batch(figures)
+    names = not_finite(step.model)
+    if names:
+        cause = why_not_finite(step.model, step.optimizer)
+        raise TrainingError(f"the weights are no longer finite: {cause}")
+
+
+def _measure(
+    step: TrainStep,
+    validation: Dataset | None,
+    batch_size: int | None,
+    position: TrainingState,
+    functions: dict[str, Metric],
+) -> Row:
+    """The epoch's row of the history."""
+    start = time.perf_counter()
+    labels, probabilities = position.predictions()
+    parts = {"train": (position.loss_sum / len(labels), labels, probabilities)}
+    if validation is not None:
+        with np.errstate(over="ignore", invalid="ignore"):  # reported below, once
+            parts["validation"] = evaluate(
+                step.model, step.loss, validation, batch_size, precision=step.precision
+            )
+    row: Row = {"epoch": len(position.history) + 1}
+    for part, (loss, labels, probabilities) in parts.items():
+        if not math.isfinite(loss):
+            cause = "its examples or labels hold NaN, or the network's outputs overflow on them"
+            raise TrainingError(f"the {part} loss is {loss}: {cause}")
+        row[f"{part}_loss"] = loss
+        for name, function in functions.items():
+            row[f"{part}_{name}"] = float(function(labels, probabilities))
+    row["learning_rate"] = float(step.optimizer.learning_rate)
+    row["seconds"] = round(position.seconds + time.perf_counter() - start, 3)
+    return row
+
+
+def _check_settings(
+    epochs: int,
+    patience: int | None,
+    monitor: str,
+    functions: dict[str, Metric],
+    validated: bool,
+) -> None:
+    if epochs < 1 or (patience is not None and patience < 1):
+        raise ValueError(f"epochs is {epochs}, patience {patience}: want at least 1 of each")
+    columns = [
+        f"{part}_{name}"
+        for part in ("train", "validation")[: 1 + validated]
+        for name in ("loss", *functions)
+    ]
+    if monitor not in columns:
+        raise ValueError(f"monitor is {monitor!r}, want one of {', '.join(columns)}")

@@ -1,0 +1,146 @@
+"""What a training run keeps on disk, and where in training it stands.
+
+last.safetensors    model, optimiser and position: all that resuming needs
+best.safetensors    the model at its best monitored value
+history.jsonl       one JSON object per epoch
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tinynet.backend import Array
+from tinynet.layer import Layer
+from tinynet.optimizers.base import Optimizer
+from tinynet.train.checkpoint import CheckpointError, load_checkpoint, save_checkpoint, write_whole
+
+Row = dict[str, Any]
+
+
+@dataclass
+class TrainingState:
+    """Where a run stands: all that it depends on besides the model and the optimiser.
+
+    history                 one row for each finished epoch
+    steps                   weight updates so far
+    batch                   batches of the epoch in hand that were trained on
+    loss_sum                sum of their examples' losses
+    seconds                 time spent on them
+    labels, probabilities   theirs, (n,) and (n, K) in all
+    """
+
+    history: list[Row] = field(default_factory=list)
+    steps: int = 0
+    batch: int = 0
+    loss_sum: float = 0.0
+    seconds: float = 0.0
+    labels: list[Array] = field(default_factory=list)
+    probabilities: list[Array] = field(default_factory=list)
+
+    def add(self, loss: float, labels: Array, probabilities: Array) -> None:
+        """Count one batch that was trained on."""
+        self.steps += 1
+        self.batch += 1
+        self.loss_sum += loss * len(labels)
+        self.labels.append(labels)
+        self.probabilities.append(probabilities)
+
+    def predictions(self) -> tuple[Array, Array]:
+        """Labels (n,) and probabilities (n, K) of the epoch in hand, so far."""
+        self.labels = [np.concatenate(self.labels)]
+        self.probabilities = [np.concatenate(self.probabilities)]
+        return self.labels[0], self.probabilities[0]
+
+    def finish_epoch(self, row: Row) -> None:
+        """Turn to the next epoch."""
+        self.history.append(row)
+        self.batch, self.loss_sum, self.seconds = 0, 0.0, 0.0
+        self.labels, self.probabilities = [], []
+
+    def to_dict(self) -> dict[str, Any]:
+        """What a checkpoint keeps of it."""
+        values = vars(self) | {"labels": None, "probabilities": None}
+        if self.labels:
+            values["labels"] = np.concatenate(self.labels)
+            values["probabilities"] = np.concatenate(self.probabilities)
+        return values
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> TrainingState:
+        """The position that ``to_dict`` described."""
+        parts = {n: [] if values[n] is None else [values[n]] for n in ("labels", "probabilities")}
+        return cls(**values | parts)
+
+
+class RunFolder:
+    """The files of one run.
+
+    settings   what a resumed run must share with the one it continues; JSON-able
+    """
+
+    def __init__(
+        self, folder: str | Path, model: Layer, optimizer: Optimizer, settings: dict[str, Any]
+    ) -> None:
+        self.folder = Path(folder)
+        self.last = self.folder / "last.safetensors"
+        self.best = self.folder / "best.safetensors"
+        self.history = self.folder / "history.jsonl"
+        self.model, self.optimizer, self.settings = model, optimizer, settings
+
+    def begin(self) -> TrainingState:
+        """Start a run.  Raises CheckpointError if the folder holds one already."""
+        found = [path.name for path in (self.last, self.best, self.history) if path.exists()]
+        if found:
+            raise CheckpointError(
+                f"{self.folder}: holds a run already ({', '.join(found)}): "
+                "continue it with resume=True, or choose another folder"
+            )
+        position = TrainingState()
+        # A first checkpoint, untrained, so that a full disk shows now and any kill can be resumed
+        self.save(position)
+        return position
+
+    def resume(self) -> TrainingState:
+        """Load the run's last checkpoint into the model and the optimiser.
+
+        Raises CheckpointError, with both as they were, if there is none or it is of another run.
+        """
+        if not self.last.exists():
+            raise CheckpointError(
+                f"{self.last}: there is no such file, so no run to resume: "
+                "check the folder, or start without resume"
+            )
+        values = load_checkpoint(self.last, self.model, self.optimizer, expect=self.settings)
+        for name in self.settings:
+            del values[name]
+        position = TrainingState.from_dict(values)
+        self.save_history(position)  # a kill may have come between the checkpoint and the history
+        return position
+
+    def save(self, position: TrainingState) -> None:
+        """Write the last checkpoint, then the history."""
+        values = position.to_dict() | self.settings
+        save_checkpoint(self.last, self.model, self.optimizer, values)
+        self.save_history(position)
+
+    def save_best(self, row: Row) -> None:
+        """Write the model as the best one so far, with the row of its epoch."""
+        save_checkpoint(self.best, self.model, position=row)
+
+    def save_history(self, position: TrainingState) -> None:
+        """Write history.jsonl; NaN and infinity, which JSON cannot hold, become null."""
+        lines = [json.dumps(_plain(row), allow_nan=False) + "\n" for row in position.history]
+        write_whole(self.history, "".join(lines).encode())
+
+
+def _plain(row: Row) -> Row:
+    return {
+        name: None if isinstance(value, float) and not math.isfinite(value) else value
+        for name, value in row.items()
+    }
