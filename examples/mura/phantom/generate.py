@@ -1,35 +1,32 @@
 """Write a set of synthetic radiographs in MURA-v1.1's exact layout.
 
 Each patient is drawn from (seed, patient) alone, so the set is the same bit for bit whatever the
-number of processes, and one that was interrupted is finished by the same call. Of two calls at the
-same moment, the second waits for the first and takes its set.
+number of processes, and the same call finishes a set that was interrupted. Of two calls at the
+same moment, the second waits for the first and uses its set.
 """
 
 from __future__ import annotations
 
 import csv
 import json
-import multiprocessing
-import os
-import signal
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path, PurePosixPath
 
 from PIL import Image
 from tqdm import tqdm
 
-from examples.mura.alone import alone
 from examples.mura.errors import UserError
 from examples.mura.phantom.studies import STUDIES, draw_studies, patient_body, take_study
+from examples.mura.processes import locked, usable_cores, worker_pool
 
+TRAIN_PATIENTS, VALID_PATIENTS = 1500, 230
 ROOT = "MURA-v1.1"
 NOTICE = "SYNTHETIC.txt"
 TRUTH = "synthetic_truth.csv"
 DONE = "unfinished.jsonl"  # one line for each patient whose pictures are all written
-LOCK = f"{ROOT}.lock"  # beside the set: held by the process that makes it, left there afterwards
-VERSION = 1  # raise it when the same settings come to draw other pictures
+LOCK = f"{ROOT}.lock"  # beside the set, left there afterwards
+VERSION = 1  # to be raised when the same settings draw other pictures
 PATIENTS_PER_TASK = 4
 
 TEXT = """SYNTHETIC radiographs: drawn by a program from geometry; nobody was X-rayed.
@@ -43,7 +40,7 @@ Patient = tuple[str, int]  # split, number
 
 @dataclass(frozen=True)
 class Settings:
-    """What decides every pixel of a set."""
+    """The settings that decide every pixel of a set."""
 
     train_patients: int
     valid_patients: int
@@ -53,11 +50,8 @@ class Settings:
 
     def patients(self) -> list[Patient]:
         """Numbered as in MURA: training first, then validation, none in both."""
-        total = self.train_patients + self.valid_patients
-        return [
-            ("train" if number <= self.train_patients else "valid", number)
-            for number in range(1, total + 1)
-        ]
+        numbers = range(1, self.train_patients + self.valid_patients + 1)
+        return [("train" if n <= self.train_patients else "valid", n) for n in numbers]
 
 
 @dataclass(frozen=True)
@@ -75,8 +69,8 @@ class Row:
 def generate(
     folder: Path,
     *,
-    train_patients: int,
-    valid_patients: int,
+    train_patients: int = TRAIN_PATIENTS,
+    valid_patients: int = VALID_PATIENTS,
     seed: int = 0,
     side: int = 192,
     workers: int | None = None,
@@ -84,10 +78,10 @@ def generate(
 ) -> Path:
     """Write ``folder``/MURA-v1.1 full of synthetic radiographs and return that path.
 
-    side: pixels of a picture's longer side. workers: processes; None takes one per core.
+    side: pixels of a picture's longer side. workers: processes; None: one per core.
     A finished set with the same settings is left as it is; an unfinished one is finished.
     Raises UserError if the folder holds a real MURA-v1.1 or a set with other settings, if a
-    number is out of range, or if the disk refuses.
+    number is out of range, or if the files cannot be written.
     """
     settings = Settings(train_patients, valid_patients, seed, side)
     check(settings, workers)
@@ -96,7 +90,7 @@ def generate(
         if is_finished_now(root, settings):
             return root
         root.parent.mkdir(parents=True, exist_ok=True)
-        with alone(root.parent / LOCK, f"synthetic radiographs in {root}"):
+        with locked(root.parent / LOCK, f"synthetic radiographs in {root}"):
             if not is_finished(root, settings):
                 make(root, settings, workers, progress)
     except OSError as error:
@@ -109,7 +103,7 @@ def generate(
 
 
 def check(settings: Settings, workers: int | None) -> None:
-    """Raises UserError for settings that no set can have."""
+    """Raise UserError for settings that no set can have."""
     if settings.train_patients < 1 or settings.valid_patients < 1:
         raise UserError(
             f"got {settings.train_patients} training and {settings.valid_patients} validation "
@@ -128,10 +122,7 @@ def check(settings: Settings, workers: int | None) -> None:
 
 
 def is_finished(root: Path, settings: Settings) -> bool:
-    """Whether the set is there; False if it is yet to be made, or to be finished.
-
-    Raises UserError if what is there is not ours to write to.
-    """
+    """Whether the set is complete; raises UserError if the folder is not ours to write to."""
     if not root.exists() or not any(root.iterdir()):
         return False
     notice = root / NOTICE
@@ -158,7 +149,6 @@ def is_finished_now(root: Path, settings: Settings) -> bool:
 
 
 def notice_text(settings: Settings) -> str:
-    """What is said of the set, in a file that is there before its first picture."""
     return TEXT.format(truth=TRUTH, settings=json.dumps(asdict(settings)))
 
 
@@ -200,7 +190,6 @@ def recorded(root: Path) -> dict[int, list[Row]]:
 
 
 def render_patient(root: Path, settings: Settings, patient: Patient) -> tuple[int, list[Row]]:
-    """Write all pictures of one patient."""
     split, number = patient
     rows = []
     body = patient_body(settings.seed, number)
@@ -218,7 +207,6 @@ def render_patient(root: Path, settings: Settings, patient: Patient) -> tuple[in
 
 
 def render_patients(task: tuple[Path, Settings, list[Patient]]) -> list[tuple[int, list[Row]]]:
-    """What a process of the pool runs."""
     root, settings, patients = task
     return [render_patient(root, settings, patient) for patient in patients]
 
@@ -226,30 +214,19 @@ def render_patients(task: tuple[Path, Settings, list[Patient]]) -> list[tuple[in
 def render_all(
     root: Path, settings: Settings, patients: list[Patient], workers: int | None
 ) -> Iterator[tuple[int, list[Row]]]:
-    """Write the patients' pictures in ``workers`` processes; yields patients in order."""
+    """Write the patients' pictures in ``workers`` processes; yields the patients in order."""
     tasks = [
         (root, settings, patients[i : i + PATIENTS_PER_TASK])
         for i in range(0, len(patients), PATIENTS_PER_TASK)
     ]
-    workers = min(workers or os.cpu_count() or 1, max(len(tasks), 1))
+    workers = min(workers or usable_cores(), max(len(tasks), 1))
     if workers == 1:
         for task in tasks:
             yield from render_patients(task)
         return
-    # spawn, since forking a process that already runs BLAS threads can deadlock
-    pool = ProcessPoolExecutor(
-        workers, multiprocessing.get_context("spawn"), initializer=leave_interrupts_to_parent
-    )
-    try:
+    with worker_pool(workers) as pool:
         for drawn in pool.map(render_patients, tasks):
             yield from drawn
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
-
-
-def leave_interrupts_to_parent() -> None:
-    """Let Ctrl-C reach the parent alone, which ends the workers."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def write_tables(root: Path, rows: list[Row]) -> None:
@@ -266,6 +243,5 @@ def write_tables(root: Path, rows: list[Row]) -> None:
 
 
 def write_csv(path: Path, rows: Iterable[tuple[object, ...]]) -> None:
-    """Rows as a CSV with line ends as MURA has them."""
     with path.open("w", newline="", encoding="utf-8") as file:
         csv.writer(file, lineterminator="\n").writerows(rows)

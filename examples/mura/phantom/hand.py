@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from examples.mura.phantom.geometry import Array, cross, turn
 from examples.mura.phantom.scene import Body, Bone, Joint, Scene
-from examples.mura.phantom.solids import Blob, Tube, outline, profile
+from examples.mura.phantom.solids import Array, Blob, Tube, cross, outline, profile, turn
 
 FRONT = np.array([0.0, 0.0, 1.0])
 

@@ -7,9 +7,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from examples.mura.phantom.geometry import Array
-from examples.mura.phantom.metal import Metal
-from examples.mura.phantom.solids import Blob, Solid, Tube
+from examples.mura.phantom.solids import Array, Blob, Metal, Solid, Tube
 
 
 @dataclass(frozen=True)

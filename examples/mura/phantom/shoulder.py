@@ -13,10 +13,9 @@ from examples.mura.phantom.arm import (
     add_humerus,
     flesh_girth,
 )
-from examples.mura.phantom.geometry import Array, turn, unit
 from examples.mura.phantom.hand import FRONT
 from examples.mura.phantom.scene import Body, Bone, Joint, Scene
-from examples.mura.phantom.solids import Blob, Tube, outline, profile
+from examples.mura.phantom.solids import Array, Blob, Tube, outline, profile, turn, unit
 
 STRUT = profile(
     ((0.0, 1.0, 1.0, 1.0, 1.0), (0.5, 0.9, 0.9, 0.9, 0.9), (1.0, 1.0, 1.0, 1.0, 1.0)),
