@@ -131,7 +131,6 @@ def warp(pixels: NDArray[np.uint8], maps: NDArray[np.float32]) -> NDArray[np.flo
 def warp_block(
     pixels: NDArray[np.uint8], maps: NDArray[np.float32], out: NDArray[np.float32]
 ) -> None:
-    """``warp`` of a few images into ``out``."""
     n, side, _ = pixels.shape
     wide = side + 3
     # one black pixel before and two behind, so that all four neighbours of any point are there
@@ -173,5 +172,4 @@ def signed(draws: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def per_image(values: NDArray[np.float64]) -> NDArray[np.float32]:
-    """(N,) numbers in the shape that multiplies or adds to (N, S, S, 1)."""
     return values.astype(np.float32)[:, None, None, None]

@@ -88,7 +88,6 @@ def check_counts(dataset: Dataset) -> list[str]:
 
 
 def differences(found: Counts, published: Counts) -> list[str]:
-    """Studies and images that differ in number, or else in how many of them are normal."""
     lines = []
     for what in ("studies", "images"):
         here, there = getattr(found, what), getattr(published, what)
@@ -100,7 +99,6 @@ def differences(found: Counts, published: Counts) -> list[str]:
 
 
 def groups(dataset: Dataset) -> dict[str, list[Image]]:
-    """The images of each split that has any, and all of them as "Total"."""
     found = {SPLIT_NAMES[s]: images for s in SPLITS if (images := dataset.split(s))}
     return found | {"Total": dataset.images}
 
@@ -110,7 +108,6 @@ def title(dataset: Dataset) -> str:
 
 
 def table_1(dataset: Dataset) -> list[list[str]]:
-    """The report's Table 1: images, studies and patients of each split."""
     rows = [["", "Images", "Studies", "Patients"]]
     for name, images in groups(dataset).items():
         counts = count(images)
@@ -120,7 +117,6 @@ def table_1(dataset: Dataset) -> list[list[str]]:
 
 
 def table_of_parts(images: Sequence[Image]) -> list[list[str]]:
-    """§4.4: studies and images of each body part by label, and views per study."""
     rows = [
         ["", "Patients", "Studies", "normal", "abnormal", "share"]
         + ["Images", "normal", "abnormal", "share", "Views", "most"]
@@ -159,7 +155,6 @@ def notes(dataset: Dataset) -> list[str]:
 
 
 def breakdown_text(dataset: Dataset) -> str:
-    """Both tables and the notes, as plain text."""
     blocks = [title(dataset), aligned(table_1(dataset))]
     for name, images in groups(dataset).items():
         blocks.append(f"{name}, by body part\n{aligned(table_of_parts(images))}")
@@ -197,7 +192,6 @@ def breakdown_figure(dataset: Dataset, path: str | os.PathLike[str]) -> None:
 
 
 def draw_parts(axes: Axes, dataset: Dataset, split: str) -> None:
-    """Draw a bar per body part: its normal and abnormal studies, end to end."""
     images = dataset.split(split)
     counts = {part: count(i for i in images if i.part == part) for part in PARTS}
     counts = {part: found for part, found in counts.items() if sum(found.images)}
@@ -235,31 +229,21 @@ def draw_views(axes: Axes, dataset: Dataset, splits: Sequence[str]) -> None:
     axes.set_xticks(range(1, most + 1))
     axes.set_xlabel("images in a study")
     axes.set_ylabel("% of studies")
-    headed(axes, "Views per study", bars)
+    headed(axes, "Views", bars)
 
 
 def draw_table(axes: Axes, dataset: Dataset) -> None:
-    """Write Table 1, and below it how many patients are counted under several parts."""
     axes.axis("off")
-    axes.set(xlim=(0, 1), ylim=(0, 1))
     axes.set_title("Table 1", loc="left", fontweight="bold")
-    rows = table_1(dataset)
-    step = 0.15
-    for number, row in enumerate(rows):
-        y = 0.93 - number * step
-        weight = "bold" if number in (0, len(rows) - 1) else "normal"
-        for x, cell in zip((0, 0.52, 0.76, 1), row, strict=True):
-            side = "right" if x else "left"
-            axes.text(x, y, cell, ha=side, va="center", fontsize=12, weight=weight, color=INK)
-        if number in (0, len(rows) - 2):
-            axes.plot((0, 1), (y - step / 2, y - step / 2), color=GREY, linewidth=0.8)
+    table = aligned(table_1(dataset))
+    axes.text(0, 0.95, table, va="top", family="monospace", linespacing=1.8, color=INK)
     shared = [
         f"{count_shared_patients(images):,} in {name.lower()}"
         for name, images in groups(dataset).items()
         if name != "Total"
     ]
     note = f"Patients with studies of several body parts:\n{', '.join(shared)}."
-    axes.text(0, 0.9 - len(rows) * step, note, va="top", color=INK)
+    axes.text(0, 0, note, va="bottom", color=INK)
 
 
 def headed(axes: Axes, text: str, bars: dict[str, str]) -> None:

@@ -21,13 +21,15 @@ from examples.mura.predict import as_table, predict_files, write_csv
 from examples.mura.prepare import Prepared, open_prepared
 from examples.mura.run import (
     Run,
-    Source,
+    claimed,
     evaluate_run,
+    holds_something,
     load_model,
     note_device,
     open_run,
     prepare_images,
     start_run,
+    taken,
 )
 from examples.mura.settings import DEMO, TRANSFER, Settings, check, from_flags
 from examples.mura.training import new_network, sha256, train_run, with_weights
@@ -40,7 +42,7 @@ def demo(a: argparse.Namespace) -> None:
     how = device(a)
     settings, model = network(from_flags(a, DEMO))
     data = synthetic_data(a.data_folder, a.data_seed, a.patients)
-    run, prepared = started(a, Path("runs/demo"), settings, data, Source(), how)
+    run, prepared = started(a, Path("runs/demo"), settings, data, how)
     train_or_say_how_to_resume(run, prepared, model, how)
     show(evaluate_run(run, prepared, how), run.folder)
     print(f"done in {minutes(began)}")
@@ -48,7 +50,7 @@ def demo(a: argparse.Namespace) -> None:
 
 def prepare(a: argparse.Namespace) -> None:
     settings = from_flags(a, Settings())
-    prepared, dataset = prepare_images(a.data, settings, source(a))
+    prepared, dataset = prepare_images(a.data, settings, **reading(a))
     report_counts(dataset)
     print(
         f"{len(prepared.labels):,} images, {settings.side} × {settings.side}, "
@@ -85,7 +87,7 @@ def transfer(a: argparse.Namespace) -> None:
     settings = from_flags(a, TRANSFER)
     plan = Plan(a.base_parts, a.target_parts, tuple(a.sizes), a.repeats, a.passes)
     data = a.data or synthetic_data(a.data_folder, a.data_seed, a.patients)
-    prepared, _ = prepare_images(data, settings, source(a))
+    prepared, _ = prepare_images(data, settings, **reading(a))
     results = run_transfer(a.run, plan, settings, prepared, how)
     print(f"\n{transfer_plot.as_table(results)}")
     print(f"figures: {a.run / 'transfer.json'}")
@@ -99,7 +101,7 @@ def evaluate(a: argparse.Namespace) -> None:
     if a.data is None:
         prepared = open_prepared(run.cache)
     else:
-        prepared, _ = prepare_images(a.data, run.settings, source(a))
+        prepared, _ = prepare_images(a.data, run.settings, **reading(a))
     metrics = evaluate_run(
         run, prepared, how, rule=a.rule, threshold=a.threshold, baselines=a.baselines
     )
@@ -154,26 +156,23 @@ def new_run(a: argparse.Namespace, how: Computing) -> tuple[Run, Prepared, Class
     settings, model = network(from_flags(a, Settings()))
     data = a.data or synthetic_data()
     folder = Path("runs") / f"{datetime.now():%Y-%m-%d-%H%M%S}"
-    run, prepared = started(a, folder, settings, data, source(a), how)
+    run, prepared = started(a, folder, settings, data, how)
     return run, prepared, model
 
 
 def started(
-    a: argparse.Namespace,
-    folder: Path,
-    settings: Settings,
-    data: Path,
-    source: Source,
-    how: Computing,
+    a: argparse.Namespace, folder: Path, settings: Settings, data: Path, how: Computing
 ) -> tuple[Run, Prepared]:
-    """``start_run`` in the folder that was asked for; by default in ``folder``, or the next."""
+    """A run in the folder that was asked for; by default in ``folder``, or the next one free."""
+    if a.run is not None and holds_something(a.run):
+        raise taken(a.run)  # before any work is done
     facts = how.facts
     if settings.weights:
         facts |= {"weights_sha256": sha256(settings.weights)}
     command = " ".join(["python -m examples.mura", *sys.argv[1:]])
-    return start_run(
-        a.run or folder, settings, data, source, command, facts, numbered=a.run is None
-    )
+    prepared, dataset = prepare_images(data, settings, **reading(a))
+    place = claimed(a.run or folder, numbered=a.run is None)
+    return start_run(place, settings, dataset.root, prepared, command, facts), prepared
 
 
 def network(given: Settings) -> tuple[Settings, Classifier]:
@@ -230,12 +229,12 @@ def synthetic_data(folder: Path = SYNTHETIC, seed: int = 0, patients: int | None
     return generate(folder, train_patients=train, valid_patients=valid, seed=seed)
 
 
-def source(a: argparse.Namespace) -> Source:
-    return Source(a.cache, a.skip_bad, a.parts, a.workers)
+def reading(a: argparse.Namespace) -> dict[str, Any]:
+    """How the data are to be read, of what the command has flags for."""
+    return {k: v for k, v in vars(a).items() if k in ("cache", "skip_bad", "parts", "workers")}
 
 
 def report_counts(dataset: Dataset) -> None:
-    """Print how real data differ from the published MURA-v1.1."""
     if dataset.synthetic:
         return
     for line in check_counts(dataset) or ["equal to those published for MURA-v1.1"]:
@@ -243,7 +242,6 @@ def report_counts(dataset: Dataset) -> None:
 
 
 def show(metrics: dict[str, Any], folder: Path) -> None:
-    """Print the result in a few lines, and where the report is."""
     kind = "synthetic radiographs" if metrics["synthetic"] else "radiographs"
     study = metrics["study"]
     interval = study["kappa_interval"]  # None if there is only one patient

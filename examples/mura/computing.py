@@ -38,7 +38,6 @@ class Computing:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """Entries of a run's config.json."""
         named = {"gpu": self.gpu} if self.gpu else {}
         return {"device": self.device, **named, "precision": self.precision}
 

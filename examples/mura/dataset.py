@@ -103,7 +103,6 @@ class Dataset:
     warnings: list[str] = field(default_factory=list)
 
     def file(self, image: Image) -> Path:
-        """Where the image lies on this machine."""
         return self.root.joinpath(*image.path.parts[1:])
 
     def split(self, name: str) -> list[Image]:
@@ -173,7 +172,6 @@ def parse_image(text: str) -> Image | None:
 
 
 def find_root(folder: Path) -> Path:
-    """The folder that holds the splits: ``folder`` itself or ``MURA-v1.1`` inside it."""
     if not folder.exists():
         raise UserError(f"no such folder: {folder}: give the folder {ROOT_NAME} with --data")
     if not folder.is_dir():
@@ -195,7 +193,6 @@ class Findings:
     warnings: list[str] = field(default_factory=list)
 
     def bad(self, what: str, fix: str) -> None:
-        """Report something that a user may mend or leave out."""
         if not self.skip_bad:
             raise UserError(f"{what}: {fix}, or leave it out with --skip-bad")
         self.warnings.append(f"{what}: left out")
@@ -271,7 +268,6 @@ class SplitReader:
         return agrees
 
     def walk(self) -> Iterator[str]:
-        """Paths, as the CSVs write them, of every image file."""
         unwanted = {f"XR_{part}" for part in PARTS if part not in self.parts}
         for folder, folders, files in os.walk(self.root / self.split):
             folders[:] = [f for f in folders if not f.startswith(".") and f not in unwanted]

@@ -96,7 +96,6 @@ def to_square(image: Pillow.Image, side: int, fit: Fit) -> NDArray[np.uint8]:
 
 
 def reason(file: Path, error: Exception) -> str:
-    """What is wrong with the file, in words that follow its name."""
     if not file.is_file():
         return "is missing"
     if isinstance(error, Pillow.DecompressionBombError | Pillow.DecompressionBombWarning):

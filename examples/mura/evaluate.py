@@ -144,7 +144,6 @@ def scores(cases: Cases, bootstrap: Bootstrap) -> Metrics:
 
 
 def scores_and_roc(cases: Cases, bootstrap: Bootstrap) -> Metrics:
-    """``scores``, and the ROC curve where it is defined."""
     found = scores(cases, bootstrap)
     return {**found, "roc": None if found["auc"] is None else roc_points(cases)}
 
@@ -285,7 +284,6 @@ def finite(value: float) -> float | None:
 
 
 def save_metrics(path: Path, metrics: Metrics) -> None:
-    """Write metrics.json, whole or not at all; CheckpointError if it cannot be written."""
     write_whole(path, (json.dumps(metrics, indent=1, allow_nan=False) + "\n").encode())
 
 

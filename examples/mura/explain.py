@@ -166,7 +166,6 @@ def explained_sheet(model: Any, data: Radiographs, probability: NDArray[np.float
 
 
 def show(ax: Axes, pixels: NDArray[np.uint8], heat: NDArray[np.floating] | None) -> None:
-    """Draw an image, with heat over it or without."""
     plain = np.repeat(pixels[..., None], 3, axis=-1)
     ax.imshow(plain if heat is None else overlaid(pixels, heat), interpolation="nearest")
     ax.set_xticks([])

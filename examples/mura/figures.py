@@ -99,7 +99,6 @@ def measures(history: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def curves(history: Sequence[Mapping[str, Any]], measure: str) -> Figure:
-    """One measure over the epochs, of the training and of the validation images."""
     figure, ax = chart(measure.replace("_", " ").capitalize(), (4.8, 3.4))
     lines = (("train", BLUE, "-", "o"), ("validation", ORANGE, "--", "s"))
     for split, colour, style, marker in lines:
@@ -123,7 +122,6 @@ def curves(history: Sequence[Mapping[str, Any]], measure: str) -> Figure:
 
 
 def roc(metrics: Mapping[str, Any]) -> Figure:
-    """ROC curves of images and studies, each with the point of the threshold in use."""
     figure, ax = chart("ROC curve", (4.8, 4.8))
     for level, colour, style in (("study", BLUE, "-"), ("image", ORANGE, "--")):
         scores = metrics[level]
@@ -138,7 +136,6 @@ def roc(metrics: Mapping[str, Any]) -> Figure:
 
 
 def roc_by_part(metrics: Mapping[str, Any]) -> Figure:
-    """A small ROC curve per body part, of its studies and images."""
     parts = metrics["parts"]
     across = min(4, len(parts))
     down = -(-len(parts) // across)
@@ -172,12 +169,10 @@ def draw_roc(ax: Axes, scores: Mapping[str, Any], colour: str, style: str, label
 
 
 def chance(ax: Axes, label: str | None = "chance, AUC 0.50") -> None:
-    """Draw the diagonal, the curve of a classifier that guesses."""
     ax.plot([0, 1], [0, 1], color=GREY, linestyle=":", linewidth=1, label=label)
 
 
 def confusion(scores: Mapping[str, Any], level: str) -> Figure:
-    """Confusion matrix, rows true and columns predicted, shaded by the share of the row."""
     counts = np.array(scores["confusion_matrix"])
     share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     plural = {"image": "images", "study": "studies"}[level]
@@ -229,7 +224,6 @@ def kappa_by_part(metrics: Mapping[str, Any]) -> Figure:
 def draw_intervals(
     ax: Axes, y: Array, scores: Sequence[Mapping[str, Any]], colour: str, marker: str, label: str
 ) -> None:
-    """Kappas at the heights ``y``, each with its interval as a line."""
     kappa = np.array([s["kappa"] for s in scores])
     intervals = [s["kappa_interval"] or (s["kappa"], s["kappa"]) for s in scores]
     low, high = np.array(intervals).T
@@ -292,7 +286,6 @@ def different_studies(cases: Cases, members: Array, seed: int) -> list[int]:
 
 
 def chart(title: str, size: tuple[float, float]) -> tuple[Figure, Axes]:
-    """An empty chart with its title at the left; size in inches."""
     figure = Figure(figsize=size, layout="constrained")
     ax = figure.subplots()
     ax.set_title(title, loc="left", fontweight="bold")

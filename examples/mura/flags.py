@@ -209,7 +209,6 @@ def computing_flags(sub: ArgumentParser, precisions: tuple[str, ...] = PRECISION
 
 
 def part_names(text: str) -> tuple[str, ...]:
-    """``hand,wrist`` as ("HAND", "WRIST"); for argparse."""
     parts = tuple(part.strip().upper() for part in text.split(","))
     for part in parts:
         if part not in PARTS:

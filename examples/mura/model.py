@@ -57,7 +57,6 @@ def build_optimizer(s: Settings) -> Optimizer:
 
 
 def build_schedule(s: Settings, rate: float, epochs: int) -> Schedule:
-    """How the learning rate decays from ``rate`` over ``epochs``."""
     if s.schedule == "cosine":
         return Cosine(rate, epochs)
     if s.schedule == "plateau":  # as the MURA paper: by 10 when the validation loss plateaus

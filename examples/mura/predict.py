@@ -149,7 +149,6 @@ def decoded(files: list[Path], settings: Settings) -> NDArray[np.uint8]:
 
 
 def as_table(predictions: Predictions) -> str:
-    """The predictions as text: a line per study, and below it a line per view."""
     rows = []
     for study in predictions.studies:
         call = "abnormal" if study.abnormal else "normal"

@@ -18,7 +18,7 @@ import io
 import json
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from examples.mura.dataset import Dataset, Image, parse_image, some
+from examples.mura.dataset import PARTS, Dataset, Image, parse_image, some
 from examples.mura.decode import FITS, Fit, decode_files
 from examples.mura.errors import UserError
 from examples.mura.processes import locked
@@ -43,8 +43,6 @@ DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 @dataclass(frozen=True)
 class Prepared:
-    """A finished cache, open."""
-
     folder: Path
     pixels: NDArray[np.uint8]  # (n, side, side), a read-only memory map
     images: list[Image]
@@ -58,6 +56,10 @@ class Prepared:
         """Row numbers of ``images`` in ``pixels``, without those that were left out."""
         row_of = {image: row for row, image in enumerate(self.images)}
         return np.array([row_of[i] for i in images if i in row_of], dtype=np.int64)
+
+    def split(self, name: str, parts: Collection[str] = PARTS) -> list[Image]:
+        """The images of one split and of ``parts``."""
+        return [i for i in self.images if i.split == name and i.part in parts]
 
 
 @dataclass(frozen=True)
@@ -105,7 +107,7 @@ def prepare(
     plan = Plan(side, fit, data.synthetic, len(data.images), digest(data))
     if not (cache / MANIFEST).exists():
         try:
-            refuse_foreign(cache)  # before a lock is left there
+            refuse_foreign(cache, LOCK, PLAN, MANIFEST)  # before a lock is left there
             cache.mkdir(parents=True, exist_ok=True)
             with locked(cache / LOCK, str(cache)):
                 if not (cache / MANIFEST).exists():  # else another process was first
@@ -200,7 +202,6 @@ def read_plan(file: Path) -> tuple[Plan, dict[str, Any]]:
 
 
 def refuse_other(found: Plan, wanted: Plan, cache: Path) -> None:
-    """Raise UserError if the cache in the folder is not the wanted one."""
     if found == wanted:
         return
     if (found.side, found.fit) != (wanted.side, wanted.fit):
@@ -215,17 +216,13 @@ def refuse_other(found: Plan, wanted: Plan, cache: Path) -> None:
     )
 
 
-def refuse_foreign(cache: Path) -> None:
-    """Raise UserError if the folder holds files, none of which belongs to a cache."""
-    if not cache.exists() or not any(cache.iterdir()):
+def refuse_foreign(cache: Path, *ours: str) -> None:
+    """Raise UserError if the folder holds files, and none of ``ours``."""
+    if not cache.exists() or not any(file.name != LOCK for file in cache.iterdir()):
         return
     # asked last: a process that makes a cache in the meantime begins with the lock
-    if not any((cache / name).exists() for name in (LOCK, PLAN, MANIFEST)):
-        raise holds_others(cache)
-
-
-def holds_others(cache: Path) -> UserError:
-    return UserError(f"{cache} holds other files: give an empty or a new folder with --cache")
+    if not any((cache / name).exists() for name in ours):
+        raise UserError(f"{cache} holds other files: give an empty or a new folder with --cache")
 
 
 def refuse_bad(problems: list[str], skip_bad: bool) -> None:
@@ -238,10 +235,9 @@ def refuse_bad(problems: list[str], skip_bad: bool) -> None:
 
 def start(cache: Path, plan: Plan) -> None:
     """Reserve the cache's space, or check that what is there is ours to go on with."""
+    refuse_foreign(cache, PLAN)
     if (cache / PLAN).exists():
         refuse_other(read_plan(cache / PLAN)[0], plan, cache)
-    elif any(file.name != LOCK for file in cache.iterdir()):
-        raise holds_others(cache)
     size = len(npy_header(plan.shape)) + plan.nbytes
     pixels, done = cache / PIXELS, cache / DONE
     if done.exists() and pixels.exists() and pixels.stat().st_size == size:
@@ -326,7 +322,6 @@ def finish(data: Dataset, cache: Path, plan: Plan, bad: dict[int, str]) -> None:
 
 
 def drop_rows(file: Path, rows: NDArray[np.int64]) -> None:
-    """Keep only ``rows`` of the .npy file, in one rename."""
     pixels = np.load(file, mmap_mode="r")
     part = file.with_suffix(".part")
     try:
@@ -344,7 +339,6 @@ def drop_rows(file: Path, rows: NDArray[np.int64]) -> None:
 
 
 def unwritable(cache: Path, plan: Plan, error: Exception) -> UserError:
-    """The error for a cache that cannot be written, with the space it needs."""
     cause = error.__cause__ or error  # the system's own error, where write_whole wrapped it
     if getattr(cause, "errno", None) in DISK_FULL:
         existing = next(place for place in (cache, *cache.parents) if place.exists())

@@ -83,12 +83,10 @@ class Radiographs:
 
     @property
     def images(self) -> list[Image]:
-        """The images, in the order of the rows."""
         return [self.prepared.images[row] for row in self.rows]
 
     @property
     def labels(self) -> NDArray[np.int64]:
-        """(n,) labels, 0 normal and 1 abnormal."""
         return self.prepared.labels[self.rows]
 
     def pixels(self, indices: NDArray[np.int64] | int) -> NDArray[np.uint8]:

@@ -82,7 +82,6 @@ def data_counts(images: Iterable[Image]) -> dict[str, Any]:
 
 
 def verdict(metrics: Mapping[str, Any]) -> list[str]:
-    """The result in plain words, a paragraph each."""
     study = metrics["study"]
     sentences = [
         f"On {study['n']:,} studies of {study['patients']:,} patients, the network's calls agree "
@@ -121,7 +120,6 @@ def comparison(name: str, baseline: Mapping[str, Any]) -> str:
 
 
 def classifiers(metrics: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """(name, {"image": scores, "study": scores}) of the network and of each baseline."""
     yield "The network", metrics
     for name, baseline in metrics["baselines"].items():
         yield BASELINE_NAMES.get(name, name), baseline
@@ -148,7 +146,6 @@ def interval(scores: Mapping[str, Any]) -> str:
 
 
 def read_json(path: Path, default: Any, read: Callable[[str], Any] = json.loads) -> Any:
-    """The content of a file; ``default`` if it does not exist."""
     if not path.exists():
         return default
     try:
@@ -162,7 +159,6 @@ def json_lines(text: str) -> list[Any]:
 
 
 def load_figures(folder: Path) -> dict[str, str]:
-    """Name -> data URL of each PNG in the folder."""
     return {
         path.stem: "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode()
         for path in sorted(folder.glob("*.png"))

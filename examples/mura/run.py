@@ -45,22 +45,6 @@ CONFIG = "config.json"
 
 
 @dataclass(frozen=True)
-class Source:
-    """How a data folder is read.
-
-    cache     folder of the prepared images; None: one under ``data/prepared`` named by content
-    skip_bad  leave out what is wrong with the data, and say so
-    parts     only these body parts
-    workers   processes that decode; None: one per core
-    """
-
-    cache: Path | None = None
-    skip_bad: bool = False
-    parts: tuple[str, ...] = PARTS
-    workers: int | None = None
-
-
-@dataclass(frozen=True)
 class Run:
     """A run's folder and the content of its config.json."""
 
@@ -81,32 +65,19 @@ def start_run(
     folder: Path,
     settings: Settings,
     data: Path,
-    source: Source,
+    prepared: Prepared,
     command: str,
-    more: dict[str, Any] | None = None,
-    *,
-    numbered: bool = False,
-) -> tuple[Run, Prepared]:
-    """Prepare the images and open a run's folder with its config.json.
-
-    more       further entries of config.json
-    numbered   if the folder holds something, take ``folder-2``, ...; False: raise UserError
-    """
-    if not numbered and holds_something(folder):
-        raise taken(folder)
-    prepared, dataset = prepare_images(data, settings, source)
-    folder = claimed(folder, numbered)
-    run = Run(folder, settings, dataset.root, prepared.folder, prepared.synthetic)
+    more: dict[str, Any],
+) -> Run:
+    """Write the config.json of a run in ``folder``; ``more`` are further entries."""
+    run = Run(folder, settings, data, prepared.folder, prepared.synthetic)
     config = {
         "synthetic": run.synthetic,
         "not_for_clinical_use": True,
         "settings": asdict(settings),
         "data": str(run.data.resolve()),
         "cache": str(run.cache.resolve()),
-        "data_counts": {
-            split: data_counts([image for image in prepared.images if image.split == split])
-            for split in SPLITS
-        },
+        "data_counts": {split: data_counts(prepared.split(split)) for split in SPLITS},
         "command": command,
         "started": datetime.now().astimezone().isoformat(timespec="seconds"),
         "versions": {
@@ -115,13 +86,16 @@ def start_run(
             "python": platform.python_version(),
         },
         "machine": f"{platform.system()} {platform.machine()}",
-    } | (more or {})
+    } | more
     write_whole(folder / CONFIG, json.dumps(config, indent=2).encode())
-    return run, prepared
+    return run
 
 
 def claimed(folder: Path, numbered: bool) -> Path:
-    """Make the folder, with an empty config.json that tells other processes that it is taken."""
+    """Make the folder, with an empty config.json that tells other processes that it is taken.
+
+    numbered   if the folder holds something, take ``folder-2``, ...; False: raise UserError
+    """
     place, number = folder, 1
     while True:
         if not holds_something(place):
@@ -180,17 +154,20 @@ def note_device(run: Run, how: Computing) -> None:
     write_whole(file, json.dumps(config | {"resumed": resumed}, indent=2).encode())
 
 
-def prepare_images(data: Path, settings: Settings, source: Source) -> tuple[Prepared, Dataset]:
+def prepare_images(
+    data: Path,
+    settings: Settings,
+    *,
+    cache: Path | None = None,
+    skip_bad: bool = False,
+    parts: tuple[str, ...] = PARTS,
+    workers: int | None = None,
+) -> tuple[Prepared, Dataset]:
     """Read the data folder and prepare its images, or find them prepared; prints warnings."""
-    dataset = read_dataset(data, skip_bad=source.skip_bad, parts=source.parts)
-    prepared = prepare(
-        dataset,
-        source.cache or CACHES / cache_name(dataset, settings.side, settings.fit),
-        side=settings.side,
-        fit=settings.fit,
-        workers=source.workers,
-        skip_bad=source.skip_bad,
-    )
+    side, fit = settings.side, settings.fit
+    dataset = read_dataset(data, skip_bad=skip_bad, parts=parts)
+    cache = cache or CACHES / cache_name(dataset, side, fit)
+    prepared = prepare(dataset, cache, side=side, fit=fit, workers=workers, skip_bad=skip_bad)
     left_out = [f"{line}: left out" for line in prepared.left_out]
     for warning in [*dataset.warnings, *left_out]:
         print(f"warning: {warning}", file=sys.stderr)
@@ -199,21 +176,11 @@ def prepare_images(data: Path, settings: Settings, source: Source) -> tuple[Prep
 
 def training_rows(prepared: Prepared, s: Settings) -> tuple[np.ndarray, np.ndarray]:
     """Rows of the images trained on, and of those of held-out training patients."""
-    images = [image for image in prepared.images if image.split == "train"]
-    train, held_out = split_by_patient(images, s.held_out, s.seed)
+    train, held_out = split_by_patient(prepared.split("train"), s.held_out, s.seed)
     return prepared.rows(train), prepared.rows(held_out)
 
 
-def rows_of(prepared: Prepared, split: str) -> np.ndarray:
-    """Rows of the images of a split in ``prepared``; raises UserError if there are none."""
-    rows = np.flatnonzero([image.split == split for image in prepared.images])
-    if not len(rows):
-        raise UserError(f"the data have no {split!r} images: give a folder that has them, --data")
-    return rows
-
-
 def load_model(run: Run) -> Classifier:
-    """The run's network with the best epoch's weights."""
     file = run.folder / "best.safetensors"
     if not file.exists():
         raise UserError(
@@ -236,7 +203,9 @@ def evaluate_run(
 ) -> Metrics:
     """Predict the validation images; write predictions, metrics, figures and the report."""
     s = run.settings
-    train, valid = rows_of(prepared, "train"), rows_of(prepared, "valid")
+    train, valid = (prepared.rows(prepared.split(split)) for split in SPLITS)
+    if not (len(train) and len(valid)):
+        raise UserError("the data lack training or validation images: give others with --data")
     model, loss = how.placed(load_model(run)), build_loss(s, prepared.labels[train])
     print(f"evaluating {len(valid):,} validation images", file=sys.stderr)
     data = Radiographs(prepared, valid, None, s.form)

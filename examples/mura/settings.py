@@ -25,7 +25,6 @@ FREEZE = ("none", "statistics", "base")
 def setting(
     default: Any, help: str, choices: tuple[str, ...] | None = None, *, metavar: str = "N"
 ) -> Any:
-    """A field with its line of ``--help``."""
     return field(default=default, metadata={"help": help, "choices": choices, "metavar": metavar})
 
 
@@ -107,7 +106,6 @@ class Settings:
 
     @property
     def form(self) -> InputForm:
-        """How grey levels become the network's input."""
         name = "centred" if self.preprocessing == "auto" else self.preprocessing
         return InputForm(name, self.channels or 1)
 
@@ -123,7 +121,6 @@ class Settings:
 
     @property
     def augmentation(self) -> AugmentSettings:
-        """The settings of ``augment``."""
         return AugmentSettings(
             horizontal_flip=self.flip,
             vertical_flip=self.vertical_flip,

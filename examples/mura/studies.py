@@ -53,7 +53,6 @@ class Cases:
         return len(self.label)
 
     def of_part(self, part: str) -> Cases:
-        """The rows of one body part, in the same order."""
         chosen = self.part == part
         return Cases(**{name: column[chosen] for name, column in vars(self).items()})
 
@@ -191,7 +190,6 @@ def resampled_kappas(
 
 
 def percentile_interval(values: NDArray[np.float64]) -> list[float]:
-    """[low, high]: the central 95% of the resampled values."""
     tail = (1 - CONFIDENCE) / 2
     low, high = np.quantile(values, [tail, 1 - tail])
     return [float(low), float(high)]

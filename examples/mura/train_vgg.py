@@ -86,6 +86,6 @@ def main(folder: Path | None = None, side: int = 64, epochs: int = 8) -> float:
 
 if __name__ == "__main__":
     try:
-        main(*map(Path, sys.argv[1:2]))
+        main(Path(sys.argv[1]) if len(sys.argv) > 1 else None)
     except UserError as error:
         sys.exit(f"error: {error}")

@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from inspect import signature
 from pathlib import Path
 from typing import Any, Literal
@@ -143,10 +143,9 @@ def starting_model(s: Settings) -> Classifier:
         return model
     kind = kind_of(s.weights)
     new = tuple(name for name in model.children() if name != "base")  # the head, GoogLeNet's aux
-    if kind == "torch":
-        print(load_torch(model, s.weights, skip=new), file=sys.stderr)
-    elif kind == "keras":
-        print(load_keras(model, s.weights, skip=new), file=sys.stderr)
+    if kind in ("torch", "keras"):
+        load = load_torch if kind == "torch" else load_keras
+        print(load(model, s.weights, skip=new), file=sys.stderr)
     elif kind == "tinynet":
         load_weights(s.weights, model, skip=new)
     else:
@@ -157,7 +156,6 @@ def starting_model(s: Settings) -> Classifier:
 
 
 def refuse_other(s: Settings, own: Architecture | None, other: Architecture | None) -> None:
-    """Raise UserError unless both have the same base."""
     assert own is not None  # a builder made both
     assert other is not None
     if own.name != other.name:
@@ -181,7 +179,6 @@ def of_the_base(made: Architecture) -> dict[str, Any]:
 
 
 def sha256(weights: str) -> str:
-    """Digest of the file, or of a run's best checkpoint: which weights a run started from."""
     path = Path(weights)
     with open(path / "best.safetensors" if path.is_dir() else path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
@@ -192,17 +189,6 @@ def freeze(model: Classifier, s: Settings) -> None:
         model.base.freeze()
     elif s.freeze == "statistics":
         model.base.freeze(parameters=False, dropout=False)
-
-
-@dataclass(frozen=True)
-class Later:
-    """A schedule whose epoch 0 is the run's epoch ``start``."""
-
-    schedule: Schedule
-    start: int
-
-    def __call__(self, epoch: int, history: History = ()) -> float:
-        return self.schedule(epoch - self.start, history[self.start :])
 
 
 def train_run(run: Run, prepared: Prepared, model: Classifier | None, how: Computing = CPU) -> None:
@@ -257,5 +243,9 @@ def train_run(run: Run, prepared: Prepared, model: Classifier | None, how: Compu
         fit_part(part, data, first, build_schedule(s, s.learning_rate, first), resume)
     if s.unfreeze_after:
         unfreeze_from(network, s.unfreeze_from)
-        later = Later(build_schedule(s, s.fine_tune_rate, s.epochs - first), first)
+        decay = build_schedule(s, s.fine_tune_rate, s.epochs - first)
+
+        def later(epoch: int, history: History = ()) -> float:
+            return decay(epoch - first, history[first:])
+
         fit_part(network, images, s.epochs, later, resume=True)

@@ -73,7 +73,6 @@ class Plan:
     least_epochs: int = 12
 
     def epochs(self, size: int) -> int:
-        """Epochs in which a head is trained on ``size`` images."""
         return max(self.least_epochs, -(-self.passes // size))
 
     def more_epochs(self, size: int) -> int:
@@ -155,8 +154,7 @@ def begun(folder: Path, plan: Plan, settings: Settings, prepared: Prepared) -> d
 
 
 def rows_of(prepared: Prepared, split: str, parts: tuple[str, ...]) -> NDArray[np.int64]:
-    """Rows of the images of some body parts of a split in ``prepared``."""
-    return np.flatnonzero([i.split == split and i.part in parts for i in prepared.images])
+    return prepared.rows(prepared.split(split, parts))
 
 
 def trained_base(
@@ -279,7 +277,6 @@ def train(
     epochs: int,
     how: Computing,
 ) -> None:
-    """Train with a learning rate that falls to 0; the last weights are kept."""
     fit(
         model,
         build_loss(s, labels),
@@ -295,7 +292,6 @@ def train(
 
 
 def measure(model: Classifier, s: Settings, test: Radiographs, how: Computing) -> dict[str, float]:
-    """AUC and kappa, by image."""
     loss = build_loss(s, test.labels)
     p = predict(model, loss, test, precision=how.precision)[:, 1]
     kappa = cohen_kappa(test.labels, (p > 0.5).astype(np.int64))

@@ -54,7 +54,6 @@ def values(results: dict[str, Any], method: str, size: int) -> dict[str, list[fl
 
 
 def as_table(results: dict[str, Any]) -> str:
-    """``summary`` as text."""
     lines = [f"{'images':>7}  {'':46}  {'AUC':>20}  {'kappa':>21}  {'seconds':>7}"]
     rows = summary(results)
     as_it_is = results["as_it_is"]
@@ -74,7 +73,6 @@ def as_table(results: dict[str, Any]) -> str:
 
 
 def plot(results: dict[str, Any], path: Path) -> Path:
-    """Draw both measures over the number of images: small marks are repeats, large ones means."""
     plan = results["plan"]
     with rc_context(STYLE):
         figure = Figure(figsize=(9.6, 4.6), layout="constrained")

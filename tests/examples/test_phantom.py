@@ -136,12 +136,12 @@ def test_an_interrupted_run_is_finished_not_begun_again(
     done = tmp_path / "cut" / ROOT / DONE
     with done.open("a", encoding="utf-8") as file:
         file.write('[6, [{"path": "torn')  # a line that the interruption cut short
-    assert len(done.read_text(encoding="utf-8").splitlines()) - 1 == 4  # one task of four patients
+    assert len(done.read_text(encoding="utf-8").splitlines()) - 1 == 5
 
     drawn.clear()
     monkeypatch.setattr(module, "render_patient", lambda *a: (drawn.append(a[2]), real(*a))[1])
     root = generate(tmp_path / "cut", **SMALL)  # type: ignore[arg-type]
-    assert [number for _, number in drawn] == [5, 6, 7, 8, 9, 10]
+    assert [number for _, number in drawn] == [6, 7, 8, 9, 10]
     assert contents(root) == wanted
 
 

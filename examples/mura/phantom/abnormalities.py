@@ -25,26 +25,14 @@ class Mark:
 
 
 def around(right: Array, front: Array, degrees: float) -> Array:
-    """The direction at an angle from ``right`` towards ``front``."""
     angle = np.deg2rad(degrees)
     return np.cos(angle) * right + np.sin(angle) * front
 
 
 def fracture(
-    scene: Scene,
-    bone: str,
-    at: float,
-    azimuth: float,
-    *,
-    shift: float,
-    tilt: float,
-    gap: float,
-    slope: float,
-    teeth: float,
-    chips: int,
-    callus: float,
-    seed: int,
-) -> Mark:
+    scene: Scene, bone: str, at: float, azimuth: float, *, shift: float, tilt: float, gap: float,
+    slope: float, teeth: float, chips: int, callus: float, seed: int,
+) -> Mark:  # fmt: skip
     """Break a shaft across.
 
     at: fraction along the bone. shift: displacement in half-widths of the bone. tilt: degrees.
@@ -92,7 +80,6 @@ def fracture(
 
 
 def split(bone: Bone, shaft: Tube, cut: Cut) -> tuple[Bone, Bone]:
-    """The fragments before and beyond the cut."""
     near = replace(bone, parts=[], flesh=[])
     far = replace(bone, name=f"{bone.name} fragment", parts=[], flesh=[], hangs_on=bone.name)
     for part in bone.parts:
@@ -152,17 +139,9 @@ def spur(scene: Scene, joint: Joint, way: Array, side: float, margin: float, gro
 
 
 def lesion(
-    scene: Scene,
-    bone: str,
-    at: float,
-    azimuth: float,
-    *,
-    size: float,
-    gain: float,
-    rim: float,
-    swollen: bool,
-    seed: int,
-) -> Mark:
+    scene: Scene, bone: str, at: float, azimuth: float, *, size: float, gain: float, rim: float,
+    swollen: bool, seed: int,
+) -> Mark:  # fmt: skip
     """Make a hole in the bone (gain below 0), with or without a dense rim, or a dense focus."""
     whole = scene.bones[bone]
     shaft = whole.tube()
@@ -207,7 +186,6 @@ def fragment_at(scene: Scene, bone: str, s: float) -> Tube:
 
 
 def surface(scene: Scene, bone: str, s: float, way: Array) -> Array:
-    """The point of the bone surface at fraction ``s`` of its length, towards ``way``."""
     tube = fragment_at(scene, bone, s)
     return tube.point(s) + way * tube.reach_at(s, way)
 

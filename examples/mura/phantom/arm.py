@@ -56,7 +56,6 @@ UPPER_ARM = profile(
 
 
 def flesh_girth(body: Body) -> float:
-    """How thick the flesh of the arm is beside the bones."""
     return body.size * (0.55 + 0.45 * body.flesh) + 0.06 * body.fat
 
 

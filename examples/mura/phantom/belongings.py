@@ -52,7 +52,6 @@ def draw_belongings(part: str, rng: np.random.Generator) -> Belongings:
 
 
 def wear(scene: Scene, things: Belongings) -> None:
-    """Put the metal that the patient wears into the scene."""
     rng = np.random.default_rng(things.seed)
     bone = scene.bones.get(f"{things.ring} proximal")
     if bone is not None:

@@ -74,7 +74,6 @@ def draw_kinds(rng: np.random.Generator) -> list[str]:
 
 
 def draw_site(part: str, finger: str, rng: np.random.Generator) -> tuple[str, float]:
-    """A bone of the part and a place along it."""
     sites = BREAKS[part]
     weights = np.array([site[3] for site in sites])
     bone, low, high, _ = sites[int(rng.choice(len(sites), p=weights / weights.sum()))]
@@ -85,7 +84,6 @@ def draw_site(part: str, finger: str, rng: np.random.Generator) -> tuple[str, fl
 
 
 def draw_joint(part: str, finger: str, rng: np.random.Generator) -> str:
-    """A joint of the body part that can degenerate or be dislocated."""
     joints = [name.format(finger=finger) for name in JOINTS[part]]
     joints = [name for name in joints if name != "thumb middle joint"]
     return joints[int(rng.integers(len(joints)))]
@@ -108,7 +106,6 @@ def draw_fracture(bone: str, at: float, fixed: bool, rng: np.random.Generator) -
 
 
 def draw_hardware(part: str, bone: str, at: float, rng: np.random.Generator) -> Finding:
-    """An implant that suits the bone."""
     metal = make.STEEL if rng.random() < 0.5 else make.TITANIUM
     angle, seed = float(rng.uniform(0, 360)), int(rng.integers(2**31))
     small = bone.split()[0] in RAY_NAMES

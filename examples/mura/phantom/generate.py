@@ -10,8 +10,10 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from PIL import Image
 from tqdm import tqdm
@@ -27,7 +29,7 @@ TRUTH = "synthetic_truth.csv"
 DONE = "unfinished.jsonl"  # one line for each patient whose pictures are all written
 LOCK = f"{ROOT}.lock"  # beside the set, left there afterwards
 VERSION = 1  # to be raised when the same settings draw other pictures
-PATIENTS_PER_TASK = 4
+CHUNK = 4  # patients handed to a process at a time
 
 TEXT = """SYNTHETIC radiographs: drawn by a program from geometry; nobody was X-rayed.
 They follow the layout of MURA-v1.1 and contain none of its images. Not for clinical use.
@@ -35,6 +37,9 @@ They follow the layout of MURA-v1.1 and contain none of its images. Not for clin
 Settings: {settings}
 """
 
+# one picture's line in the truth file; findings and visible are joined by "+"
+COLUMNS = ("path", "part", "label", "view", "findings", "visible")
+Row = dict[str, Any]
 Patient = tuple[str, int]  # split, number
 
 
@@ -52,18 +57,6 @@ class Settings:
         """Numbered as in MURA: training first, then validation, none in both."""
         numbers = range(1, self.train_patients + self.valid_patients + 1)
         return [("train" if n <= self.train_patients else "valid", n) for n in numbers]
-
-
-@dataclass(frozen=True)
-class Row:
-    """One picture's line in the truth file; findings and visible are joined by "+"."""
-
-    path: str
-    part: str
-    label: int
-    view: str
-    findings: str
-    visible: str
 
 
 def generate(
@@ -103,22 +96,19 @@ def generate(
 
 
 def check(settings: Settings, workers: int | None) -> None:
-    """Raise UserError for settings that no set can have."""
-    if settings.train_patients < 1 or settings.valid_patients < 1:
-        raise UserError(
-            f"got {settings.train_patients} training and {settings.valid_patients} validation "
-            "patients, want at least 1 of each"
-        )
-    if settings.train_patients + settings.valid_patients > 99_999:
-        raise UserError(
-            "got more than 99999 patients, MURA's names have five digits: ask for fewer"
-        )
-    if not 48 <= settings.side <= 512:
-        raise UserError(f"got pictures of side {settings.side}, want 48 to 512 pixels")
-    if settings.seed < 0:
-        raise UserError(f"got seed {settings.seed}, want 0 or more")
-    if workers is not None and workers < 1:
-        raise UserError(f"got {workers} workers, want at least 1")
+    train, valid = settings.train_patients, settings.valid_patients
+    for fine, message in (
+        (min(train, valid) >= 1,
+         f"got {train} training and {valid} validation patients, want at least 1 of each"),
+        (train + valid <= 99_999,
+         "got more than 99999 patients, MURA's names have five digits: ask for fewer"),
+        (48 <= settings.side <= 512,
+         f"got pictures of side {settings.side}, want 48 to 512 pixels"),
+        (settings.seed >= 0, f"got seed {settings.seed}, want 0 or more"),
+        (workers is None or workers >= 1, f"got {workers} workers, want at least 1"),
+    ):  # fmt: skip
+        if not fine:
+            raise UserError(message)
 
 
 def is_finished(root: Path, settings: Settings) -> bool:
@@ -153,7 +143,6 @@ def notice_text(settings: Settings) -> str:
 
 
 def make(root: Path, settings: Settings, workers: int | None, progress: bool) -> None:
-    """Draw the patients that are not recorded as done, and write the tables."""
     root.mkdir(exist_ok=True)
     (root / NOTICE).write_text(notice_text(settings), encoding="utf-8")
     rows = recorded(root)
@@ -167,7 +156,7 @@ def make(root: Path, settings: Settings, workers: int | None, progress: bool) ->
     ):  # fmt: skip
         for number, drawn in render_all(root, settings, left, workers):
             rows[number] = drawn
-            done.write(json.dumps([number, [asdict(row) for row in drawn]]) + "\n")
+            done.write(json.dumps([number, drawn]) + "\n")
             done.flush()
             bar.update()
     write_tables(root, [row for number in sorted(rows) for row in rows[number]])
@@ -176,17 +165,25 @@ def make(root: Path, settings: Settings, workers: int | None, progress: bool) ->
 
 def recorded(root: Path) -> dict[int, list[Row]]:
     """The rows of the patients that an interrupted run finished."""
-    rows: dict[int, list[Row]] = {}
     done = root / DONE
     if not done.exists():
-        return rows
-    lines = done.read_text(encoding="utf-8").split("\n")
-    whole = lines[:-1]  # what follows the last newline is a line that was cut short
-    for line in whole:
-        number, drawn = json.loads(line)
-        rows[number] = [Row(**row) for row in drawn]
+        return {}
+    whole = done.read_text(encoding="utf-8").split("\n")[:-1]  # without a line that was cut short
     done.write_text("".join(line + "\n" for line in whole), encoding="utf-8")
-    return rows
+    return dict(json.loads(line) for line in whole)
+
+
+def render_all(
+    root: Path, settings: Settings, patients: list[Patient], workers: int | None
+) -> Iterator[tuple[int, list[Row]]]:
+    """Write the patients' pictures in ``workers`` processes; yields the patients in order."""
+    render = partial(render_patient, root, settings)
+    workers = min(workers or usable_cores(), -(-len(patients) // CHUNK))
+    if workers <= 1:
+        yield from map(render, patients)
+        return
+    with worker_pool(workers) as pool:
+        yield from pool.map(render, patients, chunksize=CHUNK)
 
 
 def render_patient(root: Path, settings: Settings, patient: Patient) -> tuple[int, list[Row]]:
@@ -199,47 +196,24 @@ def render_patient(root: Path, settings: Settings, patient: Patient) -> tuple[in
         folder.mkdir(parents=True, exist_ok=True)
         for i, view in enumerate(take_study(study, body, settings.side), start=1):
             Image.fromarray(view.pixels).save(folder / f"image{i}.png", compress_level=1)
-            rows.append(Row(
-                str(where / f"image{i}.png"), study.part, int(study.abnormal), view.name,
-                "+".join(view.findings), "+".join("yes" if seen else "no" for seen in view.visible),
-            ))  # fmt: skip
+            findings = "+".join(view.findings)
+            visible = "+".join("yes" if seen else "no" for seen in view.visible)
+            path, label = str(where / f"image{i}.png"), int(study.abnormal)
+            row = (path, study.part, label, view.name, findings, visible)
+            rows.append(dict(zip(COLUMNS, row, strict=True)))
     return number, rows
-
-
-def render_patients(task: tuple[Path, Settings, list[Patient]]) -> list[tuple[int, list[Row]]]:
-    root, settings, patients = task
-    return [render_patient(root, settings, patient) for patient in patients]
-
-
-def render_all(
-    root: Path, settings: Settings, patients: list[Patient], workers: int | None
-) -> Iterator[tuple[int, list[Row]]]:
-    """Write the patients' pictures in ``workers`` processes; yields the patients in order."""
-    tasks = [
-        (root, settings, patients[i : i + PATIENTS_PER_TASK])
-        for i in range(0, len(patients), PATIENTS_PER_TASK)
-    ]
-    workers = min(workers or usable_cores(), max(len(tasks), 1))
-    if workers == 1:
-        for task in tasks:
-            yield from render_patients(task)
-        return
-    with worker_pool(workers) as pool:
-        for drawn in pool.map(render_patients, tasks):
-            yield from drawn
 
 
 def write_tables(root: Path, rows: list[Row]) -> None:
     """MURA's four headerless CSVs, and the truth, which has a header and is written last."""
-    order = {part: i for i, part in enumerate(STUDIES["train"])}
-    rows = sorted(rows, key=lambda row: (order[row.part], row.path))
+    order = list(STUDIES["train"])
+    rows = sorted(rows, key=lambda row: (order.index(row["part"]), row["path"]))
     for split in ("train", "valid"):
-        mine = [row for row in rows if row.path.startswith(f"{ROOT}/{split}/")]
-        studies = dict.fromkeys((f"{PurePosixPath(row.path).parent}/", row.label) for row in mine)
-        write_csv(root / f"{split}_image_paths.csv", ((row.path,) for row in mine))
-        write_csv(root / f"{split}_labeled_studies.csv", studies)
-    header = tuple(field.name for field in fields(Row))
-    write_csv(root / TRUTH, [header, *(tuple(asdict(row).values()) for row in rows)])
+        mine = [row for row in rows if row["path"].startswith(f"{ROOT}/{split}/")]
+        studies = {f"{PurePosixPath(row['path']).parent}/": row["label"] for row in mine}
+        write_csv(root / f"{split}_image_paths.csv", ((row["path"],) for row in mine))
+        write_csv(root / f"{split}_labeled_studies.csv", studies.items())
+    write_csv(root / TRUTH, [COLUMNS, *(tuple(row.values()) for row in rows)])
 
 
 def write_csv(path: Path, rows: Iterable[tuple[object, ...]]) -> None:

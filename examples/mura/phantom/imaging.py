@@ -124,7 +124,6 @@ def trabeculae(shape: tuple[int, int], rng: np.random.Generator) -> Array:
 
 
 def attenuation(maps: Maps, cover: Array | float = 0.0) -> Array:
-    """Σ μ × thickness along each ray."""
     muscle = maps.flesh - maps.fat
     bone = maps.cortical + maps.cancellous
     return MUSCLE * muscle + FAT * maps.fat + MINERAL * bone + maps.metal + cover
@@ -132,8 +131,6 @@ def attenuation(maps: Maps, cover: Array | float = 0.0) -> Array:
 
 @dataclass(frozen=True)
 class Exposure:
-    """How one picture is taken and shown."""
-
     quanta: float  # per pixel behind flesh of middling thickness
     scatter: float
     blur: float  # pixels
@@ -195,7 +192,6 @@ def expose(total: Array, reference: Array, exposure: Exposure, rng: np.random.Ge
 
 @cache
 def glyphs(text: str, size: int) -> Array:
-    """(h, w) coverage 0..1 of a line of text."""
     font = ImageFont.load_default(size)
     left, top, right, bottom = font.getbbox(text)
     image = Image.new("L", (int(right - left) + 4, int(bottom - top) + 4))

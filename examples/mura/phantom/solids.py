@@ -21,7 +21,6 @@ Window: TypeAlias = tuple[slice, slice]
 
 
 def unit(v: Sequence[float] | Array) -> Array:
-    """``v`` (3,) scaled to length 1."""
     w = np.asarray(v, dtype=np.float64)
     return w / np.sqrt(w @ w)
 
@@ -163,17 +162,14 @@ class Tube:
 
     @cached_property
     def length(self) -> float:
-        """Length of the axis, cm."""
         return float(np.linalg.norm(self.end - self.start))
 
     @cached_property
     def axis(self) -> Array:
-        """Unit vector from start to end."""
         return unit(self.end - self.start)
 
     @cached_property
     def right(self) -> Array:
-        """Unit vector to the tube's right."""
         return cross(self.axis, self.front)
 
     def point(self, s: float) -> Array:
@@ -192,7 +188,6 @@ class Tube:
         return float(self.reach(direction)[min(max(int(s * SAMPLES), 0), SAMPLES - 1)])
 
     def moved(self, rotation: Array, pivot: Array, shift: Array) -> Tube:
-        """The same solid turned about a pivot, then shifted."""
         return replace(
             self,
             start=rotation @ (self.start - pivot) + pivot + shift,
@@ -207,9 +202,7 @@ class Tube:
         a, b = camera.project(self.start), camera.project(self.end)
         span = b - a
         pixels = max(float(np.hypot(*span)), 1e-3)
-        lean = max(
-            pixels / scale / self.length, 0.3
-        )  # a tube seen end-on is as thick as it is long
+        lean = max(pixels / scale / self.length, 0.3)  # seen end-on it is as thick as it is long
         along = span / pixels
         across = np.array([-along[1], along[0]])
         aside = across @ camera.frame[:2]  # the image's sideways direction, in the body
@@ -293,7 +286,6 @@ class Blob:
     flat: float = 2.0
 
     def moved(self, rotation: Array, pivot: Array, shift: Array) -> Blob:
-        """The same solid turned about a pivot, then shifted."""
         centre = rotation @ (self.centre - pivot) + pivot + shift
         return replace(self, centre=centre, axes=self.axes @ rotation.T)
 

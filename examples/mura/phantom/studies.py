@@ -88,7 +88,6 @@ class View:
 
 @cache
 def part_weights(split: str) -> tuple[tuple[str, ...], tuple[float, ...]]:
-    """The body parts and how often each is studied."""
     counts = {part: sum(pair) for part, pair in STUDIES[split].items()}
     total = sum(counts.values())
     return tuple(counts), tuple(n / total for n in counts.values())
@@ -176,7 +175,6 @@ def put_findings(
 def expose_view(
     scene: Scene, camera: Camera, things: Belongings, left: bool, rng: np.random.Generator
 ) -> Array:
-    """(height, width) uint8 picture of a scene."""
     exposure = draw_exposure(rng)
     weave = trabeculae(camera.shape, rng)
     wear(scene, things)
@@ -213,5 +211,4 @@ def take_study(study: Study, body: Body, side: int) -> list[View]:
 
 
 def patient_body(seed: int, patient: int) -> Body:
-    """The patient's build, the same in every study."""
     return draw_body(np.random.default_rng([seed, patient, 1]))
