@@ -1,47 +1,63 @@
 """What the example's tests share: a small folder of images, the command line, no slow kernels."""
 
-from __future__ import annotations
-
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 
-from examples.mura import run
+from examples.mura import decode, run
 from examples.mura.__main__ import main
+from examples.mura.decode import read_square
+from tests.examples import small_mura
 from tests.examples.small_mura import make_mura
 from tinynet.backend import use_kernels
 
 
 @pytest.fixture(scope="module", autouse=True)
-def numpy_kernels() -> Iterator[None]:
+def numpy_kernels():
     """Nothing here tests kernels, and Numba's take seconds to compile."""
     with use_kernels("numpy"):
         yield
 
 
 @pytest.fixture
-def mura(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def mura(tmp_path, monkeypatch):
     """A folder in MURA's layout, with the working directory beside it."""
     monkeypatch.chdir(tmp_path)
     return make_mura(tmp_path)
 
 
 @pytest.fixture
-def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+def no_figures(monkeypatch):
     """Evaluation without its figures, which take longer than these networks' training."""
     monkeypatch.setattr(run, "write_figures", lambda *_: [])
     monkeypatch.setattr(run, "write_sheet", lambda *_: None)
 
 
+@pytest.fixture(scope="session")
+def published():
+    """A data set with every published count of MURA-v1.1."""
+    return small_mura.published()
+
+
+@pytest.fixture
+def decoded(monkeypatch):
+    """The files that this process decodes, as they come."""
+    files = []
+
+    def noted(file, *settings):
+        files.append(file)
+        return read_square(file, *settings)
+
+    monkeypatch.setattr(decode, "read_square", noted)
+    return files
+
+
 class CommandLine:
     """``cli("train", "--data", folder)`` runs a command and returns what it prints."""
 
-    def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
+    def __init__(self, capsys):
         self.capsys = capsys
         self.err = ""  # standard error of the last command
 
-    def run(self, *arguments: object) -> tuple[int, str]:
+    def run(self, *arguments):
         """(exit status, standard output)."""
         try:
             status = main([str(a) for a in arguments])
@@ -50,12 +66,12 @@ class CommandLine:
         out, self.err = self.capsys.readouterr()
         return status, out
 
-    def __call__(self, *arguments: object) -> str:
+    def __call__(self, *arguments):
         status, out = self.run(*arguments)
         assert status == 0, self.err
         return out
 
-    def error(self, *arguments: object) -> str:
+    def error(self, *arguments):
         """The one line that a failing command ends with."""
         status, _ = self.run(*arguments)
         assert status in (1, 2)
@@ -66,5 +82,5 @@ class CommandLine:
 
 
 @pytest.fixture
-def cli(capsys: pytest.CaptureFixture[str]) -> CommandLine:
+def cli(capsys):
     return CommandLine(capsys)

@@ -1,9 +1,6 @@
 """Augmentation: the geometry against NumPy and SciPy, and what it must leave alone."""
 
-from __future__ import annotations
-
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,21 +18,21 @@ STRONG = AugmentSettings(True, True, 30.0, (0.6, 0.9), 0.1, 0.2, 0.3)
 NAMES = ("vertical", "horizontal", "angle", "area", "row", "column", "down", "right")
 
 
-def seeded(seed: int = 0) -> np.random.Generator:
+def seeded(seed=0):
     return np.random.default_rng(seed)
 
 
-def pictures(n: int = 5, side: int = 21) -> np.ndarray:
+def pictures(n=5, side=21):
     return seeded(7).integers(0, 256, (n, side, side), dtype=np.uint8)
 
 
-def maps_for(settings: AugmentSettings, side: int, **draws: float) -> np.ndarray:
+def maps_for(settings, side, **draws):
     """The map of one image, from the draws named; 0.5, for the rest, changes nothing."""
     values = np.array([draws.get(name, 0.5) for name in NAMES])
     return affine_maps(values[None], side, settings)
 
 
-def test_normalise_is_the_formula_in_its_docstring() -> None:
+def test_normalise_is_the_formula_in_its_docstring():
     pixels = np.arange(256, dtype=np.uint8).reshape(1, 16, 16)
     x = normalise(pixels)
     assert (x.shape, x.dtype) == ((1, 16, 16, 1), np.float32)
@@ -44,7 +41,7 @@ def test_normalise_is_the_formula_in_its_docstring() -> None:
 
 
 @pytest.mark.parametrize("side", [1, 2, 21, 64])
-def test_no_strength_is_normalise_bit_for_bit(side: int) -> None:
+def test_no_strength_is_normalise_bit_for_bit(side):
     pixels = pictures(side=side)
     np.testing.assert_array_equal(augment(pixels, seeded(), NO_CHANGE), normalise(pixels))
 
@@ -56,7 +53,7 @@ def test_no_strength_is_normalise_bit_for_bit(side: int) -> None:
         (replace(NO_CHANGE, vertical_flip=True), lambda x: x[::-1]),
     ],
 )
-def test_flips_half_of_the_images_exactly(settings: AugmentSettings, flip) -> None:
+def test_flips_half_of_the_images_exactly(settings, flip):
     pixels = pictures(400, 6)
     x, plain = augment(pixels, seeded(1), settings), normalise(pixels)
     flipped = 0
@@ -67,17 +64,8 @@ def test_flips_half_of_the_images_exactly(settings: AugmentSettings, flip) -> No
     assert 160 < flipped < 240  # 4 standard deviations either side of 200
 
 
-@pytest.mark.parametrize("side", [20, 21])
-def test_quarter_turns_are_those_of_numpy(side: int) -> None:
-    pixels = pictures(3, side)
-    for draw, turns in ((0.75, 1), (0.25, -1)):  # 180 degrees · (2 draw - 1) = ±90
-        maps = maps_for(replace(NO_CHANGE, rotation=180), side, angle=draw)
-        turned = warp(pixels, np.repeat(maps, 3, axis=0))
-        np.testing.assert_allclose(turned, np.rot90(pixels, turns, axes=(1, 2)), atol=2e-2)
-
-
 @pytest.mark.parametrize("degrees", [-30, -7, 13, 30])
-def test_rotation_is_that_of_scipy(degrees: float) -> None:
+def test_rotation_is_that_of_scipy(degrees):
     pixels = pictures(1, 33)
     maps = maps_for(replace(NO_CHANGE, rotation=30), 33, angle=(degrees / 30 + 1) / 2)
     expected = ndimage.rotate(
@@ -86,7 +74,7 @@ def test_rotation_is_that_of_scipy(degrees: float) -> None:
     np.testing.assert_allclose(warp(pixels, maps)[0], expected, atol=2e-2)
 
 
-def test_any_map_is_that_of_scipy() -> None:
+def test_any_map_is_that_of_scipy():
     side, n = 24, 12
     pixels = pictures(n, side)
     maps = affine_maps(seeded(3).random((n, 8)), side, STRONG)
@@ -101,7 +89,7 @@ def test_any_map_is_that_of_scipy() -> None:
         np.testing.assert_allclose(result, expected, atol=2e-2)
 
 
-def test_crop_shows_the_part_it_should_and_no_border() -> None:
+def test_crop_shows_the_part_it_should_and_no_border():
     side = 40
     ramp = np.broadcast_to(np.arange(side, dtype=np.uint8) * 6, (1, side, side))
     settings = replace(NO_CHANGE, crop=(0.25, 0.25))  # half the side
@@ -116,14 +104,14 @@ def test_crop_shows_the_part_it_should_and_no_border() -> None:
     np.testing.assert_allclose(x[:, 1:-1, 1:-1], 2.0, atol=1e-4)
 
 
-def test_shift_moves_by_its_share_and_brings_in_black() -> None:
+def test_shift_moves_by_its_share_and_brings_in_black():
     pixels = pictures(1, 20) // 2 + 100
     warped = warp(pixels, maps_for(replace(NO_CHANGE, shift=0.2), 20, down=1.0))[0]  # 4 rows
     np.testing.assert_allclose(warped[:-4], pixels[0, 4:], atol=1e-3)
     assert (warped[-4:] == 0).all()
 
 
-def test_brightness_and_contrast_scale_about_mid_grey() -> None:
+def test_brightness_and_contrast_scale_about_mid_grey():
     pixels = np.full((300, 2, 2), 153, np.uint8)  # 0.6: x = 0.4
     bright = augment(pixels, seeded(4), replace(NO_CHANGE, brightness=0.1))
     assert 0.39 < bright.max() - 0.4 <= 0.4001
@@ -135,7 +123,7 @@ def test_brightness_and_contrast_scale_about_mid_grey() -> None:
     assert (both.min(), both.max()) == (-2.0, 2.0)
 
 
-def test_draws_follow_from_the_generator_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_draws_follow_from_the_generator_alone(monkeypatch):
     pixels = pictures(10)
     before = pixels.copy()
     first = augment(pixels, seeded(5), STRONG)
@@ -167,13 +155,13 @@ def test_draws_follow_from_the_generator_alone(monkeypatch: pytest.MonkeyPatch) 
         ({"contrast": -1}, "augmentation: contrast is -1, want 0 to 1"),
     ],
 )
-def test_settings_out_of_range_are_refused(wrong: dict[str, object], message: str) -> None:
+def test_settings_out_of_range_are_refused(wrong, message):
     with pytest.raises(UserError) as caught:
-        AugmentSettings(**wrong)  # type: ignore[arg-type]
+        AugmentSettings(**wrong)
     assert str(caught.value) == message
 
 
-def test_radiographs_augment_pixels_and_never_labels(tmp_path: Path) -> None:
+def test_radiographs_augment_pixels_and_never_labels(tmp_path):
     data = read_dataset(make_mura(tmp_path))
     prepared = prepare(data, tmp_path / "cache", side=12, progress=False)
     rows = prepared.rows(data.split("train"))
@@ -186,13 +174,16 @@ def test_radiographs_augment_pixels_and_never_labels(tmp_path: Path) -> None:
         x, y = train.batch(indices, rng)
         np.testing.assert_array_equal(x, expected)
         np.testing.assert_array_equal(y, prepared.labels[rows[indices]])
+    assert train.images == data.split("train")
+    with pytest.raises(UserError, match=r"no radiographs: got rows of shape \(0,\) of "):
+        Radiographs(prepared, [])
 
 
 # ---- the form that a network's weights were trained on
 
 
 @pytest.mark.parametrize("name", FORMS)
-def test_imagenets_forms_are_those_of_the_grey_levels(name: str) -> None:
+def test_imagenets_forms_are_those_of_the_grey_levels(name):
     pixels = pictures(3, 5)
     pixels[0, 0, :2] = 0, 255
     x = normalise(pixels)
@@ -209,6 +200,6 @@ def test_imagenets_forms_are_those_of_the_grey_levels(name: str) -> None:
     ("name", "channels", "said"),
     [("centred", 2, "--channels is 2"), ("torch", 1, "--preprocessing torch has three colours")],
 )
-def test_an_unknown_form(name: str, channels: int, said: str) -> None:
+def test_an_unknown_form(name, channels, said):
     with pytest.raises(UserError, match=said):
         InputForm(name, channels)

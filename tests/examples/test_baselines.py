@@ -1,15 +1,10 @@
 """Logistic regression on the pixels, against scikit-learn and by hand."""
 
-from __future__ import annotations
-
-from pathlib import Path
-
 import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
 from examples.mura.baselines import (
-    Selected,
     fit,
     held_out,
     logistic_regression,
@@ -21,7 +16,7 @@ from examples.mura.model import balanced_weights
 from tinynet.metrics import accuracy, auc
 
 
-def blobs(n: int, side: int, strength: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+def blobs(n, side, strength, seed=0):
     """Noise, brighter in one corner where the label is 1: uint8 (n, side, side) and labels."""
     rng = np.random.default_rng(seed)
     y = (rng.random(n) < 0.4).astype(np.int64)
@@ -31,7 +26,7 @@ def blobs(n: int, side: int, strength: float, seed: int = 0) -> tuple[np.ndarray
 
 
 @pytest.mark.parametrize("l2", [1.0, 0.1, 0.01])
-def test_equals_scikit_learn_for_the_same_penalty(l2: float) -> None:
+def test_equals_scikit_learn_for_the_same_penalty(l2):
     pixels, y = blobs(300, 8, 40)
     unseen, _ = blobs(100, 8, 40, seed=1)
     x, v = standardised(pooled(pixels, 8).astype(float), pooled(unseen, 8).astype(float))
@@ -46,7 +41,7 @@ def test_equals_scikit_learn_for_the_same_penalty(l2: float) -> None:
     np.testing.assert_allclose(warm, w, atol=1e-3)  # a start changes the way, not the end
 
 
-def test_beats_chance_where_pixels_tell_and_not_where_they_do_not() -> None:
+def test_beats_chance_where_pixels_tell_and_not_where_they_do_not():
     patients = [f"patient{k // 3}" for k in range(600)]
     for strength, lowest, highest in ((40, 0.95, 1.0), (0, 0.35, 0.65)):
         pixels, y = blobs(900, 16, strength)
@@ -59,7 +54,7 @@ def test_beats_chance_where_pixels_tell_and_not_where_they_do_not() -> None:
         assert strength == 0 or accuracy(y[600:], chosen.probability > 0.5) > 0.85
 
 
-def test_chooses_the_side_at_which_the_difference_shows() -> None:
+def test_chooses_the_side_at_which_the_difference_shows():
     """A checkerboard of single pixels is lost when four pixels are pooled to one."""
     rng = np.random.default_rng(0)
     y = rng.integers(0, 2, 400)
@@ -73,28 +68,14 @@ def test_chooses_the_side_at_which_the_difference_shows() -> None:
     assert auc(y[300:], chosen.probability) > 0.95
 
 
-def test_a_memory_map_need_not_be_in_memory(tmp_path: Path) -> None:
-    pixels, y = blobs(120, 8, 40)
-    np.save(tmp_path / "pixels.npy", pixels)
-    mapped = np.load(tmp_path / "pixels.npy", mmap_mode="r")
-    rows, rest = np.arange(119, 39, -1), np.arange(40)
-    patients = [str(k) for k in range(80)]
-    options = {"sides": (4,), "strengths": (0.1,)}
-    a = logistic_regression(
-        Selected(mapped, rows), y[rows], patients, Selected(mapped, rest), **options
-    )
-    b = logistic_regression(pixels[rows], y[rows], patients, pixels[rest], **options)
-    np.testing.assert_array_equal(a.probability, b.probability)
-
-
-def test_held_out_patients_who_all_have_one_label_choose_nothing() -> None:
+def test_held_out_patients_who_all_have_one_label_choose_nothing():
     pixels, y = blobs(40, 8, 40)
     patients = [f"label{label}" for label in y.tolist()]  # whichever is held out has one label
     chosen = logistic_regression(pixels, y, patients, pixels, sides=(4, 8), strengths=(0.1, 1.0))
     assert (chosen.side, chosen.l2, chosen.held_out_auc) == (4, 0.1, 0.5)
 
 
-def test_pooling_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pooling_by_hand(monkeypatch):
     pixels = np.arange(16, dtype=np.uint8).reshape(1, 4, 4)
     assert pooled(pixels, 2).tolist() == [[2.5, 4.5, 10.5, 12.5]]
     # 3 pixels in 2 blocks: one, then two of them
@@ -108,7 +89,7 @@ def test_pooling_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     np.testing.assert_allclose(pooled(many, 4), means.reshape(10, 16), rtol=1e-6)
 
 
-def test_standardising() -> None:
+def test_standardising():
     x = np.random.default_rng(0).normal(5, 2, (50, 3))
     x[:, 1] = 0.1  # constant
     scaled, unseen = standardised(x, x[:1] + 1)
@@ -117,12 +98,12 @@ def test_standardising() -> None:
     assert np.isfinite(unseen).all()
 
 
-def test_balanced_weights_make_both_classes_count_alike() -> None:
+def test_balanced_weights_make_both_classes_count_alike():
     assert balanced_weights(np.array([0, 0, 0, 1])) == pytest.approx([4 / 6, 2.0])
     assert balanced_weights(np.array([0, 0])) is None
 
 
-def test_patients_are_held_out_whole() -> None:
+def test_patients_are_held_out_whole():
     patients = [f"patient{k % 20}" for k in range(100)]
     held = held_out(patients, seed=0)
     inside = {p for p, h in zip(patients, held, strict=True) if h}

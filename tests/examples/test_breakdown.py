@@ -1,25 +1,16 @@
 """Table 1 and the tables of §4.4: on the published counts, and on a small folder."""
 
-from __future__ import annotations
-
-from pathlib import Path
-
 import pytest
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 from PIL import Image as Pillow
 
 from examples.mura.breakdown import breakdown_figure, breakdown_text, table_1, table_of_parts
-from examples.mura.dataset import PUBLISHED, Dataset, read_dataset
-from tests.examples.small_mura import make_mura, make_published
+from examples.mura.dataset import PUBLISHED, read_dataset
+from tests.examples.small_mura import make_mura
 
 
-@pytest.fixture(scope="module")
-def published(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
-    return read_dataset(make_published(tmp_path_factory.mktemp("published")), check_files=False)
-
-
-def test_table_1_is_the_reports(published: Dataset) -> None:
+def test_table_1_is_the_reports(published):
     assert table_1(published) == [
         ["", "Images", "Studies", "Patients"],
         ["Training", "36,808", "13,457", "11,184"],
@@ -29,7 +20,7 @@ def test_table_1_is_the_reports(published: Dataset) -> None:
 
 
 @pytest.mark.parametrize("split", ["train", "valid"])
-def test_table_of_parts_is_the_published_one(published: Dataset, split: str) -> None:
+def test_table_of_parts_is_the_published_one(published, split):
     header, *rows = table_of_parts(published.split(split))
     assert [header[i] for i in (3, 4, 7, 8)] == ["normal", "abnormal"] * 2
     found = [[row[i] for i in (0, 3, 4, 7, 8)] for row in rows]
@@ -46,7 +37,7 @@ def test_table_of_parts_is_the_published_one(published: Dataset, split: str) -> 
     )
 
 
-def test_the_text_says_what_the_tables_do_not(published: Dataset) -> None:
+def test_the_text_says_what_the_tables_do_not(published):
     text = breakdown_text(published)
     assert "Training: 1,467 of 11,184 patients have studies of several body parts" in text
     assert (
@@ -59,7 +50,7 @@ def test_the_text_says_what_the_tables_do_not(published: Dataset) -> None:
     assert "synthetic" not in text
 
 
-def test_a_small_folder_by_hand(tmp_path: Path) -> None:
+def test_a_small_folder_by_hand(tmp_path):
     dataset = read_dataset(make_mura(tmp_path))
     assert table_1(dataset)[1:] == [
         ["Training", "11", "6", "4"],
@@ -75,7 +66,7 @@ def test_a_small_folder_by_hand(tmp_path: Path) -> None:
     assert len({len(line) for line in table}) == 1  # columns line up
 
 
-def drawn_text(dataset: Dataset, file: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+def drawn_text(dataset, file, monkeypatch):
     """Every piece of text in the figure."""
     figures = []
     draw = Figure.savefig
@@ -84,18 +75,17 @@ def drawn_text(dataset: Dataset, file: Path, monkeypatch: pytest.MonkeyPatch) ->
     return [text.get_text() for text in figures[0].findobj(Text)]
 
 
-def test_the_figure_shows_the_published_counts(
-    published: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_figure_shows_the_published_counts(published, tmp_path, monkeypatch):
     file = tmp_path / "figures" / "breakdown.png"
     texts = drawn_text(published, file, monkeypatch)
-    numbers = {"36,808", "13,457", "11,184", "783", "2,134", "1,326", "140"}
-    assert numbers | {"Not for clinical use.", "Elbow\n4,931 images"} <= set(texts)
+    shown = {"2,134", "1,326", "140", "Not for clinical use.", "Elbow\n4,931 images"}
+    assert shown <= set(texts)
+    assert any("Training    36,808   13,457    11,184" in text for text in texts)
     with Pillow.open(file) as picture:
         assert picture.size == (1650, 1140)
 
 
-def test_synthetic_data_of_one_split(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_synthetic_data_of_one_split(tmp_path, monkeypatch):
     root = make_mura(tmp_path)
     (root / "SYNTHETIC.txt").write_text("made by a program")
     dataset = read_dataset(root, splits=("valid",))

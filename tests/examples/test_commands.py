@@ -117,19 +117,6 @@ def test_breakdown_counts_without_opening_an_image(mura, tmp_path, cli):
 # ---- what is said of bad data
 
 
-def test_a_missing_folder(tmp_path, monkeypatch, cli):
-    monkeypatch.chdir(tmp_path)
-    for command in ("train", "prepare", "breakdown"):
-        assert "nowhere" in cli.error(command, "--data", "nowhere")
-
-
-def test_a_label_that_contradicts_its_folder(mura, cli):
-    table = mura / "train_labeled_studies.csv"
-    row = "patient00001/study1_negative/,"
-    table.write_text(table.read_text().replace(f"{row}0", f"{row}1"))
-    assert "patient00001/study1_negative" in cli.error("train", "--data", mura, *SMALL)
-
-
 @pytest.mark.parametrize("truncated", [False, True])
 def test_a_bad_image_and_how_to_go_on(truncated, mura, cli):
     name = "patient00003/study1_positive/image2.png"

@@ -1,8 +1,5 @@
 """Pictures that explain: where they go, what is in them, what is refused."""
 
-from __future__ import annotations
-
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -17,7 +14,7 @@ from tests.examples.small_mura import SMALL
 from tinynet.layers import Conv2D, Dense, Flatten, ReLU, Sequential
 
 
-def bright_is_abnormal() -> Sequential:
+def bright_is_abnormal():
     """A network whose logit of abnormal is the grey of the image's upper left quarter."""
     conv = Conv2D(1, 1, 1, rng=np.random.default_rng(0))
     conv.weight.value[...] = 1
@@ -28,17 +25,17 @@ def bright_is_abnormal() -> Sequential:
     return Sequential(conv, ReLU(), Flatten(), classes)
 
 
-def draw(path: Path, grey: int = 200) -> Path:
+def draw(path, grey=200):
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(np.full((8, 8), grey, np.uint8)).save(path)
     return path
 
 
-def explained(*files: Path, **options):
+def explained(*files, **options):
     return explain_files(bright_is_abnormal(), files, Settings(side=8), synthetic=True, **options)
 
 
-def test_the_heat_is_where_the_network_looks() -> None:
+def test_the_heat_is_where_the_network_looks():
     pixels = np.full((2, 8, 8), 200, np.uint8)
     p, heat = heat_maps(bright_is_abnormal(), pixels, GREY, "abnormal")
     assert (p > 0.5).all()
@@ -50,9 +47,7 @@ def test_the_heat_is_where_the_network_looks() -> None:
     np.testing.assert_allclose(even, even.max(), rtol=1e-6)  # the mean slope knows no place
 
 
-def test_pictures_lie_beside_their_images_and_are_not_explained_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_pictures_lie_beside_their_images_and_are_not_explained_again(tmp_path, monkeypatch):
     monkeypatch.setattr("examples.mura.explain.AT_ONCE", 1)
     images = [draw(tmp_path / f"study/image{k}.png", 100 * k) for k in (1, 2)]
     first = explained(tmp_path / "study")
@@ -66,7 +61,7 @@ def test_pictures_lie_beside_their_images_and_are_not_explained_again(
         explained(first[0].picture)
 
 
-def test_folders_are_kept_apart_in_another_folder(tmp_path: Path) -> None:
+def test_folders_are_kept_apart_in_another_folder(tmp_path):
     files = [tmp_path / "a/study1/image1.png", tmp_path / "a/study2/image1.png"]
     out = tmp_path / "out"
     assert picture_paths(files, out) == [
@@ -77,16 +72,16 @@ def test_folders_are_kept_apart_in_another_folder(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("labels", [[0, 1, 1], [1, 1, 1]])
-def test_a_sheet_of_few_images(labels: list[int]) -> None:
+def test_a_sheet_of_few_images(labels):
     pixels = np.full((3, 8, 8), 200, np.uint8)
     data = SimpleNamespace(labels=np.array(labels), pixels=pixels.__getitem__, form=GREY)
-    figure = explained_sheet(bright_is_abnormal(), data, np.array([0.2, 0.9, 0.5]))  # type: ignore[arg-type]
+    figure = explained_sheet(bright_is_abnormal(), data, np.array([0.2, 0.9, 0.5]))
     shown = [ax for part in figure.subfigs for ax in part.axes if ax.get_visible()]
     assert [ax.get_title() for ax in shown][:2] == ["p = 0.90", "p = 0.50"]
     assert len(shown) == 3
 
 
-def test_what_makes_no_sense_is_named(tmp_path: Path) -> None:
+def test_what_makes_no_sense_is_named(tmp_path):
     with pytest.raises(UserError, match="no such file"):
         explained(tmp_path / "missing.png")
     with pytest.raises(UserError, match="the model has no layer 'base.9'"):
@@ -95,7 +90,7 @@ def test_what_makes_no_sense_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("no_figures")
-def test_the_command(mura: Path, tmp_path: Path, cli) -> None:
+def test_the_command(mura, tmp_path, cli):
     cli("train", "--data", mura, "--run", "run", "--epochs", "1", "--no-baselines", *SMALL)
     out = cli("explain", "--run", "run", mura / "valid/XR_HAND", "--out", "seen")
     pictures = sorted((tmp_path / "seen").rglob("*.png"))

@@ -1,7 +1,5 @@
 """Predictions for files: which of them make a study, what is printed, what is refused."""
 
-from __future__ import annotations
-
 import csv
 from pathlib import Path
 
@@ -10,7 +8,7 @@ import pytest
 from PIL import Image
 
 from examples.mura.errors import UserError
-from examples.mura.predict import Predictions, as_table, find_images, predict_files, write_csv
+from examples.mura.predict import as_table, find_images, predict_files, write_csv
 from examples.mura.settings import Settings
 from tinynet.layer import EVAL, Layer
 from tinynet.train.checkpoint import CheckpointError
@@ -24,18 +22,18 @@ class Brightness(Layer):
         return np.log(np.stack([1 - grey, grey], axis=1)), None
 
 
-def draw(path: Path, grey: float) -> Path:
+def draw(path, grey):
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(np.full((20, 30), round(255 * grey), np.uint8)).save(path)
     return path
 
 
-def predicted(*files: Path, **options) -> Predictions:
+def predicted(*files, **options):
     return predict_files(Brightness(), files, Settings(side=8), **({"synthetic": True} | options))
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
+def folder(tmp_path):
     """Two studies in MURA's layout, and two files in one folder beside them."""
     wrist = tmp_path / "MURA-v1.1/valid/XR_WRIST/patient11185"
     draw(wrist / "study1_positive/image1.png", 0.9)
@@ -48,7 +46,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_files_of_one_folder_are_one_study(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_files_of_one_folder_are_one_study(folder, monkeypatch):
     whole = predicted(folder / "MURA-v1.1", folder / "scans")
     studies = whole.studies
     assert [Path(s.name).name for s in studies] == ["study1_positive", "study2_negative", "scans"]
@@ -60,7 +58,7 @@ def test_files_of_one_folder_are_one_study(folder: Path, monkeypatch: pytest.Mon
     assert predicted(folder / "MURA-v1.1", folder / "scans") == whole
 
 
-def test_separate_files_rule_and_threshold(folder: Path) -> None:
+def test_separate_files_rule_and_threshold(folder):
     studies = predicted(folder / "scans", separate=True).studies
     assert [Path(s.name).name for s in studies] == ["a.png", "b.jpg"]
     assert [s.abnormal for s in studies] == [False, True]
@@ -69,13 +67,13 @@ def test_separate_files_rule_and_threshold(folder: Path) -> None:
     assert not predicted(study, threshold=0.7).studies[0].abnormal
 
 
-def test_order_given_is_kept_and_a_file_counts_once(folder: Path) -> None:
+def test_order_given_is_kept_and_a_file_counts_once(folder):
     b, a = folder / "scans/b.jpg", folder / "scans/a.png"
     a.with_name("a.explained.png").write_bytes(a.read_bytes())  # which ``explain`` left
     assert find_images([b, a, folder / "scans", folder / "scans/../scans/a.png"]) == [b, a]
 
 
-def test_table(folder: Path) -> None:
+def test_table(folder):
     lines = as_table(predicted(folder / "scans")).splitlines()
     assert [line.split() for line in lines[1:4]] == [
         [str(folder / "scans"), "0.600", "abnormal"], ["a.png", "0.400"], ["b.jpg", "0.800"],
@@ -87,7 +85,7 @@ def test_table(folder: Path) -> None:
     assert alone.endswith("\nNot for clinical use.")
 
 
-def test_csv(folder: Path) -> None:
+def test_csv(folder):
     predictions, file = predicted(folder / "MURA-v1.1"), folder / "out.csv"
     write_csv(predictions, file)
     with file.open(newline="") as stream:
@@ -102,7 +100,7 @@ def test_csv(folder: Path) -> None:
         write_csv(predictions, folder / "scans/a.png/out.csv")
 
 
-def test_what_is_not_an_image_is_named(tmp_path: Path) -> None:
+def test_what_is_not_an_image_is_named(tmp_path):
     with pytest.raises(UserError, match=r"holds no \.png, \.jpg, \.jpeg"):
         predicted(tmp_path)
     with pytest.raises(UserError, match="no files were given"):

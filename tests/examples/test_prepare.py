@@ -1,12 +1,9 @@
 """The cache of prepared pixels: its content, what is said of bad files, and how it goes on."""
 
-from __future__ import annotations
-
 import errno
 import json
 import os
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -16,20 +13,17 @@ from PIL import Image as Pillow
 from examples.mura import decode
 from examples.mura import prepare as module
 from examples.mura.dataset import Dataset, read_dataset
-from examples.mura.decode import BadImage, read_square
+from examples.mura.decode import read_square
 from examples.mura.errors import UserError
 from examples.mura.prepare import (
     DONE,
     LOCK,
     MANIFEST,
     PIXELS,
-    PLAN,
-    Prepared,
     cache_name,
     open_prepared,
     prepare,
 )
-from examples.mura.radiographs import Radiographs
 from tests.examples.small_mura import grey, make_mura
 
 SIDE = 16
@@ -38,52 +32,37 @@ FOREIGN = "give an empty or a new folder with --cache"
 
 
 @pytest.fixture
-def data(tmp_path: Path) -> Dataset:
+def data(tmp_path):
     return read_dataset(make_mura(tmp_path))
 
 
-@pytest.fixture
-def decoded(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
-    """The files that are decoded, as they come, in this process."""
-    files: list[Path] = []
-
-    def noted(file: Path, *settings: object) -> np.ndarray:
-        files.append(file)
-        return read_square(file, *settings)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(decode, "read_square", noted)
-    return files
+def run(data, cache, **options):
+    return prepare(data, cache, **({"side": SIDE, "progress": False} | options))
 
 
-def run(data: Dataset, cache: Path, **options: object) -> Prepared:
-    return prepare(data, cache, **({"side": SIDE, "progress": False} | options))  # type: ignore[arg-type]
-
-
-def fails(data: Dataset, cache: Path, **options: object) -> str:
+def fails(data, cache, **options):
     with pytest.raises(UserError) as caught:
         run(data, cache, **options)
     return str(caught.value)
 
 
-def squares(data: Dataset, images: list | None = None) -> np.ndarray:
+def squares(data, images=None):
     return np.stack([read_square(data.file(i), SIDE) for i in images or data.images])
 
 
-def failing_after(calls: int, error: BaseException) -> Callable[..., np.ndarray]:
+def failing_after(calls, error):
     """``read_square`` that raises ``error`` after some images."""
     left = iter(range(calls))
 
-    def read(file: Path, *settings: object) -> np.ndarray:
+    def read(file, *settings):
         if next(left, None) is None:
             raise error
-        return read_square(file, *settings)  # type: ignore[arg-type]
+        return read_square(file, *settings)
 
     return read
 
 
-def test_the_cache_holds_every_image_in_order_and_is_made_once(
-    data: Dataset, tmp_path: Path, decoded: list[Path]
-) -> None:
+def test_the_cache_holds_every_image_in_order_and_is_made_once(data, tmp_path, decoded):
     prepared = run(data, tmp_path / "cache")
     assert prepared.images == data.images
     assert prepared.labels.tolist() == [image.label for image in data.images]
@@ -101,9 +80,7 @@ def test_the_cache_holds_every_image_in_order_and_is_made_once(
     np.testing.assert_array_equal(again.pixels, prepared.pixels)
 
 
-def test_processes_write_the_same_cache(
-    data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_processes_write_the_same_cache(data, tmp_path, monkeypatch):
     monkeypatch.setattr(decode, "CHUNK", 4)
     one = run(data, tmp_path / "one", workers=1)
     two = run(data, tmp_path / "two", workers=2)
@@ -111,18 +88,11 @@ def test_processes_write_the_same_cache(
     assert one.images == two.images
 
 
-def test_synthetic_stays_synthetic(data: Dataset, tmp_path: Path) -> None:
-    (data.root / "SYNTHETIC.txt").write_text("made by a program")
-    assert run(read_dataset(data.root), tmp_path / "cache").synthetic
-
-
 class Killed(BaseException):
     """Stands for the end of the process, which no except clause of ours catches."""
 
 
-def test_a_killed_run_goes_on_from_what_is_done(
-    data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_killed_run_goes_on_from_what_is_done(data, tmp_path, monkeypatch):
     cache = tmp_path / "cache"
     saves, save = iter(range(3)), module.save_done
     with monkeypatch.context() as patch:
@@ -138,7 +108,7 @@ def test_a_killed_run_goes_on_from_what_is_done(
     with pytest.raises(UserError, match=f"^{half}$"):
         open_prepared(cache)
 
-    again: list[Path] = []
+    again = []
     monkeypatch.setattr(
         decode, "read_square", lambda f, *a: (again.append(f), read_square(f, *a))[1]
     )
@@ -148,30 +118,12 @@ def test_a_killed_run_goes_on_from_what_is_done(
     assert sorted(os.listdir(cache)) == [MANIFEST, PIXELS, LOCK]
 
 
-def test_an_interrupted_run_keeps_everything_that_was_decoded(
-    data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(decode, "CHUNK", 1)
-    monkeypatch.setattr(decode, "read_square", failing_after(5, KeyboardInterrupt()))
-    with pytest.raises(KeyboardInterrupt):
-        run(data, tmp_path / "cache")
-    assert np.fromfile(tmp_path / "cache" / DONE, np.uint8).tolist() == [1] * 5 + [0] * 10
-
-
-def test_pixels_that_were_lost_are_decoded_again(data: Dataset, tmp_path: Path) -> None:
-    cache = tmp_path / "cache"
-    (data.root / STUDY / "image2.png").write_bytes(b"")
-    fails(data, cache)
-    (cache / PIXELS).write_bytes(b"short")
-    prepared = run(data, cache, skip_bad=True)
-    np.testing.assert_array_equal(prepared.pixels, squares(data, prepared.images))
-
-
-def test_other_settings_or_images_are_refused(data: Dataset, tmp_path: Path) -> None:
+def test_other_settings_or_images_are_refused(data, tmp_path):
     cache = tmp_path / "cache"
     run(data, cache)
     fix = "give another folder with --cache or delete this one"
     made = f"{cache} was prepared"
+    assert cache_name(data, 16, "stretch").startswith("16-stretch-")
     assert fails(data, cache, side=8) == (
         f"{made} at 16 x 16 (stretch), want 8 x 8 (stretch): {fix}"
     )
@@ -179,6 +131,7 @@ def test_other_settings_or_images_are_refused(data: Dataset, tmp_path: Path) -> 
         f"{made} at 16 x 16 (stretch), want 16 x 16 (letterbox): {fix}"
     )
     fewer = Dataset(data.root, data.images[:-1])
+    assert cache_name(fewer, 16, "stretch") != cache_name(data, 16, "stretch")
     assert fails(fewer, cache) == f"{made} from other images (15, want 14): {fix}"
     Pillow.fromarray(grey(99, 80, 60)).save(data.file(data.images[0]))
     assert fails(data, cache) == f"{made} from other images (15, want 15): {fix}"
@@ -187,15 +140,7 @@ def test_other_settings_or_images_are_refused(data: Dataset, tmp_path: Path) -> 
     )
 
 
-def test_the_cache_name_tells_settings_and_images_apart(data: Dataset) -> None:
-    fewer = Dataset(data.root, data.images[:-1])
-    kinds = [(data, 16, "stretch"), (data, 32, "stretch"), (data, 16, "letterbox")]
-    names = {cache_name(*kind) for kind in [*kinds, (fewer, 16, "stretch")]}
-    assert len(names) == 4
-    assert cache_name(data, 16, "stretch").startswith("16-stretch-")
-
-
-def spoil(case: str, file: Path) -> str:
+def spoil(case, file):
     """Make the file bad; returns what should be said of it."""
     if case == "truncated":
         noise = np.random.default_rng(0).integers(0, 256, (60, 60), dtype=np.uint8)
@@ -216,7 +161,7 @@ def spoil(case: str, file: Path) -> str:
 
 
 @pytest.mark.parametrize("case", ["truncated", "empty", "text", "huge", "large", "missing"])
-def test_a_bad_image(case: str, data: Dataset, tmp_path: Path) -> None:
+def test_a_bad_image(case, data, tmp_path):
     cache = tmp_path / "cache"
     file = data.root / STUDY / "image2.png"
     line = f"{file} {spoil(case, file)}"
@@ -235,7 +180,7 @@ def test_a_bad_image(case: str, data: Dataset, tmp_path: Path) -> None:
     assert fails(data, cache) == message
 
 
-def test_several_bad_images_are_one_line(data: Dataset, tmp_path: Path) -> None:
+def test_several_bad_images_are_one_line(data, tmp_path):
     files = [data.file(image) for image in data.images]
     for file in files[3:6]:
         file.write_bytes(b"")
@@ -248,9 +193,7 @@ def test_several_bad_images_are_one_line(data: Dataset, tmp_path: Path) -> None:
     assert "is empty (0 bytes) (and 14 more)" in fails(data, tmp_path / "c", skip_bad=True)
 
 
-def test_a_mended_image_is_decoded_and_the_rest_is_not(
-    data: Dataset, tmp_path: Path, decoded: list[Path]
-) -> None:
+def test_a_mended_image_is_decoded_and_the_rest_is_not(data, tmp_path, decoded):
     file = data.root / STUDY / "image2.png"
     good = file.read_bytes()
     file.write_bytes(good[: len(good) // 2] + bytes(len(good) - len(good) // 2))
@@ -261,7 +204,7 @@ def test_a_mended_image_is_decoded_and_the_rest_is_not(
     assert decoded == [file]
 
 
-def test_colour_and_sixteen_bits_become_grey(tmp_path: Path) -> None:
+def test_colour_and_sixteen_bits_become_grey(tmp_path):
     picture = grey(5, 16, 16)
     stored = {
         "grey.png": Pillow.fromarray(picture),
@@ -275,7 +218,7 @@ def test_colour_and_sixteen_bits_become_grey(tmp_path: Path) -> None:
         np.testing.assert_array_equal(read_square(tmp_path / name, 16), picture, err_msg=name)
 
 
-def test_letterbox_keeps_the_aspect_ratio(tmp_path: Path) -> None:
+def test_letterbox_keeps_the_aspect_ratio(tmp_path):
     file = tmp_path / "image.png"
     Pillow.new("L", (20, 80), 255).save(file)
     expected = np.zeros((32, 32), np.uint8)
@@ -286,7 +229,7 @@ def test_letterbox_keeps_the_aspect_ratio(tmp_path: Path) -> None:
     assert (read_square(file, 8, "letterbox") == 255).sum() == 8  # a sliver keeps a pixel
 
 
-def test_downsampling_averages_instead_of_aliasing(tmp_path: Path) -> None:
+def test_downsampling_averages_instead_of_aliasing(tmp_path):
     stripes = np.zeros((256, 256), np.uint8)
     stripes[:, ::2] = 255
     Pillow.fromarray(stripes).save(tmp_path / "stripes.png")
@@ -294,23 +237,9 @@ def test_downsampling_averages_instead_of_aliasing(tmp_path: Path) -> None:
     assert abs(square.astype(int) - 127).max() <= 8
 
 
-def test_a_text_chunk_that_is_a_bomb_is_a_bad_image(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def bomb(*_: object, **__: object) -> None:
-        raise ValueError("Decompressed data too large for PngImagePlugin.MAX_TEXT_CHUNK")
-
-    monkeypatch.setattr(decode.Pillow, "open", bomb)
-    (tmp_path / "image.png").write_bytes(b"PNG")
-    with pytest.raises(BadImage, match=r"^cannot be decoded \(Decompressed data too large"):
-        read_square(tmp_path / "image.png", 8)
-
-
-def test_a_full_disk_is_found_before_the_work(
-    data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, decoded: list[Path]
-) -> None:
+def test_a_full_disk_is_found_before_the_work(data, tmp_path, monkeypatch, decoded):
     cache = tmp_path / "cache"
-    usage = shutil._ntuple_diskusage(9, 9, 1000)  # type: ignore[attr-defined]
+    usage = shutil._ntuple_diskusage(9, 9, 1000)
     with monkeypatch.context() as patch:
         patch.setattr(module.shutil, "disk_usage", lambda _: usage)
         assert fails(data, cache) == (
@@ -323,14 +252,12 @@ def test_a_full_disk_is_found_before_the_work(
 
 
 @pytest.mark.parametrize("when", ["decoding", "last write"])
-def test_a_disk_that_fills_up_on_the_way(
-    when: str, data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_disk_that_fills_up_on_the_way(when, data, tmp_path, monkeypatch):
     cache = tmp_path / "cache"
     full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     replace = os.replace
 
-    def no_manifest(source: Path, target: Path) -> None:
+    def no_manifest(source, target):
         if Path(target).name == MANIFEST:
             raise full
         replace(source, target)
@@ -346,7 +273,7 @@ def test_a_disk_that_fills_up_on_the_way(
     assert run(data, cache).images == data.images
 
 
-def test_a_folder_that_is_not_ours_is_left_alone(data: Dataset, tmp_path: Path) -> None:
+def test_a_folder_that_is_not_ours_is_left_alone(data, tmp_path):
     folder = tmp_path / "thesis"
     folder.mkdir()
     (folder / "chapter1.txt").write_text("Introduction")
@@ -358,19 +285,11 @@ def test_a_folder_that_is_not_ours_is_left_alone(data: Dataset, tmp_path: Path) 
     )
 
 
-def test_a_half_made_cache_of_other_settings_is_refused(data: Dataset, tmp_path: Path) -> None:
-    cache = tmp_path / "cache"
-    (data.root / STUDY / "image2.png").write_bytes(b"")
-    fails(data, cache)
-    assert (cache / PLAN).exists()
-    assert fails(data, cache, side=8).startswith(f"{cache} was prepared at 16 x 16 (stretch), want")
-
-
-def test_open_refuses_what_is_not_a_cache(data: Dataset, tmp_path: Path) -> None:
+def test_open_refuses_what_is_not_a_cache(data, tmp_path):
     cache = tmp_path / "cache"
     again = f"delete the folder {cache} and run prepare again"
 
-    def says() -> str:
+    def says():
         with pytest.raises(UserError) as caught:
             open_prepared(cache)
         return str(caught.value)
@@ -398,19 +317,3 @@ def test_open_refuses_what_is_not_a_cache(data: Dataset, tmp_path: Path) -> None
     assert says() == (
         f"{cache}/pixels.npy is damaged (got uint8 (15, 8, 8), want uint8 (15, 16, 16)): {again}"
     )
-
-
-def test_radiographs_are_rows_of_the_cache(data: Dataset, tmp_path: Path) -> None:
-    prepared = run(data, tmp_path / "cache")
-    rows = prepared.rows(data.split("valid"))
-    valid = Radiographs(prepared, rows)
-    assert len(valid) == 4
-    assert valid.images == data.split("valid")
-    assert valid.labels.tolist() == [0, 0, 1, 1]
-    x, y = valid.batch(np.array([3, 0]))
-    assert (x.shape, x.dtype, y.dtype) == ((2, SIDE, SIDE, 1), np.float32, np.int64)
-    assert y.tolist() == [1, 0]
-    expected = (prepared.pixels[rows[[3, 0]]] / 255 - 0.5) / 0.25
-    np.testing.assert_allclose(x[..., 0], expected, atol=1e-6)
-    with pytest.raises(UserError, match=r"no radiographs: got rows of shape \(0,\) of "):
-        Radiographs(prepared, [])

@@ -10,14 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from examples.mura import decode
 from examples.mura.dataset import read_dataset
 from examples.mura.decode import read_square
 from examples.mura.phantom import generate
 from examples.mura.prepare import LOCK, MANIFEST, prepare
 from examples.mura.processes import locked
 from examples.mura.run import claimed
-from tests.examples.small_mura import SMALL, make_mura
+from tests.examples.small_mura import make_mura
 
 REPOSITORY = Path(__file__).parents[2]
 SET = {"train_patients": 3, "valid_patients": 1, "side": 48, "progress": False, "workers": 1}
@@ -62,16 +61,6 @@ def begun(what, target, pause):
 @pytest.fixture
 def data(tmp_path):
     return read_dataset(make_mura(tmp_path))
-
-
-@pytest.fixture
-def decoded(monkeypatch):
-    """The files that this process decodes."""
-    files = []
-    monkeypatch.setattr(
-        decode, "read_square", lambda file, *a: (files.append(file), read_square(file, *a))[1]
-    )
-    return files
 
 
 def prepared(data, cache):
@@ -129,18 +118,3 @@ def test_two_runs_never_take_one_folder(tmp_path, monkeypatch):
     monkeypatch.setattr("examples.mura.run.holds_something", lambda folder: False)
     assert claimed(tmp_path / "runs/demo", numbered=True) == first
     assert claimed(tmp_path / "runs/demo", numbered=True) == tmp_path / "runs/demo-3"
-
-
-@pytest.mark.slow
-def test_two_demos_at_the_same_moment(tmp_path):
-    command = [sys.executable, "-m", "examples.mura", "demo", "--patients", "24", "--epochs", "1"]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
-    both = [
-        subprocess.Popen([*command, *SMALL], cwd=tmp_path, env=environment, **pipes)
-        for _ in range(2)
-    ]
-    said = [process.communicate(timeout=300) for process in both]
-    assert [process.returncode for process in both] == [0, 0], said
-    for run in ("demo", "demo-2"):
-        assert (tmp_path / "runs" / run / "report.html").exists()

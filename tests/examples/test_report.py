@@ -1,12 +1,9 @@
 """Figures and the report of a small run: all there, self-contained, and honest about what it is."""
 
-from __future__ import annotations
-
 import json
 import re
 import shutil
 from html.parser import HTMLParser
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -43,7 +40,7 @@ FIGURES = {
 class Page(HTMLParser):
     """Reads a page, and fails where a tag is not closed or closed twice."""
 
-    def __init__(self, file: Path) -> None:
+    def __init__(self, file):
         super().__init__()
         self.open: list[str] = []
         self.tags: list[tuple[str, dict[str, str | None]]] = []
@@ -53,20 +50,20 @@ class Page(HTMLParser):
         assert self.open == []
         self.text = " ".join(" ".join(self.words).split())
 
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+    def handle_starttag(self, tag, attrs):
         self.tags.append((tag, dict(attrs)))
         if tag not in VOID:
             self.open.append(tag)
 
-    def handle_endtag(self, tag: str) -> None:
+    def handle_endtag(self, tag):
         assert self.open.pop() == tag
 
-    def handle_data(self, data: str) -> None:
+    def handle_data(self, data):
         if "style" not in self.open:
             self.words.append(data)
 
 
-def make_run(folder: Path, images: list[Image] | None = None) -> Path:
+def make_run(folder, images=None):
     """A run folder with everything but the report, and a figure of an earlier evaluation."""
     (folder / "figures").mkdir()
     (folder / "figures/old.png").write_bytes(b"")
@@ -87,23 +84,23 @@ def make_run(folder: Path, images: list[Image] | None = None) -> Path:
         "data_counts": {"train": data_counts(images), "valid": data_counts(images)},
     }
     (folder / "config.json").write_text(json.dumps(config))
-    write_figures(folder, HISTORY, metrics, p, data)  # type: ignore[arg-type]
+    write_figures(folder, HISTORY, metrics, p, data)
     return folder
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def run(tmp_path_factory):
     folder = make_run(tmp_path_factory.mktemp("run"))
     write_report(folder)
     return folder
 
 
 @pytest.fixture(scope="module")
-def page(run: Path) -> Page:
+def page(run):
     return Page(run / "report.html")
 
 
-def test_every_figure_is_there_and_legible_and_no_older_one(run: Path) -> None:
+def test_every_figure_is_there_and_legible_and_no_older_one(run):
     assert {path.stem for path in (run / "figures").iterdir()} == FIGURES
     for path in (run / "figures").iterdir():
         with Pillow.open(path) as image:
@@ -114,7 +111,7 @@ def test_every_figure_is_there_and_legible_and_no_older_one(run: Path) -> None:
             assert edge.min() > 250, f"{path.name}: a label is cut off"
 
 
-def test_the_page_is_well_formed_and_stands_alone(run: Path, page: Page) -> None:
+def test_the_page_is_well_formed_and_stands_alone(run, page):
     text = (run / "report.html").read_text(encoding="utf-8")
     assert text.startswith("<!DOCTYPE html>")
     images = [attrs for tag, attrs in page.tags if tag == "img"]
@@ -131,14 +128,14 @@ def test_the_page_is_well_formed_and_stands_alone(run: Path, page: Page) -> None
     assert {link.removeprefix("#") for link in links} <= set(ids)
 
 
-def test_the_page_says_what_it_is(page: Page) -> None:
+def test_the_page_says_what_it_is(page):
     assert page.text.count("Not for clinical use") >= 2
     assert "Synthetic radiographs." in page.text
     assert "Synthetic is not real" in page.text
     assert "ynthetic" in page.text.split("Normal or abnormal?")[0]  # in the title too
 
 
-def test_the_page_has_the_result_and_how_to_make_it_again(run: Path, page: Page) -> None:
+def test_the_page_has_the_result_and_how_to_make_it_again(run, page):
     metrics = json.loads((run / "metrics.json").read_text())
     assert f"a kappa of {interval(metrics['study'])}" in page.text
     for part, levels in metrics["parts"].items():
@@ -159,7 +156,7 @@ def test_the_page_has_the_result_and_how_to_make_it_again(run: Path, page: Page)
         assert words in page.text
 
 
-def test_metrics_of_real_data_alone_make_a_report(run: Path, tmp_path: Path) -> None:
+def test_metrics_of_real_data_alone_make_a_report(run, tmp_path):
     metrics = json.loads((run / "metrics.json").read_text())
     save_metrics(tmp_path / "metrics.json", metrics | {"synthetic": False})
     page = Page(write_report(tmp_path))
@@ -170,7 +167,7 @@ def test_metrics_of_real_data_alone_make_a_report(run: Path, tmp_path: Path) -> 
     assert "img" not in {tag for tag, _ in page.tags}
 
 
-def test_one_class_and_one_patient_make_a_report_too(tmp_path: Path) -> None:
+def test_one_class_and_one_patient_make_a_report_too(tmp_path):
     make_run(tmp_path, [Image("valid", "HAND", "patient1", "study1_negative", "image1.png", 0)])
     assert not (tmp_path / "figures/roc.png").exists()
     page = Page(write_report(tmp_path))
@@ -179,7 +176,7 @@ def test_one_class_and_one_patient_make_a_report_too(tmp_path: Path) -> None:
     assert "nan" not in page.text.lower().split()
 
 
-def test_missing_or_broken_files_are_named(run: Path, tmp_path: Path) -> None:
+def test_missing_or_broken_files_are_named(run, tmp_path):
     with pytest.raises(UserError, match=r"metrics\.json"):
         write_report(tmp_path)
     shutil.copy(run / "metrics.json", tmp_path)
@@ -189,7 +186,7 @@ def test_missing_or_broken_files_are_named(run: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "report.html").exists()
 
 
-def test_the_sheet_shows_each_study_once() -> None:
+def test_the_sheet_shows_each_study_once():
     p, images = drawn(30, seed=0)
     cases = image_cases(p, images)
     members = np.flatnonzero(cases.abnormal)
@@ -198,7 +195,7 @@ def test_the_sheet_shows_each_study_once() -> None:
     assert set(chosen) <= set(members.tolist())
 
 
-def test_measures_and_numbers() -> None:
+def test_measures_and_numbers():
     assert measures(HISTORY) == ["loss", "accuracy"]
     assert [number(v) for v in (0.644, -0.1, -0.001, None)] == ["0.64", "−0.10", "0.00", "–"]
     nested = {"a": 1, "b": {"c": False, "d": [1, 2]}, "e": None}
@@ -213,6 +210,6 @@ def test_measures_and_numbers() -> None:
         (0.1, -0.1, 0.3, "may be luck"),
     ],
 )
-def test_comparison_in_words(kappa: float, low: float, high: float, words: str) -> None:
+def test_comparison_in_words(kappa, low, high, words):
     exceeds = {"kappa": kappa, "interval": [low, high]}
     assert words in comparison("Coin", {"kappa": 0.2, "network_exceeds_by": exceeds})

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from examples.mura import training
-from examples.mura.errors import UserError
 from examples.mura.model import build_model
 from examples.mura.run import open_run
 from examples.mura.settings import Settings, check
@@ -162,13 +161,8 @@ def test_weights_of_tinynet(mura, tmp_path, train):
     assert all(np.array_equal(end[f"base.{n}"], x) for n, x in model.base.state().items())
 
 
-LARGE = ("alexnet", "vgg16", "vgg19")  # whose dense layers take seconds to draw
-
-
-@pytest.mark.parametrize(
-    "name",
-    [pytest.param(n, marks=pytest.mark.slow) if n in LARGE else n for n in ARCHITECTURES],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ARCHITECTURES)
 def test_every_architecture_can_be_built_from_flags(name):
     """Greyscale and colour, two classes."""
     small = ("width=0.03125",) if "width" in signature(ARCHITECTURES[name]).parameters else ()
@@ -182,21 +176,6 @@ def test_every_architecture_can_be_built_from_flags(name):
     assert frozen_parts(model)[0].whole
 
 
-@pytest.mark.parametrize(("name", "side"), [("alexnet", 40), ("vgg16", 16), ("inception_v4", 60)])
-def test_a_side_too_small_for_the_network(name, side):
-    s = replace(Settings(), model=name, network=("width=0.03125",), side=side)
-    with pytest.raises(UserError, match=rf"--model {name} cannot be built: .* smallest square"):
-        build_model(s)
-
-
-@pytest.mark.slow
-def test_googlenet_trains_with_its_auxiliary_classifiers(tmp_path, train):
-    train("r", "--model", "googlenet", *NARROW, "--side", "32", "--epochs", "1")
-    end = weights(tmp_path / "r")
-    start = training.new_network(open_run(tmp_path / "r").settings).state()
-    assert not np.array_equal(end["aux1.classes.weight"], start["aux1.classes.weight"])
-
-
 BASE = ["--freeze", "base"]
 ERRORS = [  # flags, what their error says
     (["--model", "resnet5"], "--model is 'resnet5', want one of alexnet"),
@@ -205,6 +184,7 @@ ERRORS = [  # flags, what their error says
     (["--model", "resnet50", "--network", "width"], "want NAME=VALUE"),
     (["--model", "resnet50", "--network", "width=wide"], "--model resnet50 cannot be built"),
     (["--network", "input_shape=3"], "follows from the flags"),
+    (["--model", "inception_v4", *NARROW, "--side", "60"], "smallest square that works is 75 × 75"),
     (["--unfreeze-after", "2"], "0 without --freeze base"),
     ([*BASE, "--unfreeze-after", "10"], "less than the 10 --epochs"),
     ([*BASE, "--unfreeze-after", "2", "--patience", "1"], "--patience"),
