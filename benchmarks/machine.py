@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+from tinynet.doctor.machine import processor_name
+
 from benchmarks.processes import workers
 from benchmarks.variants import FLOOR, OPS_TORCH, installed
-from tinynet.doctor.machine import processor_name
 
 PACKAGES = ("numpy", "scipy", "numba", "torch")
 

@@ -6,33 +6,29 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print the line, and end with status 2."""
+        self.exit(2, f"error: {message}; see {self.prog} --help\n")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; returns the exit status: 0 also where there is advice, 2 for a wrong flag."""
-    parser = argparse.ArgumentParser(prog="python -m tinynet")
+    """Run a command; return 0, also where there is advice, or exit with 2 for a wrong argument."""
+    parser = Parser(prog="python -m tinynet")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    text = "How fast is this machine, and what holds it back? Measures for some seconds."
-    doctor = commands.add_parser("doctor", help=text, description=text)
-    doctor.add_argument("--json", action="store_true", help="for programs")
-    options = parser.parse_args(arguments)
-    return run_doctor(options.json)
+    text = "facts about this machine, rates measured in about two seconds, and advice"
+    commands.add_parser("doctor", help=text, description=text)
+    parser.parse_args(arguments)
+    from tinynet.doctor import run  # here, so that --help does not wait for it
 
-
-def run_doctor(for_programs: bool) -> int:
-    """Examine, and print the report."""
-    from tinynet.doctor.advice import advise
-    from tinynet.doctor.findings import examine
-    from tinynet.doctor.report import as_json, as_text, printable
-
-    if sys.stderr.isatty():
-        print("measuring for some seconds ...", file=sys.stderr, flush=True)
-    findings = examine()
-    advice = advise(findings)
-    text = (as_json if for_programs else as_text)(findings, advice)
     try:
-        print(printable(text, sys.stdout.encoding), flush=True)
-    except BrokenPipeError:  # the reader, ``head`` say, has seen enough
+        run()
+    except BrokenPipeError:  # the reader, such as ``head``, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the last flush
     return 0
 

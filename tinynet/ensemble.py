@@ -91,11 +91,9 @@ class Ensemble(Layer):
         self.models = list(models)
 
     def children(self) -> dict[str, Layer]:
-        """Models by position."""
         return {str(i): model for i, model in enumerate(self.models)}
 
     def forward(self, x: Array, mode: Mode = EVAL) -> tuple[Array, list[Any]]:
-        """Mean probabilities (N, K), and the models' caches."""
         passes = [model.forward(x, mode) for model in self.models]
         for i, (y, _) in enumerate(passes):
             if (y.real < 0).any() or (y.real > 1 + 1e-3).any():
@@ -106,7 +104,6 @@ class Ensemble(Layer):
         return average_probabilities([y for y, _ in passes]), [cache for _, cache in passes]
 
     def backward(self, dy: Array, cache: list[Any]) -> Array:
-        """The input's gradients through each model, added up."""
         share = dy / len(self.models)
         gradients = [
             model.backward(share, model_cache)
@@ -115,7 +112,6 @@ class Ensemble(Layer):
         return sum(gradients[1:], start=gradients[0])
 
     def output_shape(self, input_shape: Shape) -> Shape:
-        """The shape that every model's output has."""
         shapes = {model.output_shape(input_shape) for model in self.models}
         if len(shapes) > 1:
             raise ValueError(f"Ensemble: the models' outputs are {sorted(shapes)}, want one shape")

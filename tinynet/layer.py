@@ -4,13 +4,13 @@
     dx = layer.backward(dy, cache)        adds to each Parameter.grad (+=), returns ∂L/∂x
 
 The cache holds all that the backward pass needs, so one layer may be applied many times
-in one network: each application has a cache of its own.
+in one network: each application has a separate cache.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
@@ -22,7 +22,7 @@ Shape = tuple[int, ...]
 
 
 class RandomSource(Protocol):
-    """What a dropout mask is drawn from: NumPy's generator, or one on a GPU (``DeviceRandom``)."""
+    """Source of dropout masks: NumPy's generator, or one on a GPU (``DeviceRandom``)."""
 
     def random(self, size: Shape, /) -> Array:
         """Uniform numbers in [0, 1), of shape ``size``."""
@@ -30,7 +30,7 @@ class RandomSource(Protocol):
 
 @dataclass(frozen=True)
 class Mode:
-    """How a forward pass is run.
+    """Settings of a forward pass.
 
     train   True in training: dropout drops, batch norm uses the batch's own statistics
     rng     what dropout masks are drawn from: NumPy's generator, or one on a GPU (DeviceRandom);
@@ -96,7 +96,10 @@ class Layer:
         kind = type(self)
         owner = next(base for base in kind.__mro__ if name in vars(base))
         assert issubclass(owner, Layer)
-        same = (owner.forward, owner.backward) == (kind.forward, kind.backward)
+        same = all(
+            getattr(owner, part, None) is getattr(kind, part, None)
+            for part in ("forward", "backward", "passes")
+        )
         return getattr(owner if same else Layer, name)
 
     def forward(self, x: Array, mode: Mode = EVAL) -> tuple[Array, Any]:
@@ -264,6 +267,34 @@ class Layer:
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}()"
+
+
+class Stateless(Layer):
+    """A layer without parameters: a pure pair, and what the forward function takes after x.
+
+    A subclass names its pair, ``passes = relu_forward, relu_backward``; ``settings`` are the other
+    arguments of the forward function. The output has the shape of the input unless
+    ``output_shape`` says otherwise.
+    """
+
+    passes: ClassVar[tuple[Callable[..., tuple[Array, Any]], Callable[..., Array]]]
+
+    def settings(self) -> tuple[Any, ...]:
+        """Return the arguments of the forward function after x."""
+        return ()
+
+    def check(self, x: Array) -> None:
+        """Raise ValueError, naming the layer, for an input that it does not take."""
+
+    def forward(self, x: Array, mode: Mode = EVAL) -> tuple[Array, Any]:
+        self.check(x)
+        return self.passes[0](x, *self.settings())
+
+    def backward(self, dy: Array, cache: Any) -> Array:
+        return self.passes[1](dy, cache)
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        return input_shape
 
 
 def join(prefix: str, name: str) -> str:

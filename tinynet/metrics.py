@@ -1,4 +1,4 @@
-"""How good the predictions are, over all of a data set at once.  Report §2.6.
+"""Metrics: the quality of predictions over a whole data set.  Report §2.6.
 
 Every function takes the labels and predictions of the whole set, as NumPy or CuPy arrays or as
 lists: a mean over batches of a kappa, a rate or an AUC is not that of the set.
@@ -44,7 +44,7 @@ def confusion_matrix(
     *,
     rows: Literal["true", "predicted"] = "true",
 ) -> Array:
-    """How many examples of each class were predicted as each class.  Report §2.6.2.
+    """Count the examples of each class that were predicted as each class.  Report §2.6.2.
 
     y_true, y_pred   (n,)   integer labels
     num_classes      K; by default, one more than the largest label

@@ -18,7 +18,7 @@ Selection = Callable[[str], bool]
 
 
 def is_weight(name: str) -> bool:
-    """Whether a parameter's dotted name is that of a weight: not a bias, gamma or beta."""
+    """Return True for the dotted name of a weight: not a bias, gamma or beta."""
     return name.rsplit(".", 1)[-1] == "weight"
 
 

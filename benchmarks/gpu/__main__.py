@@ -15,6 +15,8 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+from tinynet.doctor.gpu import read_gpu
+
 from benchmarks.gpu import correctness, kernels, operations, plots, steps, tables
 from benchmarks.gpu.clock import SHARES, Clock
 from benchmarks.gpu.machine import nvidia_smi
@@ -23,7 +25,6 @@ from benchmarks.gpu.results import name_of, read, write
 from benchmarks.gpu.settings import REHEARSAL, Keep, Settings
 from benchmarks.gpu.variants import HAVE_TORCH, MISSING_TORCH, OPS
 from benchmarks.results import KEPT, TRIALS
-from tinynet.doctor.gpu import read_gpu
 
 MINUTES = 8.0
 FACTS_SECONDS = 90.0

@@ -8,9 +8,10 @@ import shutil
 import subprocess
 from typing import Any
 
+from tinynet.doctor.machine import processor_name
+
 from benchmarks.gpu.device import Cpu
 from benchmarks.machine import versions
-from tinynet.doctor.machine import processor_name
 
 PACKAGES = ("tinynet-dl", "cupy-cuda13x", "cupy-cuda12x", "numpy", "ml-dtypes", "torch", "triton")
 ASKED = (

@@ -15,11 +15,11 @@ SHAPES = IMAGES | {"ResNet-50, 56": Images(8, 56, 256)}
 
 def our_forward(s: Images) -> Subject:
     """y, by the statistics of the batch."""
-    from tinynet.engine.plan.epilogues import batchnorm_block_forward
+    from tinynet.engine.plan.epilogues import batchnorm_fused_forward
 
     x, gamma, beta = random(0, *s.x), random(1, s.channels), random(2, s.channels)
     return Subject(
-        lambda: batchnorm_block_forward(x, gamma, beta, EPSILON),
+        lambda: batchnorm_fused_forward(x, gamma, beta, EPSILON),
         lambda made: [made[0]],
         as_in_a_step,
     )
@@ -27,12 +27,12 @@ def our_forward(s: Images) -> Subject:
 
 def our_backward(s: Images) -> Subject:
     """dx, dγ, dβ."""
-    from tinynet.engine.plan.epilogues import batchnorm_block_backward, batchnorm_block_forward
+    from tinynet.engine.plan.epilogues import batchnorm_fused_backward, batchnorm_fused_forward
 
     x, gamma, beta = random(0, *s.x), random(1, s.channels), random(2, s.channels)
     dy = random(3, *s.x)
-    _, cache = batchnorm_block_forward(x, gamma, beta, EPSILON)
-    return Subject(lambda: batchnorm_block_backward(dy, cache), list, as_in_a_step)
+    _, cache = batchnorm_fused_forward(x, gamma, beta, EPSILON)
+    return Subject(lambda: batchnorm_fused_backward(dy, cache), list, as_in_a_step)
 
 
 def torch_pass(s: Images, way: str) -> tuple[Any, Any]:

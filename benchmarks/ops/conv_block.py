@@ -9,7 +9,7 @@ from benchmarks.ops.op import Cost, Op
 from benchmarks.ops.shapes import CONVOLUTIONS, FLOAT, Conv, size
 from benchmarks.subject import Subject, as_in_a_step
 
-TAILS = {"relu": "ReLU", "relu_pool": "ReLU, max-pool"}
+EPILOGUES = {"relu": "ReLU", "relu_pool": "ReLU, max-pool"}
 SHAPES = {name: CONVOLUTIONS[name] for name in ("W128, layer 2", "W128, layer 6")}
 
 
@@ -22,11 +22,11 @@ def output_shape(s: Conv, tail: str) -> tuple[int, int, int, int]:
 
 def our_forward(s: Conv, tail: str) -> Subject:
     """y of tinynet's block."""
-    from tinynet.engine.plan.epilogues import conv2d_block_forward
+    from tinynet.engine.plan.epilogues import conv2d_fused_forward
 
     x, w, b = random(0, *s.x), random(1, *s.w), random(2, s.filters)
     return Subject(
-        lambda: conv2d_block_forward(x, w, b, s.stride, s.padding, tail=tail),
+        lambda: conv2d_fused_forward(x, w, b, s.stride, s.padding, tail=tail),
         lambda made: [made[0]],
         as_in_a_step,
     )
@@ -34,13 +34,13 @@ def our_forward(s: Conv, tail: str) -> Subject:
 
 def our_backward(s: Conv, tail: str) -> Subject:
     """dw, db and dx of tinynet's block."""
-    from tinynet.engine.plan.epilogues import conv2d_block_backward, conv2d_block_forward
+    from tinynet.engine.plan.epilogues import conv2d_fused_backward, conv2d_fused_forward
 
     x, w, b = random(0, *s.x), random(1, *s.w), random(2, s.filters)
     dy = random(3, *output_shape(s, tail))
-    _, cache = conv2d_block_forward(x, w, b, s.stride, s.padding, tail=tail)
+    _, cache = conv2d_fused_forward(x, w, b, s.stride, s.padding, tail=tail)
     return Subject(
-        lambda: conv2d_block_backward(dy, cache),
+        lambda: conv2d_fused_backward(dy, cache),
         lambda gradients: [gradients[1], gradients[2], gradients[0]],
         as_in_a_step,
     )
@@ -99,7 +99,7 @@ def backward_cost(s: Conv, tail: str) -> Cost:
 
 def pair_of(tail: str) -> tuple[Op[Conv], Op[Conv]]:
     """The forward and the backward pass with one tail."""
-    name = f"convolution, {TAILS[tail]}"
+    name = f"convolution, {EPILOGUES[tail]}"
     return (
         Op(
             f"{name}, forward",

@@ -10,11 +10,11 @@ from benchmarks.subject import Subject, as_in_a_step
 
 def ours(s: Conv) -> Subject:
     """z of tinynet's convolution."""
-    from tinynet.engine.plan.epilogues import conv2d_block_forward
+    from tinynet.engine.plan.epilogues import conv2d_fused_forward
 
     x, w, b = random(0, *s.x), random(1, *s.w), random(2, s.filters)
     return Subject(
-        lambda: conv2d_block_forward(x, w, b, s.stride, s.padding, groups=s.groups),
+        lambda: conv2d_fused_forward(x, w, b, s.stride, s.padding, groups=s.groups),
         lambda made: [made[0]],
         as_in_a_step,
     )

@@ -12,16 +12,16 @@ from benchmarks.subject import Subject, as_in_a_step
 
 def our_gradients(s: Conv, need_dx: bool) -> Subject:
     """dw, db and, if it is wanted, dx of tinynet's convolution."""
-    from tinynet.engine.plan.epilogues import conv2d_block_backward, conv2d_block_forward
+    from tinynet.engine.plan.epilogues import conv2d_fused_backward, conv2d_fused_forward
 
     x, w, b, dz = random(0, *s.x), random(1, *s.w), random(2, s.filters), random(3, *s.y)
-    _, cache = conv2d_block_forward(x, w, b, s.stride, s.padding, groups=s.groups)
+    _, cache = conv2d_fused_forward(x, w, b, s.stride, s.padding, groups=s.groups)
 
     def results(gradients: Any) -> list[Any]:
         dx, dw, db = gradients
         return [dw, db, dx] if need_dx else [dw, db]
 
-    return Subject(lambda: conv2d_block_backward(dz, cache, need_dx), results, as_in_a_step)
+    return Subject(lambda: conv2d_fused_backward(dz, cache, need_dx), results, as_in_a_step)
 
 
 def torch_gradients(s: Conv, way: str, need_dx: bool) -> Subject:

@@ -18,9 +18,10 @@ from datetime import date
 from statistics import median
 from typing import Any
 
+from tinynet.doctor.machine import processor_name
+
 from benchmarks.zoo.entries import ENTRIES
 from benchmarks.zoo.page import RESULTS, ROOT, newest, step_table, weights_table, write_page
-from tinynet.doctor.machine import processor_name
 
 
 def child(module: str, *arguments: str) -> dict[str, Any]:

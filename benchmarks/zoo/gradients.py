@@ -18,11 +18,11 @@ from datetime import date
 from typing import Any
 
 import numpy as np
+from tinynet.doctor.machine import processor_name
 
 from benchmarks.zoo.entries import ENTRIES
 from benchmarks.zoo.page import RESULTS, newest, write_page
 from benchmarks.zoo.reduced import COLOURS, REDUCED, Reduced, as_containers
-from tinynet.doctor.machine import processor_name
 from tinynet.gradient_check import ArrayCheck, GradientError, GradientReport, check_gradients
 from tinynet.layer import Layer, Mode
 from tinynet.models.googlenet import GoogLeNet

@@ -20,17 +20,18 @@ INTRODUCTION = """\
 Written by `python -m benchmarks.zoo` and `python -m benchmarks.zoo.gradients` from their own runs;
 do not edit.
 
-Each network is one file in `tinynet/models/`, a table of its stages as in its paper, with forward
-and backward passes of hand-written layers. What shows that they are right:
+Each file in `tinynet/models/` has the networks of one heading or paper, as tables of their stages;
+the forward and backward passes are those of the hand-written layers. The evidence that they are
+right:
 
 - the number of parameters is the published one;
 - from the same random weights, and batch-norm statistics of random images, the probabilities
   (float32) are those of PyTorch's library (torchvision, or timm) and of Keras;
 - every gradient of a training pass (float64, batch norm with the batch's statistics, a random
-  gradient from above) is torch's autograd's, which nothing here uses;
+  upstream gradient) equals that of torch's autograd, which tinynet does not use;
 - the gradient checker, which compares every element with a slope, finds no error in any block
-  (`tests/models/`), nor in any whole network at its full depth and reduced width (below; each run
-  of the tests checks a sample of the elements of whole networks);
+  (`tests/models/`), nor in any whole network at its full depth and reduced width (below; the tests
+  check a sample of their elements);
 - the exported ONNX file gives the same probabilities in onnxruntime.
 """
 
@@ -163,37 +164,37 @@ def models_page(results: dict[str, Any], networks: dict[str, Any]) -> str:
             INTRODUCTION,
             "## Counts, and the largest differences",
             "",
-            "Probabilities: largest absolute difference over 1,000 classes of 2 images. Gradients: "
-            "for every parameter and the input, the largest difference over the largest element "
-            "(over a millionth of the network's largest, where that is more: a bias before a batch "
-            f"norm has gradient 0); the worst array's. Images of side {sides}. The weights and "
-            "statistics are described in `benchmarks/zoo/parity.py`.",
+            "Probabilities: the largest absolute difference over 1,000 classes of 2 images. "
+            "Gradients: the largest difference in an array, relative to its largest element (or to "
+            "a millionth of the network's largest, if that is more, since a bias before a batch "
+            "norm has gradient 0), for the worst of all parameters and the input. Images of side "
+            f"{sides}. The weights and statistics are described in `benchmarks/zoo/parity.py`.",
             "",
             weights_table(models),
             "",
-            "Keras counts batch norm's moving statistics as parameters, torch does not. Both "
-            "are of one architecture, built with the settings in `benchmarks/zoo/entries.py`.",
+            "Keras counts batch norm's moving statistics as parameters, torch does not. Where a "
+            "network has two counts, `benchmarks/zoo/entries.py` has the settings of each.",
             "",
             "## Every element of every gradient",
             "",
-            "Each network as deep as it is, in training, with few channels: the gradient checker "
-            "(`tinynet/gradient_check/`) compared every element of each parameter's gradient, of "
-            "the images', and of the gradients that the layers hand to each other with a slope. "
-            "Float64; batch norm with the batch's statistics, dropout with fixed masks, GoogLeNet "
-            "with its auxiliary classifiers. `images` is N × height × width × colours.",
+            "Each network in training, at its full depth but with few channels: the gradient "
+            "checker (`tinynet/gradient_check/`) compared every element of each parameter's "
+            "gradient, of the images' and of those that the layers hand to each other with a "
+            "slope. Float64; batch norm with the batch's statistics, dropout with fixed masks, "
+            "GoogLeNet with its auxiliary classifiers. `images` is N × height × width × colours.",
             "",
             gradients_table(networks),
             "",
-            "Slope 0: elements of no influence, behind a closed ReLU, under another maximum, or a "
-            "filter's that lie on the padding: a wrong factor would not show there. Undecidable: "
-            "at a kink, where there is no slope. Worst error: the largest, as a part of what its "
-            "element is allowed. Seconds are those of one processor core.",
+            "Slope 0: elements without influence, behind a closed ReLU or below another maximum, "
+            "or a filter's that only meet padding; a wrong factor would not show there. "
+            "Undecidable: at a kink, where there is no slope. Worst error: the largest, as a part "
+            "of its element's tolerance. Seconds are those of one processor core.",
             "",
             "## One training step",
             "",
             f"Batch 4, 1,000 classes, Adam, float32, {results['cores']} cores of "
-            f"{results['processor']}; median (range) in seconds, the whole process's peak memory "
-            "in GB. The libraries took turns, each turn a new process.",
+            f"{results['processor']}; median (range) in seconds, peak memory of the whole "
+            "process in GB. The libraries took turns, each turn in a new process.",
             "",
             step_table(models),
             "",

@@ -8,11 +8,6 @@ import sys
 import traceback
 from collections.abc import Sequence
 
-if __name__ == "__main__":  # first: a restart would import all that follows once more
-    from tinynet.doctor.openblas import restart_without_settings
-
-    restart_without_settings("examples.mura")
-
 from examples.mura.errors import UserError
 from examples.mura.flags import build_parser
 from tinynet.backend import default_kernels

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from examples.mura.errors import UserError
-from tinynet.doctor.gpu import Gpu, read_gpu
+from tinynet.doctor import Gpu, read_gpu
 from tinynet.engine.precision import PRECISIONS
 from tinynet.layer import Layer
 

@@ -1,5 +1,8 @@
 """Small folders in MURA's layout for the tests, and a data set with MURA's published counts."""
 
+from itertools import product
+from pathlib import Path
+
 import numpy as np
 from PIL import Image as Pillow
 

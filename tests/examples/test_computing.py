@@ -12,15 +12,13 @@ from examples.mura.computing import Computing, computing
 from examples.mura.errors import UserError
 from tests.engine.gpu.fake_cupy import fake_cupy
 from tests.examples.small_mura import SMALL, draw_spots
-from tinynet.doctor.gpu import Device, Gpu
-from tinynet.doctor.gpu_packages import Fault
+from tinynet.doctor import Advice, Device, Gpu
 from tinynet.train.checkpoint import load_arrays
 
 __all__ = ["fake_cupy"]
 
 H1 = Gpu(
     cupy="14.2.0",
-    package="cupy-cuda13x",
     driver="13.0",
     devices=(Device("Example H1", 80 * 10**9, 70 * 10**9, (9, 0)),),
     compiles=True,
@@ -44,7 +42,7 @@ def gpu(fake_cupy, monkeypatch):
 
 def lacking(what, step, **facts):
     """A machine that lacks something, and what doctor says of it."""
-    return replace(H1, faults=(Fault(what, step),), **facts)
+    return replace(H1, faults=(Advice(what, step),), **facts)
 
 
 @pytest.mark.parametrize(

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from tinynet.gradient_check import GradientError, check_gradients
-from tinynet.gradient_check.end_to_end import more_than_its_layers
+from tinynet.gradient_check.chain_rule import more_than_its_layers
+from tinynet.gradient_check.checkable import CheckableLayer
 from tinynet.gradient_check.finite_differences import Function
-from tinynet.gradient_check.subjects import LayerSubject
 from tinynet.layer import EVAL, Mode
 from tinynet.layers import BatchNorm, Conv2D, Dense, Flatten, Sequential, Sigmoid
 
@@ -50,7 +50,7 @@ def test_a_dependence_on_a_single_element_of_another_layer_is_found():
 def measured(model, x, change=1.0):
     """The faults where the slopes that the layers say are ``change`` times the true ones."""
     report = check_gradients(model, x, TRAIN)
-    subject = LayerSubject(model, x, TRAIN)
+    subject = CheckableLayer(model, x, TRAIN)
     y, _ = subject.forward()
     # the upstream gradient that the check drew, by its seed
     dy = np.random.default_rng(243_000_001).standard_normal(y.shape)
@@ -58,7 +58,9 @@ def measured(model, x, change=1.0):
     for check in checks:
         check.wanted = change * check.wanted
     before = {name: a.copy() for name, a in subject.arrays.items()}
-    faults = list(more_than_its_layers(checks, Function(subject.forward, y.copy(), dy), subject))
+    faults = list(
+        more_than_its_layers(checks, Function(subject.forward, y.copy(), dy), subject.arrays)
+    )
     for name, a in subject.arrays.items():
         assert np.array_equal(a, before[name]), name
     return faults, [check.name for check in checks]
@@ -84,14 +86,14 @@ def test_every_array_is_measured_and_put_back():
 def test_undecidable_elements_are_not_moved():
     model, x = Sequential(Dense(2, 2, rng=generator()), Sigmoid()), normal(3, 2)
     report = check_gradients(model, x)
-    subject = LayerSubject(model, x, EVAL)
+    subject = CheckableLayer(model, x, EVAL)
     y, _ = subject.forward()
     dy = np.random.default_rng(243_000_001).standard_normal(y.shape)
     (check, *_) = report.arrays
     check.wanted = check.wanted.copy()
     check.wanted[1, 0] = np.nan
     function = Function(subject.forward, y.copy(), dy)
-    assert [f.split()[6] for f in more_than_its_layers([check], function, subject)] == ["x"]
+    assert [f.split()[6] for f in more_than_its_layers([check], function, subject.arrays)] == ["x"]
     check.undecidable = check.undecidable.copy()
     check.undecidable[1, 0] = True
-    assert list(more_than_its_layers([check], function, subject)) == []
+    assert list(more_than_its_layers([check], function, subject.arrays)) == []

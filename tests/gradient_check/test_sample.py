@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tinynet.gradient_check import GradientError, check_backward, check_gradients
-from tinynet.gradient_check.sample import Sample, draw_sample
+from tinynet.gradient_check.report import Sample, draw_sample
 from tinynet.layer import Mode
 from tinynet.layers import BatchNorm, Dense, Sequential, sigmoid_forward
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from tinynet.gradient_check import GradientError, check_backward, steadiness
+from tinynet.gradient_check.checkable import CheckablePair
 from tinynet.gradient_check.steadiness import unsteadiness
-from tinynet.gradient_check.subjects import PairSubject
 
 
 def square_forward(x, far):
@@ -44,7 +44,7 @@ def test_an_error_beyond_what_rounding_moves_is_found():
 
 
 def subject(forward, backward, *arrays):
-    made = PairSubject("f", (forward, backward), arrays, ["x", "far"][: len(arrays)])
+    made = CheckablePair("f", (forward, backward), arrays, ["x", "far"][: len(arrays)])
     y, cache = made.forward()
     dy = np.ones_like(y)
     return made, dy, made.backward(dy, cache)

@@ -7,34 +7,10 @@ from hypothesis import strategies as st
 
 from tests.layers.support import drawn_some
 from tests.oracles import package
-from tinynet import EVAL
-from tinynet.interop.errors import WeightsError
-from tinynet.interop.onnx_export import export_onnx
+from tinynet import EVAL, layers
+from tinynet.ensemble import Ensemble
+from tinynet.interop import WeightsError, export_onnx
 from tinynet.layer import Layer
-from tinynet.layers import (
-    AdaptiveAvgPool2D,
-    AvgPool2D,
-    BatchNorm,
-    ChannelShuffle,
-    ChannelSlice,
-    Concat,
-    Conv2D,
-    Dense,
-    Dropout,
-    Flatten,
-    Gate,
-    GlobalAvgPool2D,
-    LocalResponseNorm,
-    MaxPool2D,
-    ReLU,
-    ReLU6,
-    Residual,
-    Scale,
-    Sequential,
-    Sigmoid,
-    Softmax,
-    SumPool2D,
-)
 from tinynet.models import vgg_like
 
 RNG = np.random.default_rng(0)
@@ -66,58 +42,64 @@ def check(model: Layer, shape, folder, batch=3, **options):
     got, want = in_onnxruntime(file, x), model.forward(x, EVAL)[0]
     assert got.shape == want.shape
     if options.get("probabilities"):
-        want = Softmax().forward(want)[0]
+        want = layers.Softmax().forward(want)[0]
     np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-5)
 
 
-LAYERS = {
-    "batch norm": BatchNorm(4, epsilon=0.3),
-    "batch norm without gamma": BatchNorm(4, scale=False),
-    "relu": ReLU(),
-    "relu from 0.7": ReLU(threshold=0.7),
-    "relu6": ReLU6(),
-    "sigmoid": Sigmoid(),
-    "softmax": Softmax(),
-    "dropout": Dropout(0.5),
-    "dropout scaled at test": Dropout(0.5, scale_at="test"),
-    "flatten": Flatten(),
-    "global average pool": GlobalAvgPool2D(),
-    "adaptive average pool": AdaptiveAvgPool2D((4, 2)),
-    "adaptive average pool, enlarging": AdaptiveAvgPool2D(7),
-    "local response norm": LocalResponseNorm(3, alpha=0.2, beta=0.6, k=1.5),
-    "scale": Scale(0.17),
-    "slice": ChannelSlice(1, 3),
-    "shuffle": ChannelShuffle(2),
-    "gate by channel": Gate(Sequential(GlobalAvgPool2D(), Dense(4, 4, rng=RNG), Sigmoid())),
-    "gate by pixel": Gate(Sequential(Conv2D(4, 4, 1, rng=RNG), Sigmoid())),
-    "residual": Residual(Conv2D(4, 4, 3, padding="same", rng=RNG)),
-    "residual, projected": Residual(Conv2D(4, 2, 1, rng=RNG), Conv2D(4, 2, 1, rng=RNG)),
-    "concat": Concat(wide=MaxPool2D(3, 1, "same"), thin=Sequential()),
-    "no layer at all": Sequential(),
-    "one layer twice": Sequential(*[Conv2D(4, 4, 1, rng=RNG)] * 2),
+ANYTHING = {  # layers on inputs (N, ..., 4)
+    "relu": layers.ReLU(),
+    "relu from 0.7": layers.ReLU(threshold=0.7),
+    "relu6": layers.ReLU6(),
+    "sigmoid": layers.Sigmoid(),
+    "softmax": layers.Softmax(),
+    "dropout": layers.Dropout(0.5),
+    "dropout scaled at test": layers.Dropout(0.5, scale_at="test"),
+    "flatten": layers.Flatten(),
+    "local response norm": layers.LocalResponseNorm(3, alpha=0.2, beta=0.6, k=1.5),
+    "scale": layers.Scale(0.17),
+    "slice": layers.ChannelSlice(1, 3),
+    "shuffle": layers.ChannelShuffle(2),
+    "gate": layers.Gate(layers.Sequential(layers.Scale(2.0), layers.Sigmoid())),
+    "residual": layers.Residual(layers.Softmax()),
+    "residual, projected": layers.Residual(layers.ChannelSlice(0, 2), layers.ChannelSlice(2, 4)),
+    "concat": layers.Concat(
+        wide=layers.ReLU(), thin=layers.Sequential(), part=layers.ChannelSlice(0, 1)
+    ),
+    "no layer at all": layers.Sequential(),
 }
+VECTORS = {
+    "dense": layers.Dense(4, 3, rng=RNG),
+    "ensemble": Ensemble(
+        [layers.Softmax(), layers.Sequential(layers.Scale(0.1), layers.Sigmoid())]
+    ),
+    "dense without bias": layers.Dense(4, 3, bias=False, rng=RNG),
+    "batch norm": layers.BatchNorm(4, epsilon=0.3),
+}
+IMAGES = {
+    "batch norm": layers.BatchNorm(4, epsilon=0.3),
+    "batch norm without gamma": layers.BatchNorm(4, scale=False),
+    "global average pool": layers.GlobalAvgPool2D(),
+    "adaptive average pool": layers.AdaptiveAvgPool2D((4, 2)),
+    "adaptive average pool, enlarging": layers.AdaptiveAvgPool2D(7),
+    "gate by channel": layers.Gate(
+        layers.Sequential(layers.GlobalAvgPool2D(), layers.Dense(4, 4, rng=RNG), layers.Sigmoid())
+    ),
+    "gate by pixel": layers.Gate(
+        layers.Sequential(layers.Conv2D(4, 4, 1, rng=RNG), layers.Sigmoid())
+    ),
+    "residual, convolved": layers.Residual(layers.Conv2D(4, 4, 3, padding="same", rng=RNG)),
+    "concat of pools": layers.Concat(wide=layers.MaxPool2D(3, 1, "same"), thin=layers.Sequential()),
+    "one layer twice": layers.Sequential(*[layers.Conv2D(4, 4, 1, rng=RNG)] * 2),
+}
+SHAPES = {(4,): ANYTHING | VECTORS, (6, 5, 4): ANYTHING | IMAGES}
+SHAPES |= {(6, 4): ANYTHING, (2, 3, 5, 4): ANYTHING}
+CASES = [(name, shape) for shape, layers in SHAPES.items() for name in layers]
 
 
-@pytest.mark.parametrize("name", LAYERS)
-def test_layers_on_images(name, tmp_path):
-    check(statistics_drawn(LAYERS[name]), (6, 5, 4), tmp_path)
-
-
-@pytest.mark.parametrize(
-    "layer",
-    [
-        Dense(4, 3, rng=RNG),
-        Dense(4, 3, bias=False, rng=RNG),
-        BatchNorm(4),
-        Flatten(),
-        Softmax(),
-        Sigmoid(),
-        Concat(Dense(4, 2, rng=RNG), Sequential()),
-    ],
-    ids=repr,
-)
-def test_layers_on_flat_inputs(layer, tmp_path):
-    check(statistics_drawn(layer), (4,), tmp_path)
+@pytest.mark.parametrize(("name", "shape"), CASES)
+def test_layers(name, shape, tmp_path):
+    """On vectors, images, and what is neither: the channels are the last axis of all."""
+    check(statistics_drawn(SHAPES[shape][name]), shape, tmp_path)
 
 
 pairs = st.tuples(st.integers(0, 2), st.integers(0, 2))
@@ -130,7 +112,7 @@ strides = st.integers(1, 3)
 @drawn_some
 @given(kernels, strides, paddings, st.integers(1, 2), st.sampled_from([1, 2, 4]), st.booleans())
 def test_convolutions(tmp_path_factory, kernel, stride, padding, dilation, groups, bias):
-    layer = Conv2D(4, 8, kernel, stride, padding, dilation, groups, bias, rng=RNG)
+    layer = layers.Conv2D(4, 8, kernel, stride, padding, dilation, groups, bias, rng=RNG)
     check(statistics_drawn(layer), (9, 8, 4), tmp_path_factory.mktemp("onnx"), batch=2)
 
 
@@ -141,8 +123,8 @@ def test_pools(tmp_path_factory, data, kernel, stride):
     least = min(kernel) - 1  # ONNX wants every window to cover a cell of the input
     side = st.tuples(st.integers(0, least), st.integers(0, least))
     padding = data.draw(st.sampled_from(["valid", "same", "ceil"]) | st.tuples(side, side))
-    kind = data.draw(st.sampled_from([MaxPool2D, AvgPool2D, SumPool2D]))
-    counted = {"count_padding": data.draw(st.booleans())} if kind is AvgPool2D else {}
+    kind = data.draw(st.sampled_from([layers.MaxPool2D, layers.AvgPool2D, layers.SumPool2D]))
+    counted = {"count_padding": data.draw(st.booleans())} if kind is layers.AvgPool2D else {}
     layer = kind(kernel, stride, padding, **counted)
     check(layer, (9, 8, 2), tmp_path_factory.mktemp("onnx"), batch=2)
 
@@ -151,8 +133,8 @@ def test_a_whole_network_its_probabilities_and_its_own_input_shape(tmp_path):
     model = vgg_like(3, (12, 16, 2), (4, 6), 5, batch_norm=True, rng=RNG)
     check(statistics_drawn(model), (12, 16, 2), tmp_path, batch=1)
     check(model, (12, 16, 2), tmp_path, probabilities=True)
-    onnx = package("onnx")
-    saved = onnx.load(export_onnx(model, tmp_path / "again.onnx"))
+    check(layers.Scale(0.5), (5, 4), tmp_path, probabilities=True)
+    saved = package("onnx").load(export_onnx(model, tmp_path / "again.onnx"))
     (entry,) = saved.graph.input
     sizes = [d.dim_param or d.dim_value for d in entry.type.tensor_type.shape.dim]
     assert (entry.name, sizes) == ("x", ["N", 12, 16, 2])
@@ -162,7 +144,7 @@ def test_a_whole_network_its_probabilities_and_its_own_input_shape(tmp_path):
 
 
 def test_a_float64_model_is_written_as_float32_and_left_as_it_is(tmp_path):
-    model = Dense(3, 2, rng=RNG).to(dtype="float64")
+    model = layers.Dense(3, 2, rng=RNG).to(dtype="float64")
     package("onnx")
     file = export_onnx(model, tmp_path / "m.onnx", (3,))
     x = RNG.normal(size=(2, 3))
@@ -172,7 +154,7 @@ def test_a_float64_model_is_written_as_float32_and_left_as_it_is(tmp_path):
 
 
 class Own(Layer):
-    """A layer that nobody told ONNX about."""
+    """A layer that ONNX knows nothing of."""
 
     def forward(self, x, mode=EVAL):
         return x, None
@@ -181,13 +163,83 @@ class Own(Layer):
         return input_shape
 
 
+class Halved(layers.ReLU):
+    """A layer of ours with another forward pass."""
+
+    def forward(self, x, mode=EVAL):
+        y, cache = super().forward(x, mode)
+        return y * 0.5, cache
+
+
+class Twice(layers.Sequential):
+    """A container of ours with another forward pass."""
+
+    def forward(self, x, mode=EVAL):
+        return super().forward(super().forward(x, mode)[0], mode)
+
+
+class Renamed(layers.ReLU):
+    """A layer of ours with the same forward pass."""
+
+    def __init__(self):
+        super().__init__()
+        self.settings_of_mine = {}
+
+    def backward(self, dy, cache):
+        return super().backward(dy, cache)
+
+
+class Ours(layers.Sequential):
+    """A container of ours with the same forward pass."""
+
+    def backward(self, dy, cache):
+        return super().backward(dy, cache)
+
+
+class Unheard(layers.Sequential):
+    """A container whose layers are connected in another way."""
+
+    wiring = "product"
+
+
+def replaced() -> Layer:
+    layer = layers.ReLU()
+    layer.forward = layers.Sigmoid().forward
+    return layer
+
+
+OWN = "has no ONNX form, since it overrides the forward pass of its class: write one and register"
+REFUSED = {
+    Own: "(Own) has no ONNX form: write one and register it with @tinynet.interop.onnx_layers.to",
+    Unheard: "(Unheard) has no ONNX form: write one and register it with @tinynet",
+    Halved: f"(Halved) {OWN}",
+    Twice: f"(Twice) {OWN}",
+    replaced: f"(ReLU) {OWN}",
+}
+
+
+@pytest.mark.parametrize("make", REFUSED)
+def test_a_layer_without_an_onnx_form_is_named(make, tmp_path):
+    """Also one that is derived from a layer that has a form, but computes something else."""
+    package("onnx")
+    model = layers.Sequential(inside=layers.Residual(layers.Sequential(own=make())))
+    with pytest.raises(WeightsError) as caught:
+        export_onnx(model, tmp_path / "model.onnx", (3,))
+    assert str(caught.value).startswith(f"inside.main.own {REFUSED[make]}")
+    assert not (tmp_path / "model.onnx").exists()
+    with pytest.raises(WeightsError, match=r"^the model \(\w+\) has no ONNX form"):
+        export_onnx(make(), tmp_path / "model.onnx", (3,))
+
+
+def test_derived_layers_with_the_same_forward_pass_are_written(tmp_path):
+    check(layers.Sequential(Renamed(), Ours(Renamed())), (3,), tmp_path)
+
+
 def test_errors_name_what_to_do(tmp_path):
     package("onnx")
     file = tmp_path / "model.onnx"
-    with pytest.raises(WeightsError, match=r"^inside.own is a Own, which has no ONNX form: write"):
-        export_onnx(Sequential(inside=Sequential(own=Own())), file, (3,))
     with pytest.raises(WeightsError, match="shape of one input is not known: give input_shape="):
-        export_onnx(Dense(3, 2, rng=RNG), file)
+        export_onnx(layers.Dense(3, 2, rng=RNG), file)
     with pytest.raises(WeightsError, match=r"does not take an input of \(4,\): Dense"):
-        export_onnx(Dense(3, 2, rng=RNG), file, (4,))
+        export_onnx(layers.Dense(3, 2, rng=RNG), file, (4,))
     assert not file.exists()

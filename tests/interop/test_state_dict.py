@@ -4,22 +4,19 @@ import io
 import os
 import pickle
 import pickletools
-import subprocess
 
 import pytest
 
 from tests.interop.support import number, numbers, state_dict, tensor, text, torch_zip
 from tests.oracles import torch_or_skip
-from tinynet.interop.errors import WeightsError
+from tinynet.interop import WeightsError
 from tinynet.interop.state_dict import (
-    CONSTANTS,
+    CALLS,
     INSTRUCTIONS,
     MOST_INSTRUCTIONS,
-    PLAIN,
     Machine,
     interpret,
 )
-from tinynet.interop.tensors import CALLS
 from tinynet.interop.torch_file import read_torch
 
 CANARY = "canary"  # what the hostile programs below would make
@@ -62,55 +59,50 @@ HOSTILE = {
     "PERSID": (b"Pstorage\n", "PERSID"),
     "NEXT_BUFFER": (b"\x97", "NEXT_BUFFER"),
     "a storage's class called": (b"ctorch\nFloatStorage\n)R", "torch.FloatStorage"),
-    "a value called": (number(1) + b")R", "calls what is no name"),
-    "a persistent id that is a text": (text("0") + b"Q", "no storage"),
+    "a value called": (number(1) + b")R", "calls what is not a name"),
+    "a persistent id that is a text": (text("0") + b"Q", "not a storage"),
     "a storage of no type": (
         b"(" + text("storage") + text("os") + text("0") + text("cpu") + number(1) + b"tQ",
         "no type",
     ),
-    "attributes of a number": (number(1) + b"}b", "attributes of what is no dict"),
-    "items of a list": (b"]" + text("a") + number(1) + b"s", "items of what is no dict"),
+    "attributes of a number": (number(1) + b"}b", "attributes of what is not a dict"),
+    "items of a list": (b"]" + text("a") + number(1) + b"s", "items of what is not a dict"),
     "a tuple as a key": (b"}" + b")" + number(1) + b"s", "key of a dict is a tuple"),
-    "append to a text": (text("a") + number(1) + b"a", "what is no list"),
+    "keys of one hash": (b"}" + number(2**61 - 1) + number(1) + b"s", "is a large number"),
+    "append to a text": (text("a") + number(1) + b"a", "what is not a list"),
     "a dict from a number": (
         global_call("collections", "OrderedDict", number(1)),
-        "made of what is no list",
+        "made of what is not a list",
     ),
 }
 
 
 @pytest.mark.parametrize(("program", "named"), HOSTILE.values(), ids=HOSTILE)
-@pytest.mark.parametrize("place", ["alone", "among weights", "in a tuple"])
-def test_hostile_programs_are_refused_by_name_and_do_nothing(
-    tmp_path, monkeypatch, program, named, place
-):
+def test_hostile_programs_are_refused_by_name_and_do_nothing(tmp_path, monkeypatch, program, named):
     monkeypatch.chdir(tmp_path)
-    whole = {
+    places = {
         "alone": b"\x80\x02" + program + b".",
         "among weights": state_dict(weight=tensor((6,), (1,)), bias=program),
         "in a tuple": b"\x80\x02" + program + b"\x85.",
-    }[place]
-    file = torch_zip(tmp_path / "weights.pth", whole)
-    with pytest.raises(WeightsError) as caught:
-        read_torch(file)
-    message = str(caught.value)
-    assert str(file) in message
-    assert named in message
-    assert "\n" not in message
-    assert not (tmp_path / CANARY).exists()
+    }
+    for place, whole in places.items():
+        file = torch_zip(tmp_path / "weights.pth", whole)
+        with pytest.raises(WeightsError) as caught:
+            read_torch(file)
+        message = str(caught.value)
+        assert str(file) in message, place
+        assert named in message, place
+        assert "\n" not in message
+        assert not (tmp_path / CANARY).exists()
 
 
-@pytest.mark.parametrize(
-    ("program", "named"),
-    [
-        (b"\x85", "a value where there is none"),
-        (b"(\x85", "a value where there is none"),
-        (b"t", "no mark"),
-        (b"h\x05", "not remembered"),
-    ],
-)
-def test_a_program_that_takes_what_is_not_there_is_refused(program, named):
-    with pytest.raises(WeightsError, match=named):
+TAKES = {b"\x85": "a value where there is none", b"(\x85": "a value where there is none"}
+TAKES |= {b"t": "no mark", b"h\x05": "not remembered"}
+
+
+@pytest.mark.parametrize("program", TAKES)
+def test_a_program_that_takes_what_is_not_there_is_refused(program):
+    with pytest.raises(WeightsError, match=TAKES[program]):
         read(b"\x80\x02" + program + b".")
 
 
@@ -121,35 +113,15 @@ class Runs:
         return os.system, (f"touch {CANARY}",)
 
 
-class RunsAProgram:
-    def __reduce__(self):
-        return subprocess.check_output, (["touch", CANARY],)
-
-
 @pytest.mark.parametrize("protocol", range(6))
-@pytest.mark.parametrize(("made", "named"), [(Runs(), "system"), (RunsAProgram(), "check_output")])
-def test_what_pickle_itself_writes_is_refused_in_every_protocol(
-    tmp_path, monkeypatch, protocol, made, named
-):
+def test_what_pickle_itself_writes_is_refused_in_every_protocol(tmp_path, monkeypatch, protocol):
     monkeypatch.chdir(tmp_path)
-    program = pickle.dumps((made,), protocol)
-    with pytest.raises(WeightsError, match=rf"would call \w+\.{named}: refused"):
+    program = pickle.dumps((Runs(),), protocol)
+    with pytest.raises(WeightsError, match=r"would call \w+\.system: refused"):
         read(program)
     assert not (tmp_path / CANARY).exists()
     pickle.loads(program)  # it is what it claims to be
     assert (tmp_path / CANARY).exists()
-
-
-@pytest.mark.parametrize("new", [True, False], ids=["zip", "before torch 1.6"])
-def test_a_hostile_file_of_torch_save_is_refused(tmp_path, monkeypatch, new):
-    torch = torch_or_skip()
-    monkeypatch.chdir(tmp_path)
-    file = tmp_path / "weights.pth"
-    state = {"weight": torch.zeros(3), "bias": Runs()}
-    torch.save(state, file, _use_new_zipfile_serialization=new)
-    with pytest.raises(WeightsError, match=r"would call \w+\.system: refused"):
-        read_torch(file)
-    assert not (tmp_path / CANARY).exists()
 
 
 def test_a_whole_model_is_refused_and_the_message_says_what_to_save(tmp_path):
@@ -161,17 +133,14 @@ def test_a_whole_model_is_refused_and_the_message_says_what_to_save(tmp_path):
 
 
 def test_every_instruction_is_either_known_or_refused():
-    known = PLAIN | set(CONSTANTS) | set(INSTRUCTIONS)
+    assert {name.split()[0] for name in CALLS} == {"collections", "torch", "torch._utils"}
+    known = set(INSTRUCTIONS)
     everything = {opcode.name for opcode in pickletools.opcodes}
     assert known <= everything
     assert {"INST", "OBJ", "NEWOBJ", "NEWOBJ_EX", "EXT1", "DUP", "DICT", "LONG4"} & known == set()
     for name in everything - known:
         with pytest.raises(WeightsError, match=f"instruction {name},"):
             Machine().run(name, None)
-
-
-def test_only_plain_values_can_be_called_for():
-    assert {name.split()[0] for name in CALLS} == {"collections", "torch", "torch._utils"}
 
 
 def test_a_memo_bomb_stays_small():
@@ -183,7 +152,7 @@ def test_a_memo_bomb_stays_small():
 
 
 def test_a_very_deep_value_does_not_exhaust_the_stack(tmp_path):
-    deep = b")" + b"\x85" * 100_000
+    deep = b")" + b"\x85" * 20_000
     value = read(b"\x80\x02" + deep + b".")
     assert len(value) == 1
     del value
@@ -206,27 +175,17 @@ def test_a_dict_that_holds_itself_is_no_state_dict(tmp_path):
         read_torch(torch_zip(tmp_path / "circle.pth", program))
 
 
-@pytest.mark.parametrize("length", range(1, 60, 7))
-def test_a_program_that_is_cut_short_is_refused(length):
-    program = state_dict(weight=tensor((6,), (1,)))
-    with pytest.raises(WeightsError):
-        read(program[:length])
+DAMAGED = [
+    *(state_dict(weight=tensor((6,), (1,)))[:length] for length in range(1, 60, 7)),
+    b"\x80\x02X\xff\xff\xff\xffabc.",  # a text longer than the file
+    b"\x80\x04\x8d" + b"\xff" * 8 + b"abc.",
+    *(b"\x80\x02I12a\n.", b"\x80\x02Fnone\n.", b"\x80\x02Vunicode\\u12\n."),
+    b"\x80\x02X\x02\x00\x00\x00\xff\xfe.",  # not UTF-8
+    *(b"", b".", bytes(range(256))),
+]
 
 
-@pytest.mark.parametrize(
-    "data",
-    [
-        b"\x80\x02X\xff\xff\xff\xffabc.",  # a text longer than the file
-        b"\x80\x04\x8d" + b"\xff" * 8 + b"abc.",
-        b"\x80\x02I12a\n.",
-        b"\x80\x02Fnone\n.",
-        b"\x80\x02X\x02\x00\x00\x00\xff\xfe.",  # no UTF-8
-        b"\x80\x02Vunicode\\u12\n.",
-        b"",
-        b".",
-        bytes(range(256)),
-    ],
-)
+@pytest.mark.parametrize("data", DAMAGED)
 def test_damaged_programs_are_refused(data):
     with pytest.raises(WeightsError):
         read(data)

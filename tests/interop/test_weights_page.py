@@ -11,7 +11,7 @@ import tinynet.models
 from tests.oracles import keras_or_skip, timm_or_skip, torchvision_or_skip
 from tinynet.interop import imagenet_preprocess
 from tinynet.interop.convert import settings_mismatch
-from tinynet.interop.names import FAMILIES, names_of
+from tinynet.interop.names import NAMES, names_of
 from tinynet.interop.preprocess import KINDS
 
 PAGE = (Path(__file__).parents[2] / "docs" / "weights.md").read_text(encoding="utf-8")
@@ -37,17 +37,9 @@ ROWS = [(source, *row) for source in SECTIONS for row in rows(source)]
 
 
 def test_every_architecture_is_there_from_every_library_that_has_it():
-    listed = {(name, SECTIONS[source]) for source, name, *_ in ROWS}
-    known = set()
-    for name in FAMILIES:
-        for library in ("torch", "keras"):
-            try:
-                names_of(name, library)
-            except tinynet.interop.WeightsError:
-                continue
-            known.add((name, library))
-    assert listed == known
-    assert len(ROWS) == len(known)
+    listed = [(name, SECTIONS[source]) for source, name, *_ in ROWS]
+    known = [(name, names.library) for name in NAMES for names in NAMES[name]]
+    assert sorted(listed) == sorted(known)
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row[0]} {row[1]}")
@@ -60,6 +52,7 @@ def test_the_networks_settings_are_those_that_the_weights_need(row):
     assert shape == ((299, 299, 3) if name.startswith("inception") else (224, 224, 3))
 
 
+@pytest.mark.slow
 def test_torchvisions_files_are_those_in_its_sources():
     models = torchvision_or_skip().models
     for source, name, _, _, cells in ROWS:
@@ -79,6 +72,7 @@ def test_torchvisions_files_are_those_in_its_sources():
     assert '_ovewrite_named_param(kwargs, "transform_input", True)' in source
 
 
+@pytest.mark.slow
 def test_timms_models_are_those_in_its_sources():
     timm = timm_or_skip()
     inception = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
@@ -95,6 +89,7 @@ def test_timms_models_are_those_in_its_sources():
     assert timm.get_pretrained_cfg("seresnet50.a1_in1k").url.rpartition("/")[0] in PAGE
 
 
+@pytest.mark.slow
 def test_kerass_files_are_those_in_its_sources():
     applications = keras_or_skip().applications
     modules = {"vgg16": "vgg16", "vgg19": "vgg19", "mobilenet": "mobilenet"}
@@ -120,12 +115,15 @@ def test_kerass_files_are_those_in_its_sources():
 
 def test_the_pages_programs_are_python():
     blocks = re.findall(r"```python\n(.*?)```", PAGE, re.S)
-    assert len(blocks) == 2
+    assert len(blocks) == 3
     names = set()
     for block in blocks:
         for node in ast.walk(ast.parse(block)):
             if isinstance(node, ast.ImportFrom) and node.module == "tinynet.interop":
                 names |= {alias.name for alias in node.names}
-    assert names == {"imagenet_preprocess", "load_torch", "load_weights", "save_weights"}
+    assert names == {
+        "export_onnx",
+        *("imagenet_preprocess", "load_torch", "load_weights", "save_weights"),
+    }
     assert all(hasattr(tinynet.interop, name) for name in names)
     assert inspect.signature(imagenet_preprocess).parameters["kind"].default == "torch"

@@ -81,7 +81,7 @@ def max_pool2d(x, dy, geometry):
     return y, dx
 
 
-def tail(z, kind, dy):
+def epilogue(z, kind, dy):
     """y, dz: nothing, ReLU, or ReLU and a max-pool 2×2, by ``kind``.  §2.2.2, §2.5.4."""
     if kind == "none":
         return z, dy
@@ -170,7 +170,7 @@ def dense(x, w, b, dz):
     return z, dx, dw, None if b is None else db
 
 
-def dense_block_backward(dw, db, dz, cache):
+def dense_fused_backward(dw, db, dz, cache):
     """dw, db after the gradients of ``dense`` were added.  §2.3.2."""
     _, _, more_dw, more_db = dense(*cache[:2], np.zeros(len(db)), dz)
     return dw + more_dw, db + more_db

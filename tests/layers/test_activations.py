@@ -11,6 +11,10 @@ from tinynet.layers import (
     ReLU6,
     Sigmoid,
     Softmax,
+    gelu_backward,
+    gelu_forward,
+    leaky_relu_backward,
+    leaky_relu_forward,
     relu6_backward,
     relu6_forward,
     relu_backward,
@@ -19,6 +23,8 @@ from tinynet.layers import (
     sigmoid_forward,
     softmax_backward,
     softmax_forward,
+    tanh_backward,
+    tanh_forward,
 )
 from tinynet.testing.strategies import seeds, tie_free_arrays, tie_full_arrays
 
@@ -178,3 +184,25 @@ def test_relu_lets_nan_through():
     assert np.isnan(y[0])
     assert y[1] == 1
     assert np.isnan(relu6_forward(np.array([[np.nan, 1.0]]))[0][0, 0])
+
+
+def test_leaky_relu_has_a_slope_on_either_side():
+    x = np.array([-2.0, 0.0, 3.0])
+    y, cache = leaky_relu_forward(x, 0.1)
+    np.testing.assert_allclose(y, [-0.2, 0.0, 3.0])
+    np.testing.assert_allclose(leaky_relu_backward(np.ones(3), cache), [0.1, 0.1, 1.0])
+
+
+def test_tanh_is_a_sigmoid_about_0():
+    x = np.linspace(-30, 30, 61)
+    y, cache = tanh_forward(x)
+    np.testing.assert_allclose(y, 2 * sigmoid_forward(2 * x)[0] - 1, rtol=1e-12, atol=1e-15)
+    assert tanh_backward(np.ones_like(x), cache)[[0, 30, 60]].tolist() == [0, 1, 0]
+
+
+def test_gelu_of_known_numbers():
+    x = np.array([-40.0, -1.0, 0.0, 1.0, 40.0])
+    y, cache = gelu_forward(x)
+    np.testing.assert_allclose(y, [0, -0.15865525393145707, 0, 0.8413447460685429, 40], rtol=1e-15)
+    slopes = gelu_backward(np.ones(5), cache)  # Φ(1) ± φ(1), φ(1) = 0.2419707245191434
+    np.testing.assert_allclose(slopes, [0, -0.0833154705876864, 0.5, 1.0833154705876863, 1])

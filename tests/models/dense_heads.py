@@ -1,4 +1,4 @@
-"""What the tests of VGG and AlexNet share: torchvision's networks for images of any size."""
+"""torchvision's VGG and AlexNet for images of any size."""
 
 import numpy as np
 
@@ -37,21 +37,3 @@ def he_normal(theirs):
             if p.ndim > 1:
                 p.normal_(0, np.sqrt(2 / p[0].numel()), generator=generator)
     return theirs
-
-
-def without_dropout(theirs):
-    """The network, its dropout layers keeping everything; returns it."""
-    torch = torch_or_skip()
-    for module in theirs.modules():
-        if isinstance(module, torch.nn.Dropout):
-            module.p = 0.0
-    return theirs
-
-
-def livened(model):
-    """The model with random biases, scales and shifts above 0, so that few neurons are dead."""
-    rng = np.random.default_rng(4)
-    for p in model.to(dtype="float64").parameters().values():
-        if p.value.ndim == 1:
-            p.value += rng.uniform(0.1, 0.5, p.shape)
-    return model

@@ -17,7 +17,7 @@ from tinynet.layers import (
     Residual,
     Sequential,
     Sigmoid,
-)
+)  # fmt: skip
 from tinynet.models import Classifier
 
 DTYPE = "float64"

@@ -7,29 +7,29 @@ from copy import deepcopy
 import numpy as np
 import pytest
 
+from tests.oracles import package
 from tests.visualize.networks import WithSide, batch, dense, everything
-from tinynet.layer import EVAL, Layer, Mode
-from tinynet.layers import Conv2D, Dense, ReLU, ReLU6, Sequential
+from tinynet.layer import Mode
+from tinynet.layers import Conv2D, Dense, Flatten, ReLU, ReLU6, Sequential
 from tinynet.losses import SoftmaxCrossEntropy, WithAuxiliary
 from tinynet.models import googlenet
 from tinynet.optimizers import SGD, Adam
-from tinynet.visualize import backward_trace
-from tinynet.visualize.trace import rms
+from tinynet.train import fit
+from tinynet.visualize import TraceCallback, backward_trace
 from tinynet.visualize.summary import summary_rows
+from tinynet.visualize.trace import rms
 
 LABELS = np.array([0, 2, 1, 2])
 LOSS = SoftmaxCrossEntropy()
-NAMES = [name for name, _, _ in everything().walk((10, 10, 2))]
 
 
-def trained(model):
-    """The same, after a step of Adam, so that the optimiser remembers something."""
-    optimizer = Adam(1e-2, weight_decay=0.1)
-    z, cache = model.forward(batch(seed=9), Mode(train=True, rng=np.random.default_rng(1)))
+def step(model, optimizer, seed):
+    """One training step on ``batch()``, by hand."""
+    z, cache = model.forward(batch(), Mode(train=True, rng=np.random.default_rng(seed)))
     _, loss_cache = LOSS.forward(z, LABELS)
+    model.zero_grad()
     model.backward(LOSS.backward(loss_cache), cache)
     optimizer.step(model.parameters())
-    return model, optimizer
 
 
 def root_mean_square(a):
@@ -38,13 +38,10 @@ def root_mean_square(a):
 
 def test_a_row_for_each_innermost_layer():
     model = everything()
-    trace = backward_trace(model, LOSS, batch(), LABELS)
-    assert [row.name for row in trace.rows] == NAMES
-    shapes = [part.output_shape(shape) for _, part, shape in model.walk((10, 10, 2))]
-    assert [row.output_shape for row in trace.rows] == shapes
-    cached = [row.bytes_cached for row in summary_rows(model, (10, 10, 2))]
-    alone = backward_trace(model, LOSS, batch(n=1), LABELS[:1])
-    assert [row.bytes_cached for row in alone.rows] == cached
+    rows = summary_rows(model, (10, 10, 2))
+    trace = backward_trace(model, LOSS, batch(n=1), LABELS[:1])
+    for key in ("name", "output_shape", "bytes_cached"):
+        assert [getattr(row, key) for row in trace.rows] == [getattr(row, key) for row in rows]
 
 
 def test_figures_are_those_of_the_passes():
@@ -65,35 +62,26 @@ def test_figures_are_those_of_the_passes():
         assert row.activation_rms == pytest.approx(root_mean_square(y))
         assert row.gradient_rms == pytest.approx(root_mean_square(dy))
         assert row.zeros == (y == 0).mean()
-    assert [row.dead is None for row in trace.rows] == [True, False, True]
-    assert trace.rows[1].dead == (b == 0).all(axis=0).mean()
+    assert [row.dead for row in trace.rows] == [None, (b == 0).all(axis=0).mean(), None]
     both = np.concatenate([gradients["0.weight"].ravel(), gradients["0.bias"]])
     assert trace.rows[0].weight_gradient == pytest.approx(np.linalg.norm(both))
     weights = model.parameters()
-    norm = np.hypot(
-        np.linalg.norm(weights["2.weight"].value), np.linalg.norm(weights["2.bias"].value)
-    )
-    assert trace.rows[2].weight_norm == pytest.approx(norm)
-    assert trace.rows[1].weight_norm is None
-    assert trace.rows[1].weight_gradient is None
+    both = np.concatenate([weights["2.weight"].value.ravel(), weights["2.bias"].value])
+    assert trace.rows[2].weight_norm == pytest.approx(np.linalg.norm(both))
+    assert trace.rows[1].weight_norm is trace.rows[1].weight_gradient is None
 
 
-@pytest.mark.parametrize("optimizer", [SGD(0.1, momentum=0.9), None])
+@pytest.mark.parametrize("optimizer", [SGD(0.1, momentum=0.9), Adam(1e-2, weight_decay=0.1)])
 def test_updates_are_those_that_the_optimiser_then_makes(optimizer):
-    model, adam = trained(everything())
-    optimizer = optimizer or adam
+    model = everything()
+    step(model, optimizer, seed=1)  # so that the optimiser remembers something
     model.base.children()["conv"].freeze()
     trace = backward_trace(model, LOSS, batch(), LABELS, optimizer=optimizer, seed=3)
     before = {name: p.value.copy() for name, p in model.parameters().items()}
-    model.zero_grad()
-    z, cache = model.forward(batch(), Mode(train=True, rng=np.random.default_rng(3)))
-    _, loss_cache = LOSS.forward(z, LABELS)
-    model.backward(LOSS.backward(loss_cache), cache)
-    optimizer.step(model.parameters())
+    step(model, optimizer, seed=3)
     after = {name: p.value for name, p in model.parameters().items()}
     ratios = {row.name: row.update_ratio for row in trace.rows}
-    assert ratios["base.conv"] is None
-    assert ratios["base.relu"] is None
+    assert ratios["base.conv"] is ratios["base.relu"] is None
     for name in ("base.block.main.conv", "base.gate.path.1", "head.hidden"):
         keys = [key for key in before if key.startswith(name)]
         change = np.sqrt(sum(((after[key] - before[key]) ** 2).sum() for key in keys))
@@ -103,7 +91,8 @@ def test_updates_are_those_that_the_optimiser_then_makes(optimizer):
 
 
 def test_model_and_optimiser_are_as_before():
-    model, optimizer = trained(everything())
+    model, optimizer = everything(), Adam(1e-2)
+    step(model, optimizer, seed=1)
 
     def whole():
         arrays = [*model.state().values(), *(p.grad for p in model.parameters().values())]
@@ -114,22 +103,14 @@ def test_model_and_optimiser_are_as_before():
     backward_trace(model, LOSS, batch(), LABELS, optimizer=optimizer)
     for mine, kept in zip(whole(), before, strict=True):
         np.testing.assert_array_equal(mine, kept)
+    with pytest.raises(ValueError, match="labels are"):
+        backward_trace(model, LOSS, batch(), LABELS[:2])
     assert [set(vars(layer)) for layer in layers] == attributes
 
 
-def test_a_batch_that_does_not_fit_leaves_nothing_behind():
-    model = everything()
-    before = [set(vars(layer)) for layer in model.named_layers().values()]
-    with pytest.raises(ValueError, match="labels are"):
-        backward_trace(model, LOSS, batch(), LABELS[:2])
-    assert [set(vars(layer)) for layer in model.named_layers().values()] == before
-
-
 def test_a_layer_used_twice_has_two_rows_and_one_weight():
-    layer = dense(3, 3)
-    trace = backward_trace(
-        Sequential(layer, ReLU(), layer), LOSS, np.random.default_rng(0).random((4, 3)), LABELS
-    )
+    layer, x = dense(3, 3), np.random.default_rng(0).random((4, 3))
+    trace = backward_trace(Sequential(layer, ReLU(), layer), LOSS, x, LABELS)
     assert [row.name for row in trace.rows] == ["0", "1", "0 (2)"]
     assert trace.rows[0].weight_gradient == trace.rows[2].weight_gradient
     assert trace.rows[0].gradient_rms != trace.rows[2].gradient_rms
@@ -143,27 +124,6 @@ def test_networks_written_by_hand():
     trace = backward_trace(model, WithAuxiliary(LOSS), x, LABELS[:2], optimizer=SGD(0.1))
     assert [r.name for r in trace.rows] == [name for name, _, _ in model.walk((64, 64, 1))]
     assert all(row.gradient_rms for row in trace.rows)
-    assert any(row.name.startswith("aux2") for row in trace.rows)
-
-
-class Doubled(Layer):
-    """Has a layer inside, but does not run its forward pass."""
-
-    def __init__(self):
-        self.inner = dense(3, 3)
-
-    def forward(self, x, mode=EVAL):
-        return 2 * x, None
-
-    def backward(self, dy, cache):
-        return 2 * dy
-
-
-def test_a_layer_whose_inner_layers_are_not_run_is_a_row_itself():
-    x = np.random.default_rng(0).random((4, 3))
-    trace = backward_trace(Sequential(Doubled(), dense(3, 3)), LOSS, x, LABELS)
-    assert [row.name for row in trace.rows] == ["0", "1"]
-    assert trace.rows[0].activation_rms == pytest.approx(2 * root_mean_square(x))
 
 
 @pytest.mark.parametrize("relu", [ReLU(), ReLU6(), ReLU(0.5)])
@@ -171,32 +131,17 @@ def test_dead_channels(relu):
     rng = np.random.default_rng(0)
     conv = Conv2D(2, 4, 3, rng=rng, dtype="float64")
     conv.bias.value[:] = [0, -1e3, 0, -1e3]
-    head = Sequential(conv, relu)
-    x = batch()
-    value = Sequential(head, Flat(), Dense(256, 3, rng=rng, dtype="float64"))
-    trace = backward_trace(value, LOSS, x, LABELS)
-    row = next(row for row in trace.rows if row.name == "0.1")
-    assert row.dead == 0.5
-    assert "many dead units: 0.1 (50% of its units)" in str(trace)
+    model = Sequential(conv, relu, Flatten(), Dense(256, 3, rng=rng, dtype="float64"))
+    trace = backward_trace(model, LOSS, batch(), LABELS)
+    assert trace.rows[1].dead == 0.5
+    assert "many dead units: 1 (50% of its units)" in str(trace)
 
 
-class Flat(Layer):
-    """(8, 8, 4) -> (256,)."""
-
-    def forward(self, x, mode=EVAL):
-        return x.reshape(len(x), -1), x.shape
-
-    def backward(self, dy, cache):
-        return dy.reshape(cache)
-
-
-def deep(scale, depth=12):
+def deep(scale):
     rng = np.random.default_rng(0)
-    layers = []
-    for _ in range(depth):
-        linear = Dense(8, 8, rng=rng, dtype="float64")
-        linear.weight.value[...] = scale * np.eye(8)
-        layers += [linear]
+    layers = [Dense(8, 8, rng=rng, dtype="float64") for _ in range(12)]
+    for layer in layers:
+        layer.weight.value[...] = scale * np.eye(8)
     return Sequential(*layers, Dense(8, 3, rng=rng, dtype="float64"))
 
 
@@ -223,14 +168,11 @@ def test_a_dead_layer_cuts_off_those_before_it():
     middle = Dense(5, 4, rng=rng, dtype="float64")
     middle.bias.value[:] = -1e3
     model = Sequential(dense(5, 5), middle, ReLU(), dense(4, 3))
-    said = backward_trace(
-        model, LOSS, rng.standard_normal((4, 5)), LABELS, optimizer=SGD(1e3)
-    ).findings()
+    x = rng.standard_normal((4, 5))
+    said = backward_trace(model, LOSS, x, LABELS, optimizer=SGD(1e3)).findings()
     assert said[0] == "no gradient reaches 0, 1"
     assert "dead for this batch, all units: 2" in said
-    assert any(
-        line.startswith("one update changes more than 10% of the weights of 3") for line in said
-    )
+    assert any(s.startswith("one update changes more than 10% of the weights of 3") for s in said)
 
 
 def test_activations_that_are_not_finite_are_named():
@@ -241,23 +183,19 @@ def test_activations_that_are_not_finite_are_named():
     assert json.loads(trace.to_json())["rows"][4]["activation_rms"] is None
 
 
-def test_json_has_every_figure():
+def test_as_text_and_json():
     trace = backward_trace(everything(), LOSS, batch(), LABELS, optimizer=SGD(0.1))
-    values = json.loads(trace.to_json())
-    assert values["loss"] == trace.loss
-    assert [row["name"] for row in values["rows"]] == NAMES
-    assert values["rows"][0]["output_shape"] == [10, 10, 4]
-    assert values["rows"][0]["gradient_rms"] == trace.rows[0].gradient_rms
-
-
-def test_table_has_a_line_for_each_layer_in_columns():
-    trace = backward_trace(everything(), LOSS, batch(), LABELS)
     header, rule, *lines = str(trace).splitlines()
     assert header.split()[:2] == ["name", "layer"]
     assert set(rule) == {"─"}
-    assert len({len(line) for line in (header, *lines[: len(NAMES)])}) == 1
+    assert len({len(line) for line in (header, *lines[: len(trace.rows)])}) == 1
     assert lines[0].split()[0] == "base.conv"
     assert f"loss {trace.loss:.4g}" in lines
+    values = json.loads(trace.to_json())
+    assert values["loss"] == trace.loss
+    assert [row["name"] for row in values["rows"]] == [row.name for row in trace.rows]
+    assert values["rows"][0]["output_shape"] == [10, 10, 4]
+    assert values["rows"][0]["gradient_rms"] == trace.rows[0].gradient_rms
 
 
 def test_root_mean_square_of_extreme_numbers():
@@ -265,3 +203,57 @@ def test_root_mean_square_of_extreme_numbers():
     assert rms(np.full(7, 1e30, np.float32)) == pytest.approx(1e30)
     assert rms(np.zeros(0)) == 0
     assert np.isnan(rms(np.array([1, np.nan])))
+
+
+def run(callbacks):
+    """The weights after four epochs."""
+    model, optimizer = everything(), Adam(1e-2)
+    for callback in callbacks:
+        callback.optimizer = optimizer
+    fit(
+        model, LOSS, optimizer, (batch(), LABELS), epochs=4, batch_size=2, callbacks=callbacks,
+        progress=False,
+    )  # fmt: skip
+    return model.state()
+
+
+def test_a_trace_after_each_epoch_and_the_same_training():
+    traces, some = (TraceCallback(LOSS, batch(), LABELS, every=every) for every in (1, 3))
+    watched, alone = run([traces, some]), run([])
+    for name, a in alone.items():
+        np.testing.assert_array_equal(watched[name], a)
+    assert traces.epochs == [1, 2, 3, 4]
+    assert some.epochs == [1, 4]
+    assert len({trace.loss for trace in traces.traces}) == 4
+    values = json.loads(traces.to_json())
+    assert [value["epoch"] for value in values] == [1, 2, 3, 4]
+    assert values[3]["rows"][0]["update_ratio"] == traces.traces[3].rows[0].update_ratio > 0
+
+
+def test_traces_as_pictures(tmp_path):
+    imread = package("matplotlib.image").imread
+    traces = TraceCallback(LOSS, batch(), LABELS, optimizer=Adam(1e-2))
+    for epoch in (1, 2):
+        traces({"epoch": epoch}, everything())
+    for quantity in ("gradient_rms", "update_ratio", "dead"):
+        traces.plot(tmp_path / f"{quantity}.png", quantity)
+    traces.traces[0].plot(tmp_path / "with.png")
+    backward_trace(everything(), LOSS, batch(), LABELS).plot(tmp_path / "without.png")
+    images = {file.stem: imread(file)[..., :3] for file in tmp_path.iterdir()}
+    assert len(images) == 5
+    assert all(image.std() > 0.02 for image in images.values())
+    assert len(images["with"]) > len(images["without"])  # a panel for the updates
+
+
+def test_what_cannot_be_drawn_is_refused(tmp_path):
+    traces = TraceCallback(LOSS, batch(), LABELS)
+    with pytest.raises(ValueError, match="quantity is 'loss', want one of gradient_rms"):
+        traces.plot(tmp_path / "x.png", "loss")
+    with pytest.raises(ValueError, match="no epoch has been traced yet"):
+        traces.plot(tmp_path / "x.png")
+    traces({"epoch": 1}, everything())
+    with pytest.raises(ValueError, match="no trace has update_ratio: give TraceCallback an opt"):
+        traces.plot(tmp_path / "x.png", "update_ratio")
+    with pytest.raises(ValueError, match="every is 0"):
+        TraceCallback(LOSS, batch(), LABELS, every=0)
+    assert list(tmp_path.iterdir()) == []

@@ -1,4 +1,4 @@
-"""What runs a network fast: plans, memory, threads, kernels, and a GPU.
+"""The machine under the report: plans, memory, threads, kernels, GPU.
 
 These names are the door: ``tinynet.train`` uses no others.
 

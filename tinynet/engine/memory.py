@@ -47,7 +47,7 @@ class _Slab:
         self.starts, self.ends = [0], [size]
 
     def take(self, size: int) -> int | None:
-        """Where a piece of so many bytes begins; None if there is no room for it."""
+        """Return where a piece of ``size`` bytes begins, or None if there is no room."""
         places = range(len(self.starts))
         for i in places if size >= LONG_LIVED else reversed(places):
             start, end = self.starts[i], self.ends[i]

@@ -24,7 +24,7 @@ from tinynet.regularizers import Regularizer
 
 
 class Result(NamedTuple):
-    """What a step returns."""
+    """Result of a step."""
 
     value: float  # the loss; if it is not finite, nothing was changed
     z: Any  # the network's output; on a GPU the next step of this shape overwrites it
@@ -102,7 +102,7 @@ class Step:
 
 
 class Forward(NamedTuple):
-    """What ``forward`` computed, and what ``backward`` needs of it."""
+    """Result of ``forward``, and what ``backward`` needs of it."""
 
     z: Any  # the network's output, (N, K) or, with auxiliary classifiers, a tuple of such
     value: Any  # L, with the penalty: a scalar

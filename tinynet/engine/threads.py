@@ -37,6 +37,10 @@ _holders_lock, _holders = threading.Lock(), 0  # of one_blas_thread
 _limit: Any = None
 
 
+class StartError(Exception):
+    """A thread could not be started."""
+
+
 class Worker:
     """One thread, which runs a task at a time.
 
@@ -51,7 +55,10 @@ class Worker:
         self._go, self._done = threading.Lock(), threading.Lock()
         self._go.acquire()
         self.thread = threading.Thread(target=self._work, name="tinynet", daemon=True)
-        self.thread.start()
+        try:
+            self.thread.start()
+        except RuntimeError as error:
+            raise StartError(str(error)) from error
 
     def start(self, task: Callable[[], Any]) -> None:
         """Have the task run; the worker must not be busy."""
@@ -64,7 +71,7 @@ class Worker:
             self._done.acquire()  # may be open from an earlier task: ``busy`` is what counts
 
     def result(self) -> Any:
-        """What the last task returned; raises what it raised."""
+        """Return what the last task returned; raise what it raised."""
         result, error, self._result, self._error = self._result, self._error, None, None
         if error is not None:
             raise error
@@ -238,6 +245,8 @@ def over_shares(n: int, work: Callable[[slice], T], multiple: int = 1) -> list[T
     try:
         with one_blas_thread():
             return _pool_of(threads).run([partial(work, share) for share in shares])
+    except StartError:  # no thread can start here: one takes all shares
+        return [work(share) for share in shares]
     finally:
         _lock.release()
 

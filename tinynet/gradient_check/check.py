@@ -1,18 +1,39 @@
-"""The checker's three doors: for layers, for bare functions and for losses."""
+"""The three checks, of layers, bare functions and losses: the contract, then every slope."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from tinynet.backend import Array
-from tinynet.gradient_check.compare import Settings, check
-from tinynet.gradient_check.report import GradientReport
-from tinynet.gradient_check.subjects import LayerSubject, LossSubject, PairSubject, is_float
+from tinynet.backend import Array, array_module, to_device
+from tinynet.gradient_check.causes import explain_undecidable, explain_wrong
+from tinynet.gradient_check.chain_rule import Sweep, more_than_its_layers, taken_apart
+from tinynet.gradient_check.checkable import (
+    Checkable,
+    CheckableLayer,
+    CheckableLoss,
+    CheckablePair,
+    is_float,
+    same,
+)
+from tinynet.gradient_check.complex_step import complex_steps
+from tinynet.gradient_check.contract import entangled, misshapen, modified
+from tinynet.gradient_check.finite_differences import Function, estimate
+from tinynet.gradient_check.report import (
+    GradientError,
+    GradientReport,
+    Sample,
+    draw_sample,
+)
+from tinynet.gradient_check.steadiness import unsteadiness
 from tinynet.layer import EVAL, Layer, Mode
+
+# Not 0: a test's x is often default_rng(0)'s, and dy = x makes a wrong dw = xᵀ dy look right.
+UPSTREAM_SEED, MARGIN_SEED = 243_000_001, 243_000_004
 
 
 def check_gradients(
@@ -38,10 +59,10 @@ def check_gradients(
     tolerance          accepted relative error, beside what the estimate itself is unsure of;
                        None: 1e-6, and 1e-9 where the complex step gives the slope to rounding
     allow_undecidable  largest accepted share of undecidable elements in one array
-    elements           check only so many, drawn at random from all arrays together; the report
+    elements           check only this many, drawn at random from all arrays together; the report
                        says how likely they are to find an error. None: every element
     fraction           the same, as a part of all elements
-    margin             if elements are undecidable, move every element of x by an amount of its own,
+    margin             if elements are undecidable, move every element of x by a different amount,
                        margin / 2 to margin, off kinks and ties, and check there; the report says
                        so. None: x stays as it is
     Returns the report. Raises GradientError, with the report as its message, if anything is wrong;
@@ -49,7 +70,7 @@ def check_gradients(
     """
     _want_float(x, "x")
     settings = Settings(rng, tolerance, allow_undecidable, elements, fraction, margin)
-    return check(LayerSubject(layer, x, mode), settings)
+    return _check(CheckableLayer(layer, x, mode), settings)
 
 
 def check_backward(
@@ -98,12 +119,12 @@ def check_backward(
     tinynet.gradient_check.report.GradientError: WRONG: the backward pass of norm_forward / ...
       the gradient of x is wrong in 10 of 10 ...the error is the same all along axis 1...
     """
-    names = _argument_names(forward, len(args))
+    names = argument_names(forward, len(args))
     title = " / ".join(getattr(f, "__name__", repr(f)) for f in (forward, backward))
     if not any(map(is_float, args)):
         raise TypeError("none of args is a float array: there is no gradient to check")
     settings = Settings(rng, tolerance, allow_undecidable, elements, fraction, margin)
-    return check(PairSubject(title, (forward, backward), args, names), settings)
+    return _check(CheckablePair(title, (forward, backward), args, names), settings)
 
 
 def check_loss(
@@ -124,7 +145,7 @@ def check_loss(
     """
     _want_float(z, "z")
     settings = Settings(None, tolerance, allow_undecidable)
-    return check(LossSubject(loss, z, y), settings)
+    return _check(CheckableLoss(loss, z, y), settings)
 
 
 def _want_float(a: Any, name: str) -> None:
@@ -133,7 +154,7 @@ def _want_float(a: Any, name: str) -> None:
         raise TypeError(f"{name} is {came}, want a float array: {name} = np.asarray({name}, float)")
 
 
-def _argument_names(function: Callable[..., Any], count: int) -> list[str]:
+def argument_names(function: Callable[..., Any], count: int) -> list[str]:
     """The names of the first ``count`` positional parameters, numbered where there are none."""
     try:
         parameters = list(inspect.signature(function).parameters.values())
@@ -141,3 +162,139 @@ def _argument_names(function: Callable[..., Any], count: int) -> list[str]:
         parameters = []
     names = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
     return names[:count] + [f"argument {i}" for i in range(len(names), count)]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The keywords of ``check_gradients``."""
+
+    rng: np.random.Generator | None = None
+    tolerance: float | None = None
+    allow_undecidable: float = 0.1
+    elements: int | None = None
+    fraction: float | None = None
+    margin: float | None = None
+
+
+def _check(subject: Checkable, settings: Settings) -> GradientReport:
+    """The report; raises GradientError if it has a fault."""
+    if settings.margin is not None and not settings.margin > 0:
+        raise ValueError(f"margin is {settings.margin}, want a number above 0")
+    rng = settings.rng if settings.rng is not None else np.random.default_rng(UPSTREAM_SEED)
+    report = _examine(subject, settings, rng)
+    any_wrong = any(found.wrong.any() for found in [*report.arrays, *report.between])
+    if settings.margin is not None and report.undecidable and not any_wrong:
+        found = report.undecidable
+        for name in subject.inputs:
+            subject.arrays[name] = _moved(subject.arrays[name], settings.margin)
+        report = _examine(subject, settings, rng)
+        report.notes.append(
+            f"{found} elements were undecidable, so every element of {', '.join(subject.inputs)} "
+            f"was moved by {settings.margin / 2:g} to {settings.margin:g}, and checked there"
+        )
+    if report.faults:
+        raise GradientError(report)
+    return report
+
+
+def _examine(subject: Checkable, settings: Settings, rng: np.random.Generator) -> GradientReport:
+    xp = array_module(*subject.arrays.values())
+    report = GradientReport(subject.name)
+    before = {name: a.copy() for name, a in subject.arrays.items()}
+    y, cache = subject.forward()
+    y = xp.array(y)  # a copy: y may be a view of x, which will be perturbed
+    report.faults += modified("forward", subject.arrays, before)
+    if y.dtype != xp.float64:
+        report.faults.append(f"forward gives {y.dtype} for float64 arguments, want float64")
+    if not xp.isfinite(y).all():
+        report.faults.append("forward gives NaN or infinity: there is nothing to compare with")
+    if not report.faults and not same(subject.forward()[0], y):
+        report.faults.append(
+            "forward gives another result the second time: is something drawn or kept inside?"
+        )
+    if report.faults:
+        return report
+
+    dy = xp.asarray(rng.standard_normal(y.shape))
+    before["dy"] = dy.copy()
+    got = {name: xp.array(g) for name, g in subject.backward(dy, cache).items()}
+    report.faults += modified("backward", {**subject.arrays, "dy": dy}, before)
+    report.faults += misshapen(got, subject.arrays)
+    report.unchecked = [name for name in subject.arrays if name not in got]
+    if not got:
+        report.faults.append("backward returns no gradient at all")
+    if report.faults:
+        return report
+    report.faults += entangled(subject, y, cache, dy, got)
+    if not report.faults:
+        report.faults += subject.more_faults(y, cache, dy, got)
+
+    sample = draw_sample(
+        {name: g.size for name, g in got.items()}, settings.elements, settings.fraction, rng
+    )
+    if sample is not None:
+        total, checked = sum(g.size for g in got.values()), sum(map(len, sample.values()))
+        report.sample = Sample(total, checked)
+    function = Function(subject.forward, y, dy)
+    whole = None
+    if sample is None and isinstance(subject, CheckableLayer):
+        whole = taken_apart(subject.layer, subject.arrays["x"], subject.fresh())
+    if whole is not None:
+        _layer_by_layer(report, Sweep.through(whole, dy, settings.tolerance), got)
+        report.faults += more_than_its_layers(report.arrays, function, subject.arrays)
+    else:
+        _in_one_piece(report, subject, function, got, settings.tolerance, sample)
+    for found in report.arrays:
+        if found.undecidable.sum() > settings.allow_undecidable * found.checked.sum():
+            report.faults.append(explain_undecidable(found))
+    return report
+
+
+def _in_one_piece(
+    report: GradientReport,
+    subject: Checkable,
+    function: Function,
+    got: Mapping[str, Array],
+    tolerance: float | None,
+    sample: Mapping[str, np.ndarray] | None,
+) -> None:
+    """Each element through the whole forward pass."""
+    twin = subject.twin("complex128")
+    steps = complex_steps(twin.forward, twin.arrays, function.y, function.dy)
+    moved = unsteadiness(subject, function.dy, got)
+    for name, gradient in got.items():
+        function.expect_rounding_of(got.values(), moved[name])
+        g, chosen = to_device(gradient, "numpy"), None if sample is None else sample[name]
+        a, step = subject.arrays[name], steps.get(name)
+        report.arrays.append(estimate(function, name, a, g, tolerance, step, chosen))
+    report.faults += explain_wrong(report.arrays, subject.arrays, function)
+
+
+def _layer_by_layer(report: GradientReport, sweep: Sweep, got: Mapping[str, Array]) -> None:
+    """The network's own gradients against those that the walk through its layers found true."""
+    report.faults += sweep.faults
+    report.between = sweep.between
+    for name, gradient in got.items():
+        report.arrays.append(sweep.true[name].of(to_device(gradient, "numpy")))
+    explained = {check.name for check in sweep.true.values() if check.wrong.any()}
+    late = [c.name for c in report.arrays if c.wrong.any() and c.name not in explained]
+    if late and sweep.faults:
+        report.faults.append(f"so these gradients are wrong too: {_list(late)}")
+    elif late:
+        report.faults.append(
+            f"the gradients of {_list(late)} are wrong, though each layer by itself is right: "
+            "does a container hand them on to the wrong layer, or lose one?"
+        )
+
+
+def _moved(a: Array, margin: float) -> Array:
+    """Each element moved up or down by a different amount, margin / 2 to margin."""
+    rng = np.random.default_rng(MARGIN_SEED)
+    amounts = margin * (1 + rng.permutation(a.size) / max(a.size, 1)) / 2
+    signs = rng.choice([-1.0, 1.0], a.size)
+    moves: Any = array_module(a).asarray((signs * amounts).reshape(a.shape))
+    return a + moves
+
+
+def _list(names: list[str]) -> str:
+    return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if names[4:] else "")

@@ -14,7 +14,7 @@ Source: Squire & Trapp 1998, "Using complex variables to estimate derivatives of
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -60,8 +60,21 @@ class ComplexStep:
             self.flat[i] = kept
 
 
+def complex_steps(
+    forward: Callable[[], tuple[Array, Any]], arrays: Mapping[str, Array], y: Array, dy: Array
+) -> dict[str, ComplexStep]:
+    """Array's name -> its complex step; empty if the forward pass takes no complex numbers.
+
+    forward, arrays   a twin that computes with complex numbers, and the arrays that it reads
+    y, dy             of the function in real numbers: output and upstream gradient
+    """
+    if not takes_complex(forward, y):
+        return {}
+    return {name: ComplexStep(forward, a, dy) for name, a in arrays.items()}
+
+
 def takes_complex(forward: Callable[[], tuple[Array, Any]], y: Array) -> bool:
-    """Whether ``forward``, now of complex arrays with no imaginary part, gives y as it should."""
+    """True if ``forward``, now of complex arrays with no imaginary part, gives y as it should."""
     try:
         with _strict(), np.errstate(all="ignore"):
             z, _ = forward()

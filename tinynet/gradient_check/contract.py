@@ -3,67 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
 from tinynet.backend import Array, array_module
-from tinynet.gradient_check.application import Application
-
-Forward = Callable[[], tuple[Array, Any]]
-
-
-class Subject:
-    """What is checked: one face for layers, bare pairs and losses.
-
-    name      what the report calls it
-    arrays    name -> contiguous float64 array; forward reads them, the check perturbs them
-    inputs    the names among them that forward looks up afresh, so that they may be swapped
-    """
-
-    def __init__(self, name: str, arrays: dict[str, Array], inputs: tuple[str, ...]) -> None:
-        self.name, self.arrays, self.inputs = name, arrays, inputs
-
-    def forward(self) -> tuple[Array, Any]:
-        """(y, cache) of the arrays as they are now."""
-        raise TypeError(f"{type(self).__name__} has no forward pass: write one in the subclass")
-
-    def backward(self, dy: Array, cache: Any) -> dict[str, Array]:
-        """Name -> gradient."""
-        raise TypeError(f"{type(self).__name__} has no backward pass: write one in the subclass")
-
-    def complexes(self) -> tuple[dict[str, Array], Forward]:
-        """A twin that computes with complex numbers: its arrays by name, and its forward pass."""
-        raise TypeError(f"{type(self).__name__} has no twin: write one in the subclass")
-
-    def another(self) -> tuple[Array, Any]:
-        """(y, cache) of another application: of other inputs, with other masks."""
-        try:
-            with self.swapped(flipped):
-                return self.forward()
-        except ValueError:  # it refuses such inputs; those that it has taken must do
-            return self.forward()
-
-    def more_faults(
-        self, y: Array, cache: Any, dy: Array, got: Mapping[str, Array]
-    ) -> Iterator[str]:
-        """The faults that only this kind of subject can have."""
-        return iter(())
-
-    def applications(self) -> Application | None:
-        """The layers of a network, each with what it was given; None where it is one piece."""
-        return None
-
-    @contextmanager
-    def swapped(self, change: Callable[[Array], Array]) -> Iterator[None]:
-        """Within the block the inputs are ``change(input)``."""
-        kept = dict(self.arrays)
-        self.arrays |= {name: change(kept[name]) for name in self.inputs}
-        try:
-            yield
-        finally:
-            self.arrays |= kept
+from tinynet.gradient_check.checkable import Checkable, same
 
 
 def modified(who: str, now: Mapping[str, Array], before: Mapping[str, Array]) -> Iterator[str]:
@@ -81,17 +26,11 @@ def misshapen(got: Mapping[str, Array], arrays: Mapping[str, Array]) -> Iterator
             hint = ": is it transposed?" if g.shape == want.shape[::-1] else ""
             yield f"the gradient of {name} is {g.shape}, want {want.shape}{hint}"
         elif g.dtype != want.dtype:
-            yield f"the gradient of {name} is {g.dtype}, want {want.dtype}, {name}'s own"
-
-
-def unrepeatable(subject: Subject, y: Array) -> Iterator[str]:
-    """A fault if the forward pass draws or keeps something."""
-    if not same(subject.forward()[0], y):
-        yield "forward gives another result the second time: is something drawn or kept inside?"
+            yield f"the gradient of {name} is {g.dtype}, want {want.dtype}, the dtype of {name}"
 
 
 def entangled(
-    subject: Subject, y: Array, cache: Any, dy: Array, got: Mapping[str, Array]
+    subject: Checkable, y: Array, cache: Any, dy: Array, got: Mapping[str, Array]
 ) -> Iterator[str]:
     """Faults of code that keeps something beside the cache, or relies on how memory is laid out."""
     first, _ = subject.forward()
@@ -123,7 +62,7 @@ def entangled(
 
 
 def _laid_out(
-    subject: Subject,
+    subject: Checkable,
     y: Array,
     dy: Array,
     got: Mapping[str, Array],
@@ -146,17 +85,6 @@ def _laid_out(
         if kind != "read-only" or "read-only" not in str(error):
             raise
         yield f"{who} writes to an array that it was given: work on a copy"
-
-
-def flipped(a: Array) -> Array:
-    """The same values in another order: another input of the same kind."""
-    return array_module(a).flip(a).copy()
-
-
-def same(a: Array, b: Array) -> bool:
-    """Equal up to the order of summation, which may differ with the layout in memory."""
-    largest = float(abs(b).max()) if b.size else 0.0
-    return a.shape == b.shape and bool((abs(a - b) <= 1e-10 * largest + 1e-14).all())
 
 
 def _strided(a: Array) -> Array:

@@ -12,12 +12,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from tinynet.backend import Array, to_device
 from tinynet.gradient_check.complex_step import ComplexStep
+from tinynet.gradient_check.report import ArrayCheck
 
 # Powers of two, so that x ± h is exact. The first is tried on every element; the rest, from coarse
 # (little rounding error) to fine (few kinks within reach), where the first leaves a doubt.
@@ -29,23 +30,6 @@ CLEAR = 1e-3  # an element is decided if its slope is known to this part of a ty
 SMALL = 1e-3  # a slope below this part of a typical one is judged as if it were as large
 SAFETY = 8  # the bounds are estimates themselves
 EPSILON = float(np.finfo(np.float64).eps)
-
-
-class Slopes(NamedTuple):
-    """∂L/∂x by numerical means, and how far it is to be trusted; all of the shape of x.
-
-    wanted        the estimates; NaN where an element was not among the chosen
-    tolerance     the largest error of a gradient that is accepted
-    undecidable   bool; True where the quotients do not settle: a kink lies within reach
-    checked       bool; True for the chosen elements
-    exact         bool; True where the complex step gave the estimate
-    """
-
-    wanted: np.ndarray
-    tolerance: np.ndarray
-    undecidable: np.ndarray
-    checked: np.ndarray
-    exact: np.ndarray
 
 
 class Function:
@@ -65,9 +49,7 @@ class Function:
         In one backward pass they are made of the same terms. Where those cancel (a bias before a
         batch norm, whose gradient is 0) their rounding is left, in the size of what cancelled.
         """
-        sizes = [abs(g[np.isfinite(g)]) for g in map(np.asarray, gradients)]
-        largest = max((float(s.max()) for s in sizes if s.size), default=0.0)
-        self.backward_rounding = SAFETY * EPSILON * largest + moved
+        self.backward_rounding = SAFETY * EPSILON * largest_of(gradients) + moved
 
     def change(self, flat: Array, i: int, h: float) -> float:
         """L(xᵢ + h) − L(xᵢ); NaN where the forward pass refuses xᵢ + h (a negative probability)."""
@@ -127,13 +109,14 @@ class Function:
 
 def estimate(
     function: Function,
+    name: str,
     x: Array,
     got: np.ndarray,
     tolerance: float | None = None,
     step: ComplexStep | None = None,
     chosen: np.ndarray | None = None,
-) -> Slopes:
-    """∂L/∂x for each chosen element of ``x``, a contiguous array that the function reads.
+) -> ArrayCheck:
+    """``got`` against ∂L/∂x for each chosen element of ``x``, a contiguous array of the function's.
 
     got         the gradient under test: an element that agrees with the quick estimate, on both
                 sides, needs no careful one
@@ -182,13 +165,21 @@ def estimate(
         whole[index] = values
         return whole.reshape(x.shape)
 
-    return Slopes(
+    return ArrayCheck(
+        name,
+        got,
         wanted=spread(wanted, np.nan),
         tolerance=spread(accepted, np.nan),
         undecidable=spread(undecidable, False),
         checked=spread(np.ones(len(index), bool), False),
         exact=spread(exact, False),
     )
+
+
+def largest_of(gradients: Iterable[Array]) -> float:
+    """The size of the largest finite element; the arrays may be on any device."""
+    sizes = [abs(g[np.isfinite(g)]) for g in (to_device(g, "numpy") for g in gradients)]
+    return max((float(s.max()) for s in sizes if s.size), default=0.0)
 
 
 def _scaled(step: float, value: Any) -> float:

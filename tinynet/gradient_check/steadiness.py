@@ -13,7 +13,8 @@ from collections.abc import Mapping
 import numpy as np
 
 from tinynet.backend import Array, array_module, to_device
-from tinynet.gradient_check.contract import Subject
+from tinynet.gradient_check.checkable import Checkable
+from tinynet.gradient_check.finite_differences import largest_of
 
 SEED, DRAWS = 243_000_006, 3
 ULP = 2.0**-52
@@ -21,7 +22,7 @@ MOST = 0.9  # quantile over an array: a kink that the last bit decides moves a f
 LIMIT = 1e-7  # of the largest gradient: whatever is seen, no larger error is put down to rounding
 
 
-def unsteadiness(subject: Subject, dy: Array, got: Mapping[str, Array]) -> dict[str, float]:
+def unsteadiness(subject: Checkable, dy: Array, got: Mapping[str, Array]) -> dict[str, float]:
     """Array's name -> how far its gradient moves when all arrays change in their last bits.
 
     dy    the upstream gradient, which is not changed
@@ -48,9 +49,7 @@ def unsteadiness(subject: Subject, dy: Array, got: Mapping[str, Array]) -> dict[
     finally:
         for name, a in subject.arrays.items():
             a[...] = kept[name]
-    sizes = [abs(g[np.isfinite(g)]) for g in (to_device(g, "numpy") for g in got.values())]
-    largest = max((float(s.max()) for s in sizes if s.size), default=0.0)
+    most = LIMIT * largest_of(got.values())
     return {
-        name: min(float(np.quantile(m, MOST)), LIMIT * largest) if m.size else 0.0
-        for name, m in moved.items()
+        name: min(float(np.quantile(m, MOST)), most) if m.size else 0.0 for name, m in moved.items()
     }

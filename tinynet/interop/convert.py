@@ -18,8 +18,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tinynet.interop.errors import WeightsError
-from tinynet.interop.names.weight_names import WeightNames
+from tinynet.interop.files import WeightsError
+from tinynet.interop.names import WeightNames
 from tinynet.layer import Layer, Shape
 from tinynet.layers import Conv2D, Dense, Flatten
 
@@ -48,18 +48,13 @@ def slots(
     Raises WeightsError if ``names`` does not know a layer, or the network takes no such image.
     """
     flattened = shapes_before_dense(model, input_shape) if names.library == "torch" else {}
-    state = model.state()
+    layers = model.named_layers()
     found = {}
-    for path, layer in model.named_layers().items():
-        if under(path, skip):
-            continue
-        own = [*(n for n, p in vars(layer).items() if hasattr(p, "grad")), *layer.buffer_names]
-        for variable in own:
-            ours = f"{path}.{variable}" if path else variable
-            name = array_name(names, path, variable)
-            there, convert = layout(layer, variable, names.library, flattened.get(path))
-            if ours in state:  # a shared parameter has one name
-                found[ours] = Slot(name, there or state[ours].shape, convert)
+    for name, x in model.state().items():
+        path, _, variable = name.rpartition(".")
+        if not under(path, skip):
+            there, convert = layout(layers[path], variable, names.library, flattened.get(path))
+            found[name] = Slot(array_name(names, name), there or x.shape, convert)
     return found
 
 
@@ -74,8 +69,9 @@ def layer_name(names: WeightNames, path: str) -> str:
         ) from error
 
 
-def array_name(names: WeightNames, path: str, variable: str) -> str:
-    """What the file calls one variable of a layer of ours."""
+def array_name(names: WeightNames, name: str) -> str:
+    """What the file calls an array of ours.  Raises WeightsError as ``layer_name``."""
+    path, _, variable = name.rpartition(".")
     theirs = VARIABLES[names.library].get(variable, variable)
     return f"{layer_name(names, path)}{JOIN[names.library]}{theirs}"
 
@@ -132,14 +128,11 @@ def converted(
     Weights or their gradients: a gradient has its array's name and layout.
     Raises WeightsError if one is missing or of another shape.
     """
-    ours: dict[str, np.ndarray] = {}
+    ours = {}
     for name, slot in slots(model, names, input_shape).items():
-        if slot.name not in arrays:
-            raise WeightsError(f"{slot.name} is missing, which {name} would take")
-        x = fitted(slot, arrays[slot.name])
+        x = fitted(slot, arrays[slot.name]) if slot.name in arrays else None
         if x is None:
-            shape = arrays[slot.name].shape
-            raise WeightsError(f"{slot.name} is {shape}, want {slot.there}, for {name}")
+            raise WeightsError(f"{slot.name} is missing or not {slot.there}, wanted for {name}")
         ours[name] = x
     return ours
 

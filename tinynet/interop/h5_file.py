@@ -15,8 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from tinynet.interop.errors import WeightsError
-from tinynet.interop.safetensors_file import bfloat16
+from tinynet.interop.files import WeightsError, bfloat16, refuse_unless
 
 DEEPEST = 32  # groups in groups
 MOST_OBJECTS = 100_000
@@ -33,9 +32,10 @@ class Tree:
     texts: dict[str, dict[str, list[str]]] = field(default_factory=dict)  # of a group
 
 
-def read_h5(source: Path | io.BytesIO, ignored: tuple[str, ...] = ()) -> Tree:
+def read_h5(source: Path | io.BytesIO, size: int, ignored: tuple[str, ...] = ()) -> Tree:
     """All arrays of a file, and the texts that name layers and weights.
 
+    size      bytes on disk, which say how much memory its arrays may take
     ignored   groups at the top that are not read
     Raises WeightsError if h5py is not installed, or the file is cut short, damaged or hostile.
     """
@@ -45,65 +45,62 @@ def read_h5(source: Path | io.BytesIO, ignored: tuple[str, ...] = ()) -> Tree:
         raise WeightsError(
             'reading it needs h5py: python -m pip install "tinynet-dl[weights]"'
         ) from None
-    size = len(source.getbuffer()) if isinstance(source, io.BytesIO) else source.stat().st_size
     tree = Tree()
     try:
         with h5py.File(source, "r") as file:
             _Reader(h5py, tree, LARGEST_GROWTH * size).group(file, "", 0, ignored)
     except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
-        raise WeightsError(f"is cut short, damaged or no HDF5 file ({error}): copy it again") from (
-            error
-        )
+        raise WeightsError(
+            f"is cut short, damaged or not an HDF5 file ({error}): copy it again"
+        ) from error
     return tree
 
 
 class _Reader:
-    """Walks a file, counting what it has been promised."""
+    """Walks a file and counts the objects and bytes that it claims to hold."""
 
     def __init__(self, h5py: Any, tree: Tree, most_bytes: int) -> None:
         self.h5py, self.tree = h5py, tree
         self.most_bytes, self.bytes, self.objects = most_bytes, 0, 0
 
     def group(self, group: Any, path: str, depth: int, ignored: tuple[str, ...] = ()) -> None:
-        """Everything in a group."""
-        if depth > DEEPEST:
-            raise WeightsError(f"has groups deeper than {DEEPEST}: refused")
+        refuse_unless(depth <= DEEPEST, f"has groups deeper than {DEEPEST}")
         self.tree.texts[path] = texts_of(group)
         for name in group:
             if name in ignored:
                 continue
             inner = f"{path}/{name}" if path else name
             self.objects += 1
-            if self.objects > MOST_OBJECTS:
-                raise WeightsError(f"has more than {MOST_OBJECTS:,} objects: refused")
+            refuse_unless(self.objects <= MOST_OBJECTS, f"has more than {MOST_OBJECTS:,} objects")
             link = group.get(name, getlink=True)
-            if not isinstance(link, self.h5py.HardLink):
-                raise WeightsError(f"{inner} points elsewhere ({type(link).__name__}): refused")
+            here = isinstance(link, self.h5py.HardLink)
+            refuse_unless(here, f"{inner} points elsewhere ({type(link).__name__})")
             found = group[name]
             if isinstance(found, self.h5py.Group):
                 self.group(found, inner, depth + 1)
-            elif isinstance(found, self.h5py.Dataset):
-                self.tree.arrays[inner] = self.array(found, inner)
             else:
-                raise WeightsError(f"{inner} is no group and no array: refused")
+                is_array = isinstance(found, self.h5py.Dataset)
+                refuse_unless(is_array, f"{inner} is neither a group nor an array")
+                self.tree.arrays[inner] = self.array(found, inner)
 
     def array(self, data: Any, path: str) -> np.ndarray:
         """One array, bfloat16 as float32."""
-        if data.external or data.is_virtual:
-            raise WeightsError(f"{path} keeps its numbers in another file: refused")
+        elsewhere = data.external or data.is_virtual
+        refuse_unless(not elsewhere, f"{path} keeps its numbers in another file")
         # as Keras writes it: NumPy has no such type
         truncated = data.dtype.str == "|V2" and data.attrs.get("dtype") == "bfloat16"
-        if data.dtype.kind not in "fiub" and not truncated:
-            raise WeightsError(f"{path} holds {data.dtype}, want numbers: refused")
-        if data.shape is None:
-            raise WeightsError(f"{path} has no shape: refused")
+        numbers = data.dtype.kind in "fiub" or truncated
+        refuse_unless(numbers, f"{path} holds {data.dtype}, want numbers")
+        refuse_unless(data.shape is not None, f"{path} has no shape")
         settings = data.id.get_create_plist()
-        for i in range(settings.get_nfilters()):
-            if settings.get_filter(i)[0] not in OWN_FILTERS:
-                raise WeightsError(f"{path} is compressed in a way that is not HDF5's: refused")
-        self.bytes += math.prod(data.shape) * data.dtype.itemsize
-        if self.bytes > self.most_bytes:
-            raise WeightsError(f"{path} is {data.shape}, larger than the file could hold: refused")
+        filters = [settings.get_filter(i)[0] for i in range(settings.get_nfilters())]
+        own = all(number in OWN_FILTERS for number in filters)
+        refuse_unless(own, f"{path} is compressed in a way that is not HDF5's")
+        # a number of a chunk takes the memory of the whole chunk
+        cells = max(math.prod(data.shape), math.prod(data.chunks or ()))
+        self.bytes += cells * data.dtype.itemsize
+        fits = self.bytes <= self.most_bytes
+        refuse_unless(fits, f"{path} is {data.shape}, larger than the file could hold")
         x = np.asarray(data)
         return bfloat16(x.view("<u2")) if truncated else x
 
@@ -122,9 +119,7 @@ def texts_of(group: Any) -> dict[str, list[str]]:
 
 
 def text_of(value: Any) -> str:
-    """A text, which may come as bytes."""
     if isinstance(value, bytes):
         return value.decode("utf-8")
-    if not isinstance(value, str):
-        raise WeightsError(f"has a {type(value).__name__} in place of a name: refused")
+    refuse_unless(isinstance(value, str), f"has a {type(value).__name__} in place of a name")
     return str(value)

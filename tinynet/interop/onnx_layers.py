@@ -1,8 +1,8 @@
 """How each layer is written in ONNX: one function a layer, chosen by the layer's class.
 
 A function takes the graph, the layer, the name of its input and the input's shape (ours, without
-the batch) and returns the name of its output. Inside the graph an image is (N, C, H, W), so the
-channels, our last axis, are axis 1; so are the numbers of a flat (N, F).
+the batch) and returns the name of its output.  Inside the graph the channels, our last axis, are
+axis 1, as ONNX wants them: an image is (N, C, H, W), a sequence (N, C, T), a flat input (N, F).
 
 A layer of your own is added with ``@to_onnx.register``; what is written is its EVAL mode.
 """
@@ -10,59 +10,133 @@ A layer of your own is added with ``@to_onnx.register``; what is written is its 
 from __future__ import annotations
 
 from functools import singledispatch
+from typing import Any
 
 import numpy as np
 
-from tinynet.interop.errors import WeightsError
-from tinynet.interop.onnx_graph import OnnxGraph
+from tinynet import layers
+from tinynet.backend import Array, to_device
+from tinynet.interop.files import WeightsError
 from tinynet.layer import Layer, Shape, join
-from tinynet.layers import (
-    AdaptiveAvgPool2D,
-    AvgPool2D,
-    BatchNorm,
-    ChannelShuffle,
-    ChannelSlice,
-    Concat,
-    Conv2D,
-    Dense,
-    Dropout,
-    Flatten,
-    Gate,
-    GlobalAvgPool2D,
-    LocalResponseNorm,
-    MaxPool2D,
-    ReLU,
-    ReLU6,
-    Residual,
-    Scale,
-    Sequential,
-    Sigmoid,
-    Softmax,
-    SumPool2D,
-)
 from tinynet.layers.adaptive_pooling import adaptive_avg_pool2d_forward
-from tinynet.layers.window import Window, window_over
+from tinynet.layers.window import window_over
 from tinynet.models.googlenet import GoogLeNet
 
+FORWARD = ("forward", "passes", "settings")  # what decides over a layer's forward pass
+WIRINGS = {"series": "", "gate": "Mul", "sum": "Sum", "concat": "Concat", "mean": "Mean"}
 
-@singledispatch
-def to_onnx(layer: Layer, graph: OnnxGraph, x: str, shape: Shape) -> str:
+
+class OnnxGraph:
+    """Nodes and constants of a graph, and their names, each given once.
+
+    Everything is float32, the type that every runtime has all operators for.
+    """
+
+    def __init__(self) -> None:
+        self.onnx = imported()
+        self.nodes: list[Any] = []
+        self.constants: list[Any] = []
+        self.path = ""  # dotted name of the layer in hand, which its nodes are named after
+        self._names: dict[str, int] = {}
+
+    def add(self, operator: str, *inputs: str, **attributes: Any) -> str:
+        """Append a node with one output; returns that output's name."""
+        name = self._unused(f"{self.path}/{operator}")
+        self.nodes.append(self.onnx.helper.make_node(operator, inputs, [name], name, **attributes))
+        return name
+
+    def constant(self, value: Array | np.floating | Shape, name: str) -> str:
+        """A constant in the graph: float32, or int64 for whole numbers; returns its name."""
+        host = value if isinstance(value, np.floating | tuple) else to_device(value, "numpy")
+        x = np.asarray(host)
+        x = np.ascontiguousarray(x, np.int64 if x.dtype.kind in "iu" else np.float32)
+        name = self._unused(f"{self.path}.{name}")
+        self.constants.append(self.onnx.numpy_helper.from_array(x, name))
+        return name
+
+    def channels_first(self, x: str, rank: int) -> str:
+        """Move the last of ``rank`` axes behind the batch: (N, H, W, C) -> (N, C, H, W)."""
+        return self.add("Transpose", x, perm=(0, rank, *range(1, rank))) if rank > 1 else x
+
+    def channels_last(self, x: str, rank: int) -> str:
+        """Undo ``channels_first``."""
+        return self.add("Transpose", x, perm=(0, *range(2, rank + 1), 1)) if rank > 1 else x
+
+    def _unused(self, name: str) -> str:
+        """``name`` without a dot or slash in front, and with a number if it was given before."""
+        name = name.lstrip("./")
+        count = self._names.get(name, 0)
+        self._names[name] = count + 1
+        return f"{name}_{count}" if count else name
+
+
+def imported() -> Any:
+    """The onnx package.  Raises WeightsError, with the command to install it, if it is missing."""
+    try:
+        import onnx
+        import onnx.numpy_helper
+    except ImportError as error:
+        raise WeightsError(
+            'onnx is not installed, which writes the file: python -m pip install "tinynet-dl[onnx]"'
+        ) from error
+    return onnx
+
+
+def write(layer: Layer, graph: OnnxGraph, x: str, shape: Shape) -> str:
     """Append ``layer`` to ``graph``, on its tensor ``x``; returns the name of the output.
 
-    Raises WeightsError for a layer that no function here is registered for.
+    Raises WeightsError for a layer without an ONNX form: one that is neither registered here nor a
+    container, or that overrides the forward pass of the class that is.
     """
+    # the class that states the form; Layer itself states an empty wiring
+    stated = (k for k in type(layer).__mro__ if k in to_onnx.registry or "wiring" in vars(k))
+    kind: Any = next(stated)
+    parts = [part for part in FORWARD if hasattr(kind, part)]
+    own = any(getattr(type(layer), part) is not getattr(kind, part) for part in parts)
+    if not own and vars(layer).keys().isdisjoint(parts):
+        if kind in to_onnx.registry:
+            return to_onnx(layer, graph, x, shape)
+        if kind.wiring in WIRINGS:
+            return container(layer, graph, x, shape)
+    derived = kind in to_onnx.registry or kind.wiring in WIRINGS
+    why = ", since it overrides the forward pass of its class" if derived else ""
     raise WeightsError(
-        f"{graph.path or 'the model'} is a {type(layer).__name__}, which has no ONNX form: write "
-        "one and register it with @tinynet.interop.onnx_layers.to_onnx.register"
+        f"{graph.path or 'the model'} ({type(layer).__name__}) has no ONNX form{why}: write one "
+        "and register it with @tinynet.interop.onnx_layers.to_onnx.register"
     )
 
 
-@to_onnx.register
-def _(layer: Sequential, graph: OnnxGraph, x: str, shape: Shape) -> str:
+def container(layer: Layer, graph: OnnxGraph, x: str, shape: Shape) -> str:
+    """Layers that are connected as the container's ``wiring`` says."""
+    ends = []
     for name, part in layer.children().items():
-        x = inner(part, name, graph, x, shape)
-        shape = part.output_shape(shape)
-    return x
+        ends.append(inner(part, name, graph, x, shape))
+        if layer.wiring == "series":
+            x, shape = ends[-1], part.output_shape(shape)
+    if layer.wiring == "series":
+        return x
+    if layer.wiring == "gate" and len(part.output_shape(shape)) < len(shape):
+        # a gate for each channel of an image
+        ends = [graph.add("Unsqueeze", *ends, graph.constant((2, 3), "axes"))]
+    if layer.wiring == "gate" or (layer.wiring == "sum" and len(ends) == 1):
+        ends.append(x)
+    attributes = {"axis": 1} if layer.wiring == "concat" else {}
+    return graph.add(WIRINGS[layer.wiring], *ends, **attributes)
+
+
+def inner(layer: Layer, name: str, graph: OnnxGraph, x: str, shape: Shape) -> str:
+    """A container's layer, whose nodes are named by its dotted path."""
+    outer = graph.path
+    graph.path = join(outer, name)
+    y = write(layer, graph, x, shape)
+    graph.path = outer
+    return y
+
+
+@singledispatch
+def to_onnx(layer: Any, graph: OnnxGraph, x: str, shape: Shape) -> str:
+    """The function of a layer's class; ``write`` calls it."""
+    raise TypeError(f"{type(layer).__name__} has no ONNX form")
 
 
 @to_onnx.register
@@ -72,81 +146,44 @@ def _(layer: GoogLeNet, graph: OnnxGraph, x: str, shape: Shape) -> str:
 
 
 @to_onnx.register
-def _(layer: Residual, graph: OnnxGraph, x: str, shape: Shape) -> str:
-    main = inner(layer.main, "main", graph, x, shape)
-    skip = x if layer.skip is None else inner(layer.skip, "skip", graph, x, shape)
-    return graph.add("Add", main, skip)
+def _(layer: layers.Dense, graph: OnnxGraph, x: str, shape: Shape) -> str:
+    x = graph.channels_last(x, len(shape))
+    y = graph.add("MatMul", x, graph.constant(layer.weight.value, "weight"))
+    if layer.bias is not None:
+        y = graph.add("Add", y, graph.constant(layer.bias.value, "bias"))
+    return graph.channels_first(y, len(shape))
 
 
 @to_onnx.register
-def _(layer: Concat, graph: OnnxGraph, x: str, shape: Shape) -> str:
-    branches = [inner(part, name, graph, x, shape) for name, part in layer.children().items()]
-    return graph.add("Concat", *branches, axis=1)
-
-
-@to_onnx.register
-def _(layer: Gate, graph: OnnxGraph, x: str, shape: Shape) -> str:
-    gate = inner(layer.path, "path", graph, x, shape)
-    if len(layer.path.output_shape(shape)) < len(shape):  # (N, C) over an image
-        gate = graph.add("Unsqueeze", gate, graph.whole_numbers((2, 3), "axes"))
-    return graph.add("Mul", x, gate)
-
-
-@to_onnx.register
-def _(layer: Dense, graph: OnnxGraph, x: str, shape: Shape) -> str:
-    w = graph.constant(layer.weight.value, "weight")
-    if layer.bias is None:
-        return graph.add("MatMul", x, w)
-    return graph.add("Gemm", x, w, graph.constant(layer.bias.value, "bias"))
-
-
-@to_onnx.register
-def _(layer: Conv2D, graph: OnnxGraph, x: str, shape: Shape) -> str:
+def _(layer: layers.Conv2D, graph: OnnxGraph, x: str, shape: Shape) -> str:
     filters = graph.constant(layer.weight.value.transpose(3, 2, 0, 1), "weight")
     bias = [] if layer.bias is None else [graph.constant(layer.bias.value, "bias")]
-    window = window_over(
-        (shape[0], shape[1]), layer.kernel_size, layer.stride, layer.padding, layer.dilation
-    )
-    return graph.add(
-        "Conv",
-        x,
-        filters,
-        *bias,
-        kernel_shape=window.kernel,
-        strides=window.stride,
-        dilations=window.dilation,
-        pads=sides(window),
-        group=layer.groups,
-    )
+    window = geometry(shape, layer.kernel_size, layer.stride, layer.padding, layer.dilation)
+    dilations = {"dilations": layer.dilation, "group": layer.groups}
+    return graph.add("Conv", x, filters, *bias, **window, **dilations)
+
+
+@to_onnx.register(layers.MaxPool2D)
+@to_onnx.register(layers.AvgPool2D)
+@to_onnx.register(layers.SumPool2D)
+def pool(layer: Any, graph: OnnxGraph, x: str, shape: Shape) -> str:
+    window = geometry(shape, layer.pool_size, layer.stride, layer.padding)
+    if isinstance(layer, layers.MaxPool2D):
+        return graph.add("MaxPool", x, **window)
+    count = layer.count_padding if isinstance(layer, layers.AvgPool2D) else True
+    y = graph.add("AveragePool", x, **window, count_include_pad=int(count))
+    if isinstance(layer, layers.AvgPool2D):
+        return y
+    return graph.add("Mul", y, graph.constant(np.float32(np.prod(layer.pool_size)), "cells"))
 
 
 @to_onnx.register
-def _(layer: MaxPool2D, graph: OnnxGraph, x: str, shape: Shape) -> str:
-    window = window_over((shape[0], shape[1]), layer.pool_size, layer.stride, layer.padding)
-    return graph.add(
-        "MaxPool", x, kernel_shape=window.kernel, strides=window.stride, pads=sides(window)
-    )
-
-
-@to_onnx.register
-def _(layer: AvgPool2D, graph: OnnxGraph, x: str, shape: Shape) -> str:
-    return average(layer, graph, x, shape, count_padding=layer.count_padding)
-
-
-@to_onnx.register
-def _(layer: SumPool2D, graph: OnnxGraph, x: str, shape: Shape) -> str:
-    mean = average(layer, graph, x, shape, count_padding=True)
-    cells = layer.pool_size[0] * layer.pool_size[1]
-    return graph.add("Mul", mean, graph.constant(np.float32(cells), "cells"))
-
-
-@to_onnx.register
-def _(layer: GlobalAvgPool2D, graph: OnnxGraph, x: str, shape: Shape) -> str:
+def _(layer: layers.GlobalAvgPool2D, graph: OnnxGraph, x: str, shape: Shape) -> str:
     return graph.add("Flatten", graph.add("GlobalAveragePool", x))
 
 
 @to_onnx.register
-def _(layer: AdaptiveAvgPool2D, graph: OnnxGraph, x: str, shape: Shape) -> str:
+def _(layer: layers.AdaptiveAvgPool2D, graph: OnnxGraph, x: str, shape: Shape) -> str:
     # R X Cᵀ for each image and channel, with the layer's own matrices
     _, (rows, columns) = adaptive_avg_pool2d_forward(np.zeros((1, *shape)), layer.output_size)
     x = graph.add("MatMul", graph.constant(rows, "rows"), x)
@@ -154,18 +191,14 @@ def _(layer: AdaptiveAvgPool2D, graph: OnnxGraph, x: str, shape: Shape) -> str:
 
 
 @to_onnx.register
-def _(layer: Flatten, graph: OnnxGraph, x: str, shape: Shape) -> str:
-    if len(shape) == 3:  # ours is flattened in the order H, W, C
-        x = graph.add("Transpose", x, perm=(0, 2, 3, 1))
-    return graph.add("Flatten", x)
+def _(layer: layers.Flatten, graph: OnnxGraph, x: str, shape: Shape) -> str:
+    return graph.add("Flatten", graph.channels_last(x, len(shape)))  # ours is in the order H, W, C
 
 
 @to_onnx.register
-def _(layer: BatchNorm, graph: OnnxGraph, x: str, shape: Shape) -> str:
-    ones = np.ones(layer.channels, np.float32)
-    gamma = ones if layer.gamma is None else layer.gamma.value
+def _(layer: layers.BatchNorm, graph: OnnxGraph, x: str, shape: Shape) -> str:
     arrays = {
-        "gamma": gamma,
+        "gamma": np.ones(layer.channels) if layer.gamma is None else layer.gamma.value,
         "beta": layer.beta.value,
         "running_mean": layer.running_mean,
         "running_var": layer.running_var,
@@ -175,92 +208,76 @@ def _(layer: BatchNorm, graph: OnnxGraph, x: str, shape: Shape) -> str:
 
 
 @to_onnx.register
-def _(layer: ReLU, graph: OnnxGraph, x: str, shape: Shape) -> str:
+def _(layer: layers.ReLU, graph: OnnxGraph, x: str, shape: Shape) -> str:
     if layer.threshold == 0:
         return graph.add("Relu", x)
     return graph.add("Max", x, graph.constant(np.float32(layer.threshold), "threshold"))
 
 
 @to_onnx.register
-def _(layer: ReLU6, graph: OnnxGraph, x: str, shape: Shape) -> str:
+def _(layer: layers.ReLU6, graph: OnnxGraph, x: str, shape: Shape) -> str:
     low, high = graph.constant(np.float32(0), "low"), graph.constant(np.float32(6), "high")
     return graph.add("Clip", x, low, high)
 
 
 @to_onnx.register
-def _(layer: Sigmoid, graph: OnnxGraph, x: str, shape: Shape) -> str:
+def _(layer: layers.Sigmoid, graph: OnnxGraph, x: str, shape: Shape) -> str:
     return graph.add("Sigmoid", x)
 
 
 @to_onnx.register
-def _(layer: Softmax, graph: OnnxGraph, x: str, shape: Shape) -> str:
+def _(layer: layers.Softmax, graph: OnnxGraph, x: str, shape: Shape) -> str:
     return graph.add("Softmax", x, axis=1)
 
 
 @to_onnx.register
-def _(layer: Dropout, graph: OnnxGraph, x: str, shape: Shape) -> str:
+def _(layer: layers.Dropout, graph: OnnxGraph, x: str, shape: Shape) -> str:
     if layer.scale_at == "train" or layer.frozen_dropout:
         return x
     return graph.add("Mul", x, graph.constant(np.float32(layer.keep_prob), "keep_prob"))
 
 
 @to_onnx.register
-def _(layer: LocalResponseNorm, graph: OnnxGraph, x: str, shape: Shape) -> str:
+def _(layer: layers.LocalResponseNorm, graph: OnnxGraph, x: str, shape: Shape) -> str:
+    image = len(shape) == 3  # runtimes take nothing else
+    if not image:
+        x = graph.add("Reshape", x, graph.constant((0, shape[-1], -1, 1), "as_image"))
     # ONNX divides alpha by the number of channels under the window, our form does not
-    return graph.add(
-        "LRN", x, size=layer.size, alpha=layer.alpha * layer.size, beta=layer.beta, bias=layer.k
-    )
+    alpha = layer.alpha * layer.size
+    y = graph.add("LRN", x, size=layer.size, alpha=alpha, beta=layer.beta, bias=layer.k)
+    return y if image else graph.add("Reshape", y, first(graph, shape))
 
 
 @to_onnx.register
-def _(layer: Scale, graph: OnnxGraph, x: str, shape: Shape) -> str:
+def _(layer: layers.Scale, graph: OnnxGraph, x: str, shape: Shape) -> str:
     return graph.add("Mul", x, graph.constant(np.float32(layer.factor), "factor"))
 
 
 @to_onnx.register
-def _(layer: ChannelSlice, graph: OnnxGraph, x: str, shape: Shape) -> str:
-    bounds = [
-        graph.whole_numbers((n,), name)
-        for n, name in ((layer.start, "start"), (layer.stop, "stop"), (1, "axis"))
-    ]
-    return graph.add("Slice", x, *bounds)
+def _(layer: layers.ChannelSlice, graph: OnnxGraph, x: str, shape: Shape) -> str:
+    bounds = {"start": layer.start, "stop": layer.stop, "axis": 1}
+    return graph.add("Slice", x, *(graph.constant((n,), name) for name, n in bounds.items()))
 
 
 @to_onnx.register
-def _(layer: ChannelShuffle, graph: OnnxGraph, x: str, shape: Shape) -> str:
-    # a 0 in a shape copies that axis: the batch
-    height, width, channels = shape
-    apart = (0, layer.groups, channels // layer.groups, height, width)
-    x = graph.add("Reshape", x, graph.whole_numbers(apart, "apart"))
-    x = graph.add("Transpose", x, perm=(0, 2, 1, 3, 4))
-    return graph.add("Reshape", x, graph.whole_numbers((0, channels, height, width), "together"))
+def _(layer: layers.ChannelShuffle, graph: OnnxGraph, x: str, shape: Shape) -> str:
+    apart = (0, layer.groups, shape[-1] // layer.groups, -1)
+    x = graph.add("Reshape", x, graph.constant(apart, "apart"))
+    x = graph.add("Transpose", x, perm=(0, 2, 1, 3))
+    return graph.add("Reshape", x, first(graph, shape))
 
 
-def inner(layer: Layer, name: str, graph: OnnxGraph, x: str, shape: Shape) -> str:
-    """A container's layer, whose nodes are named by its dotted path."""
-    outer = graph.path
-    graph.path = join(outer, name)
-    y = to_onnx(layer, graph, x, shape)
-    graph.path = outer
-    return y
+def first(graph: OnnxGraph, shape: Shape) -> str:
+    """A constant, the shape with its channels first; a 0 copies that axis, the batch."""
+    return graph.constant((0, shape[-1], *shape[:-1]), "shape")
 
 
-def average(
-    layer: AvgPool2D | SumPool2D, graph: OnnxGraph, x: str, shape: Shape, count_padding: bool
-) -> str:
-    """The mean under each window."""
-    window = window_over((shape[0], shape[1]), layer.pool_size, layer.stride, layer.padding)
-    return graph.add(
-        "AveragePool",
-        x,
-        kernel_shape=window.kernel,
-        strides=window.stride,
-        pads=sides(window),
-        count_include_pad=int(count_padding),
-    )
-
-
-def sides(window: Window) -> list[int]:
-    """Padding in ONNX's order: top, left, bottom, right."""
+def geometry(shape: Shape, *window_of: Any) -> dict[str, Any]:
+    """Attributes of a window over images, the padding in ONNX's order: top, left, bottom, right."""
+    window = window_over((shape[0], shape[1]), *window_of)
     (top, bottom), (left, right) = window.padding
-    return [top, left, bottom, right]
+    return {
+        "kernel_shape": window.kernel,
+        "strides": window.stride,
+        "pads": [top, left, bottom, right],
+    }

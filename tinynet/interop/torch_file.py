@@ -1,4 +1,4 @@
-"""Names and arrays of a PyTorch file: ``.pth`` or ``.pt`` in both of torch's formats, safetensors.
+"""Names and arrays of a PyTorch file, in either of torch.save's formats or as safetensors.
 
 Since torch 1.6 the file is a zip: ``data.pkl`` describes the tensors, ``data/0``, ``data/1``, …
 hold the numbers of their storages, ``byteorder`` says which way round. Before, it was a row of
@@ -18,20 +18,33 @@ from typing import Any
 
 import numpy as np
 
-from tinynet.interop.errors import WeightsError
-from tinynet.interop.files import beginning, suffix_of
-from tinynet.interop.safetensors_file import bfloat16, read_safetensors, single
-from tinynet.interop.state_dict import interpret
-from tinynet.interop.tensors import Storage, Tensor
+from tinynet.interop.files import (
+    WeightsError,
+    beginning,
+    bfloat16,
+    read_safetensors,
+    refuse_unless,
+    single,
+)
+from tinynet.interop.state_dict import Storage, Tensor, interpret
 
-SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
+# torch's tutorials save checkpoints as .tar, its examples as .pth.tar
+SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".pth.tar", ".tar")
 MAGIC = 0x1950A86A20F9469CFC6C  # the first pickle of the format before torch 1.6
-INNER = ("state_dict", "model_state_dict", "model", "module")  # of a training script's checkpoint
+# where a training script's checkpoint has the state dict
+INNER = ("state_dict", "model_state_dict", "model", "module", "net")
 LARGEST_PICKLE = 2**26  # bytes
+PROGRAMS = {  # a file that only their zips have -> what they are, and their weights
+    "constants.pkl": ("a TorchScript program", "torch.jit.load(file).state_dict()"),
+    "model.json": ("an exported program", "torch.export.load(file).state_dict"),
+}
 # what zipfile raises for a damaged file
 DAMAGED = (
     zipfile.BadZipFile,
-    *(OSError, ValueError, EOFError, RuntimeError),
+    OSError,
+    ValueError,
+    EOFError,
+    RuntimeError,
     struct.error,
     zlib.error,
 )
@@ -40,15 +53,15 @@ DAMAGED = (
 def read_torch(file: str | Path) -> dict[str, np.ndarray]:
     """Name -> array (read-only; float16 and bfloat16 as float32) of a PyTorch file of weights.
 
-    A checkpoint that holds its weights under "state_dict" or "model" gives those; the "module."
-    that DataParallel puts before every name is taken off.
+    A checkpoint that holds its weights under "state_dict" or "model" gives those, whatever else is
+    beside them.
     Raises WeightsError, naming the file, if it cannot be read or would run code.
     """
     path = Path(file)
     try:
         advice = "; a Keras file is read by load_keras" if ".h5" in path.name else ""
-        start = beginning(path)
-        if suffix_of(path, SUFFIXES, advice) == ".safetensors":
+        start = beginning(path, SUFFIXES, advice)
+        if path.suffix.lower() == ".safetensors":
             return read_safetensors(path)[0]
         if start.startswith(b"PK"):
             return read_zip(path)
@@ -65,16 +78,18 @@ def read_zip(path: Path) -> dict[str, np.ndarray]:
     """The arrays of a file of torch 1.6 or later."""
     with zipfile.ZipFile(path) as archive:
         members = {info.filename: info for info in archive.infolist()}
-        if sum(info.file_size for info in members.values()) > path.stat().st_size:
-            raise WeightsError("is a zip whose parts are larger than itself: refused")
+        for name in members:
+            if name.rpartition("/")[2] in PROGRAMS:
+                what, weights = PROGRAMS[name.rpartition("/")[2]]
+                raise WeightsError(
+                    f"is {what}: save its weights alone, torch.save({weights}, new_file)"
+                )
+        whole = sum(info.file_size for info in members.values())
+        refuse_unless(whole <= path.stat().st_size, "is a zip whose parts are larger than itself")
         pickles = [name for name in members if name.endswith("/data.pkl")]
         if len(pickles) != 1:
             raise WeightsError("is a zip, but not torch.save's: it has no data.pkl")
         folder = pickles[0].removesuffix("data.pkl")
-        if f"{folder}constants.pkl" in members:
-            raise WeightsError(
-                "is a TorchScript program: save its weights alone, torch.save(model.state_dict())"
-            )
 
         def member(name: str) -> bytes:
             info = members.get(folder + name)
@@ -84,8 +99,8 @@ def read_zip(path: Path) -> dict[str, np.ndarray]:
                 raise WeightsError(f"{name} inside is compressed, which torch.save never does")
             return archive.read(info)
 
-        if members[pickles[0]].file_size > LARGEST_PICKLE:
-            raise WeightsError("describes more than any state dict needs: refused")
+        small = members[pickles[0]].file_size <= LARGEST_PICKLE
+        refuse_unless(small, "describes more than any state dict needs")
         big = f"{folder}byteorder" in members and member("byteorder").strip() == b"big"
         value, _ = interpret(io.BytesIO(member("data.pkl")))
         return arrays_of(value, lambda storage: member(f"data/{storage.key}"), ">" if big else "<")
@@ -99,18 +114,16 @@ def read_row(data: bytes) -> dict[str, np.ndarray]:
     """
     file = io.BytesIO(data)  # which, unlike a file, is never asked for memory beyond its end
     magic, _ = interpret(file)
-    if magic != MAGIC:
-        raise WeightsError("is a pickle, but not torch.save's: refused")
+    refuse_unless(magic == MAGIC, "is a pickle, but not torch.save's")
     interpret(file)
     interpret(file)
     value, storages = interpret(file)
     keys, _ = interpret(file)
-    if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys):
-        raise WeightsError("does not list its storages: refused")
+    right = isinstance(keys, list) and all(isinstance(key, str) for key in keys)
+    refuse_unless(right, "does not list its storages")
     contents: dict[str, memoryview] = {}
     for key in keys:
-        if key not in storages:
-            raise WeightsError("lists a storage that no tensor uses: refused")
+        refuse_unless(key in storages, "lists a storage that no tensor uses")
         count = int.from_bytes(file.read(8), "little")
         if count != storages[key].length:
             raise WeightsError("is cut short or damaged (a storage's size): copy it again")
@@ -149,15 +162,13 @@ def arrays_of(
 
 
 def tensors_in(value: Any) -> dict[str, Tensor]:
-    """The state dict's tensors by name: those of ``value``, or of what it has under ``INNER``."""
-    for key in (None, *INNER):
-        inner = value if key is None else value.get(key) if isinstance(value, dict) else None
-        if not isinstance(inner, dict):
-            continue
-        tensors = {str(name): x for name, x in inner.items() if isinstance(x, Tensor)}
-        if tensors:
-            wrapped = all(name.startswith("module.") for name in tensors)
-            return {n.removeprefix("module.") if wrapped else n: x for n, x in tensors.items()}
+    """The state dict's tensors by name: those of what ``value`` has under ``INNER``, or its own."""
+    whole = value if isinstance(value, dict) else {}
+    for inner in (*(whole.get(key) for key in INNER), whole):
+        if isinstance(inner, dict):
+            tensors = {str(name): x for name, x in inner.items() if isinstance(x, Tensor)}
+            if tensors:
+                return tensors
     raise WeightsError("holds no state dict: save one, torch.save(model.state_dict(), file)")
 
 
@@ -171,9 +182,7 @@ def numbers(content: bytes | memoryview, view: Tensor, order: str) -> np.ndarray
     element = np.dtype("uint16" if view.element == "bfloat16" else view.element)
     stored = np.dtype(order + element.str[1:])
     x = np.frombuffer(content, stored, need // element.itemsize).astype(element, copy=False)
-    if view.element == "bfloat16":
-        return bfloat16(x)
-    return single(x) if view.element == "float16" else x
+    return bfloat16(x) if view.element == "bfloat16" else single(x)
 
 
 def width(element: str) -> int:

@@ -8,18 +8,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from tinynet._version import __version__
-from tinynet.interop.convert import under
-from tinynet.interop.errors import WeightsError
-from tinynet.interop.files import beginning, suffix_of
-from tinynet.interop.report import listed
-from tinynet.interop.safetensors_file import read_safetensors
+from tinynet.interop.convert import Slot, under
+from tinynet.interop.files import WeightsError, beginning, check_suffix, read_safetensors
+from tinynet.interop.load import architecture_of, check_skip, fitting, set_epsilon
 from tinynet.layer import Layer
 from tinynet.layers import BatchNorm
 from tinynet.models.architecture import Architecture, plain
@@ -40,9 +37,11 @@ def save_weights(model: Layer, file: str | Path) -> None:
     """
     path = Path(file)
     try:
-        suffix_of(path, SUFFIXES)
-        texts = {"tinynet": __version__, "epsilon": json.dumps(epsilons(model))}
-        made: Architecture | None = getattr(model, "architecture", None)
+        check_suffix(path, SUFFIXES)
+        layers = model.named_layers().items()
+        norms = {path: layer.epsilon for path, layer in layers if isinstance(layer, BatchNorm)}
+        texts = {"tinynet": __version__, "epsilon": json.dumps(norms, default=float)}
+        made = architecture_of(model)
         if made is not None:
             texts["architecture"] = made.name
             texts["settings"] = json.dumps(made.settings)
@@ -72,32 +71,25 @@ def load_weights(
     path = Path(file)
     skip = (skip,) if isinstance(skip, str) else tuple(skip)
     try:
-        beginning(path)
-        suffix_of(path, SUFFIXES, "; load_torch and load_keras read other libraries' files")
+        beginning(path, SUFFIXES, "; load_torch and load_keras read other libraries' files")
         arrays, texts = read_safetensors(path)
         made = architecture_in(texts, arrays)
         if model is None:
             model = built(made, arrays)
         else:
-            check_same(getattr(model, "architecture", None), made)
-        loaded = checked(model, arrays, skip)
+            check_same(architecture_of(model), made)
+        state = model.state()
+        check_skip(skip, state, arrays, ".")
+        wanted = {name: x for name, x in state.items() if not under(name, skip)}
+        places = {name: Slot(name, x.shape, lambda array: array) for name, x in wanted.items()}
+        unexpected = [name for name in arrays if name not in wanted and not under(name, skip)]
+        loaded = fitting(places, arrays, unexpected, state, made.name if made else "this network")
         norms = norms_in(texts, model, skip)
     except WeightsError as error:
         raise WeightsError(f"{path}: {error}") from error.__cause__
-    model.load_state(model.state() | loaded)
-    for layer, epsilon in norms:
-        layer.epsilon = epsilon
-    own: Architecture | None = getattr(model, "architecture", None)
-    if own and made and "epsilon" in own.settings and "epsilon" in made.settings:
-        settings = own.settings | {"epsilon": made.settings["epsilon"]}
-        model.architecture = replace(own, settings=settings)  # type: ignore[attr-defined]
+    model.load_state(state | loaded)
+    set_epsilon(model, norms, made.settings.get("epsilon") if made else None)
     return model
-
-
-def epsilons(model: Layer) -> dict[str, float]:
-    """Path -> ε of each batch norm."""
-    layers = model.named_layers().items()
-    return {path: float(layer.epsilon) for path, layer in layers if isinstance(layer, BatchNorm)}
 
 
 def architecture_in(texts: dict[str, str], arrays: dict[str, np.ndarray]) -> Architecture | None:
@@ -152,49 +144,13 @@ def check_same(own: Architecture | None, made: Architecture | None) -> None:
         return
     if own.name != made.name:
         raise WeightsError(f"holds weights of {made.name}, the network is {own.name}")
-    keys = dict.fromkeys([*made.settings, *own.settings])
-    other = [
-        f"{key}={made.settings.get(key)!r}"
-        for key in keys
-        if key not in FREE and own.settings.get(key) != made.settings.get(key)
-    ]
+    keys = [key for key in made.settings | own.settings if key not in FREE]
+    pairs = {key: (made.settings.get(key), own.settings.get(key)) for key in keys}
+    other = ", ".join(
+        f"{key}={theirs!r}" for key, (theirs, ours) in pairs.items() if theirs != ours
+    )
     if other:
-        raise WeightsError(
-            f"holds weights of another {made.name}: build it with {', '.join(other)}"
-        )
-
-
-def checked(
-    model: Layer, arrays: dict[str, np.ndarray], skip: Sequence[str]
-) -> dict[str, np.ndarray]:
-    """The arrays that go into ``model``.
-
-    Raises WeightsError if one is missing, unexpected, of another shape, or not finite.
-    """
-    state = model.state()
-    nowhere = [path for path in skip if not any(under(name, (path,)) for name in state)]
-    if nowhere:
-        raise WeightsError(f"skip names {nowhere[0]!r}, which is no layer with weights")
-    wanted = {name: x for name, x in state.items() if not under(name, skip)}
-    kept = {name: x for name, x in arrays.items() if not under(name, skip)}
-    misfits = [
-        f"{name} is {kept[name].shape}, want {x.shape}"
-        for name, x in wanted.items()
-        if name in kept and kept[name].shape != x.shape
-    ]
-    missing = [name for name in wanted if name not in kept]
-    unexpected = [name for name in kept if name not in wanted]
-    kinds = {"missing": missing, "unexpected": unexpected, "of another shape": misfits}
-    faults = [f"{len(found)} {what} ({listed(found)})" for what, found in kinds.items() if found]
-    if faults:
-        raise WeightsError(
-            f"of {len(wanted)} arrays, {'; '.join(faults)}: build the network with the settings it "
-            'was saved with, or keep a layer\'s own weights with skip=("head.classes",)'
-        )
-    for name, x in kept.items():
-        if x.dtype.kind != "f" or not np.isfinite(x).all():
-            raise WeightsError(f"{name} has values that are no finite numbers: use other weights")
-    return kept
+        raise WeightsError(f"holds weights of another {made.name}: build it with {other}")
 
 
 def norms_in(

@@ -1,127 +1,17 @@
-"""The report's layers: one file per heading, pure functions above, thin layer below."""
+"""The report's layers: one file per heading, pure functions above, thin layers below."""
 
-from tinynet.layers.activations import (
-    ReLU,
-    ReLU6,
-    Sigmoid,
-    Softmax,
-    relu6_backward,
-    relu6_forward,
-    relu_backward,
-    relu_forward,
-    sigmoid_backward,
-    sigmoid_forward,
-    softmax_backward,
-    softmax_forward,
-)
-from tinynet.layers.adaptive_pooling import (
-    AdaptiveAvgPool2D,
-    adaptive_avg_pool2d_backward,
-    adaptive_avg_pool2d_forward,
-)
-from tinynet.layers.batchnorm import (
-    BatchNorm,
-    batchnorm_backward,
-    batchnorm_forward,
-    batchnorm_frozen_backward,
-    batchnorm_frozen_forward,
-)
-from tinynet.layers.channels import (
-    ChannelShuffle,
-    ChannelSlice,
-    channel_shuffle_backward,
-    channel_shuffle_forward,
-    channel_slice_backward,
-    channel_slice_forward,
-)
-from tinynet.layers.combine import Concat, Residual, Sequential
-from tinynet.layers.conv import Conv2D, conv2d_backward, conv2d_forward
-from tinynet.layers.dense import Dense, dense_backward, dense_forward
-from tinynet.layers.dropout import Dropout, dropout_backward, dropout_forward
-from tinynet.layers.flatten import Flatten, flatten_backward, flatten_forward
-from tinynet.layers.gate import Gate, gate_backward, gate_forward
-from tinynet.layers.local_response import (
-    LocalResponseNorm,
-    local_response_norm_backward,
-    local_response_norm_forward,
-)
-from tinynet.layers.pooling import (
-    AvgPool2D,
-    GlobalAvgPool2D,
-    MaxPool2D,
-    SumPool2D,
-    avg_pool2d_backward,
-    avg_pool2d_forward,
-    global_avg_pool2d_backward,
-    global_avg_pool2d_forward,
-    max_pool2d_backward,
-    max_pool2d_forward,
-    sum_pool2d_backward,
-    sum_pool2d_forward,
-)
-from tinynet.layers.scale import Scale, scale_backward, scale_forward
-
-__all__ = [
-    "AdaptiveAvgPool2D",
-    "AvgPool2D",
-    "BatchNorm",
-    "ChannelShuffle",
-    "ChannelSlice",
-    "Concat",
-    "Conv2D",
-    "Dense",
-    "Dropout",
-    "Flatten",
-    "Gate",
-    "GlobalAvgPool2D",
-    "LocalResponseNorm",
-    "MaxPool2D",
-    "ReLU",
-    "ReLU6",
-    "Residual",
-    "Scale",
-    "Sequential",
-    "Sigmoid",
-    "Softmax",
-    "SumPool2D",
-    "adaptive_avg_pool2d_backward",
-    "adaptive_avg_pool2d_forward",
-    "avg_pool2d_backward",
-    "avg_pool2d_forward",
-    "batchnorm_backward",
-    "batchnorm_forward",
-    "batchnorm_frozen_backward",
-    "batchnorm_frozen_forward",
-    "channel_shuffle_backward",
-    "channel_shuffle_forward",
-    "channel_slice_backward",
-    "channel_slice_forward",
-    "conv2d_backward",
-    "conv2d_forward",
-    "dense_backward",
-    "dense_forward",
-    "dropout_backward",
-    "dropout_forward",
-    "flatten_backward",
-    "flatten_forward",
-    "gate_backward",
-    "gate_forward",
-    "global_avg_pool2d_backward",
-    "global_avg_pool2d_forward",
-    "local_response_norm_backward",
-    "local_response_norm_forward",
-    "max_pool2d_backward",
-    "max_pool2d_forward",
-    "relu6_backward",
-    "relu6_forward",
-    "relu_backward",
-    "relu_forward",
-    "scale_backward",
-    "scale_forward",
-    "sigmoid_backward",
-    "sigmoid_forward",
-    "softmax_backward",
-    "softmax_forward",
-    "sum_pool2d_backward",
-    "sum_pool2d_forward",
-]
+from tinynet.layers.activations import *
+from tinynet.layers.adaptive_pooling import *
+from tinynet.layers.batchnorm import *
+from tinynet.layers.channels import *
+from tinynet.layers.combine import *
+from tinynet.layers.conv import *
+from tinynet.layers.dense import *
+from tinynet.layers.dropout import *
+from tinynet.layers.flatten import *
+from tinynet.layers.gate import *
+from tinynet.layers.group_norm import *
+from tinynet.layers.layer_norm import *
+from tinynet.layers.local_response import *
+from tinynet.layers.pooling import *
+from tinynet.layers.scale import *

@@ -2,8 +2,23 @@
 
 from __future__ import annotations
 
-from tinynet.backend import Array, array_module, swappable
-from tinynet.layer import EVAL, Layer, Mode, Shape
+from importlib import import_module
+from math import pi
+from typing import Any
+
+from tinynet.backend import Array, array_module, library_of, swappable
+from tinynet.layer import Stateless
+
+# fmt: off
+__all__ = [
+    "ReLU", "ReLU6", "Sigmoid", "Softmax",
+    "relu6_backward", "relu6_forward", "relu_backward", "relu_forward", "sigmoid_backward",
+    "sigmoid_forward", "softmax_backward", "softmax_forward",
+    "LeakyReLU", "leaky_relu_backward", "leaky_relu_forward",
+    "Tanh", "tanh_backward", "tanh_forward",
+    "GELU", "gelu_backward", "gelu_forward",
+]
+# fmt: on
 
 
 @swappable
@@ -109,74 +124,153 @@ def softmax_backward(dy: Array, cache: Array) -> Array:
     return y * (dy - (dy * y).sum(axis=-1, keepdims=True))
 
 
-class Elementwise(Layer):
-    """Base of layers without parameters whose output has the shape of their input."""
+@swappable
+def leaky_relu_forward(x: Array, slope: float = 0.01) -> tuple[Array, Array]:
+    """ReLU with a small slope below 0, so that no neuron stops learning.
 
-    def output_shape(self, input_shape: Shape) -> Shape:
-        """The shape of the input."""
-        return input_shape
+        f(x) = x if x > 0 else s x
+
+    x      any shape
+    slope  s
+    Returns y (the shape of x); cache: the slope at each x, of its shape: 1 or s.
+    Source: Maas, Hannun & Ng 2013, "Rectifier nonlinearities improve neural network acoustic
+    models".
+    """
+    slopes = array_module(x).where(x > 0, 1.0, slope).astype(x.real.dtype)
+    return x * slopes, slopes
 
 
-class ReLU(Elementwise):
+@swappable
+def leaky_relu_backward(dy: Array, cache: Array) -> Array:
+    """Scale the gradient by the slope; at x = 0 by s, that of the left side.
+
+        ∂L/∂x = ∂L/∂y · (1 if x > 0 else s)
+
+    dy (any shape) ∂L/∂y; cache: the slopes.  Returns dx (the shape of dy).
+    """
+    return dy * cache
+
+
+@swappable
+def tanh_forward(x: Array) -> tuple[Array, Array]:
+    """Squash each number into (−1, 1): a sigmoid that is 0 at 0.
+
+        tanh(x) = (eˣ − e⁻ˣ) / (eˣ + e⁻ˣ) = 2 σ(2x) − 1
+
+    x (any shape).  Returns y (the shape of x); cache: y.
+    Source: LeCun, Bottou, Orr & Müller 1998, "Efficient BackProp", §4.4.
+    """
+    y = array_module(x).tanh(x)
+    return y, y
+
+
+@swappable
+def tanh_backward(dy: Array, cache: Array) -> Array:
+    """Chain rule with d tanh(x)/dx = 1 − tanh²(x).
+
+    dy (any shape) ∂L/∂y; cache: y.  Returns dx (the shape of dy).
+    """
+    return dy * (1 - cache * cache)
+
+
+@swappable
+def gelu_forward(x: Array) -> tuple[Array, tuple[Array, Array]]:
+    """Weight each number by the share of a normal distribution that lies below it.
+
+        f(x) = x Φ(x),   Φ(x) = (1 + erf(x / √2)) / 2
+
+    x (any shape).  Returns y (the shape of x); cache (x, Φ(x)), both of the shape of x.
+    Source: Hendrycks & Gimpel 2016, "Gaussian error linear units"; Φ exactly, not by tanh.
+    """
+    below = 0.5 * (1 + erf_of(x)(x * 0.5**0.5))
+    return x * below, (x, below)
+
+
+@swappable
+def gelu_backward(dy: Array, cache: tuple[Array, Array]) -> Array:
+    """Product rule: dΦ/dx is the normal density.
+
+        ∂L/∂x = ∂L/∂y (Φ(x) + x e^(−x²/2) / √(2π))
+
+    dy (any shape) ∂L/∂y; cache (x, Φ(x)).  Returns dx (the shape of dy).
+    """
+    x, below = cache
+    density = array_module(x).exp(-0.5 * x * x) * (2 * pi) ** -0.5
+    return dy * (below + x * density)
+
+
+def erf_of(x: Array) -> Any:
+    """Return the error function of x's library; NumPy itself has none."""
+    scipy = "cupyx.scipy" if library_of(x) == "cupy" else "scipy"
+    return import_module(f"{scipy}.special").erf
+
+
+class ReLU(Stateless):
     """f(x) = max{x, m}.  Report §2.2.2.  ``threshold`` is m."""
 
     kind = "activation"
     per_image = True
+    passes = relu_forward, relu_backward
 
     def __init__(self, threshold: float = 0.0) -> None:
         self.threshold = threshold
 
-    def forward(self, x: Array, mode: Mode = EVAL) -> tuple[Array, Array]:
-        """y (the shape of x)."""
-        return relu_forward(x, self.threshold)
-
-    def backward(self, dy: Array, cache: Array) -> Array:
-        """dx (the shape of dy)."""
-        return relu_backward(dy, cache)
+    def settings(self) -> tuple[Any, ...]:
+        return (self.threshold,)
 
     def __repr__(self) -> str:
         return f"ReLU({self.threshold:g})" if self.threshold else "ReLU()"
 
 
-class ReLU6(Elementwise):
+class ReLU6(Stateless):
     """f(x) = min{max{x, 0}, 6}.  Report §2.2.2; MobileNet's (Howard et al. 2017)."""
 
     kind = "activation"
     per_image = True
-
-    def forward(self, x: Array, mode: Mode = EVAL) -> tuple[Array, Array]:
-        """y (the shape of x), in [0, 6]."""
-        return relu6_forward(x)
-
-    def backward(self, dy: Array, cache: Array) -> Array:
-        """dx (the shape of dy)."""
-        return relu6_backward(dy, cache)
+    passes = relu6_forward, relu6_backward
 
 
-class Sigmoid(Elementwise):
+class Sigmoid(Stateless):
     """σ(x) = eˣ / (1 + eˣ).  Report §2.2.2."""
 
     kind = "activation"
     per_image = True
-
-    def forward(self, x: Array, mode: Mode = EVAL) -> tuple[Array, Array]:
-        """y (the shape of x)."""
-        return sigmoid_forward(x)
-
-    def backward(self, dy: Array, cache: Array) -> Array:
-        """dx (the shape of dy)."""
-        return sigmoid_backward(dy, cache)
+    passes = sigmoid_forward, sigmoid_backward
 
 
-class Softmax(Elementwise):
+class Softmax(Stateless):
     """Probabilities over the last axis.  Report §2.2.2."""
 
     kind = "activation"
+    per_image = True
+    passes = softmax_forward, softmax_backward
 
-    def forward(self, x: Array, mode: Mode = EVAL) -> tuple[Array, Array]:
-        """y (..., n) from scores x (..., n)."""
-        return softmax_forward(x)
 
-    def backward(self, dy: Array, cache: Array) -> Array:
-        """dx (..., n) from dy (..., n)."""
-        return softmax_backward(dy, cache)
+class LeakyReLU(Stateless):
+    """f(x) = x if x > 0 else s x.  ``slope`` is s.  Source: Maas, Hannun & Ng 2013."""
+
+    kind = "activation"
+    per_image = True
+    passes = leaky_relu_forward, leaky_relu_backward
+
+    def __init__(self, slope: float = 0.01) -> None:
+        self.slope = slope
+
+    def settings(self) -> tuple[Any, ...]:
+        return (self.slope,)
+
+
+class Tanh(Stateless):
+    """tanh(x) = (eˣ − e⁻ˣ) / (eˣ + e⁻ˣ), between −1 and 1."""
+
+    kind = "activation"
+    per_image = True
+    passes = tanh_forward, tanh_backward
+
+
+class GELU(Stateless):
+    """f(x) = x Φ(x), Φ the normal distribution function.  Source: Hendrycks & Gimpel 2016."""
+
+    kind = "activation"
+    per_image = True
+    passes = gelu_forward, gelu_backward

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from tinynet.backend import Array, array_module, swappable
-from tinynet.layer import EVAL, Layer, Mode, Shape, check_input
+from tinynet.layer import Shape, Stateless, check_input
 from tinynet.layers.conv import check_image_shape
 from tinynet.layers.window import Pair, pair, size_text
 
+__all__ = ["AdaptiveAvgPool2D", "adaptive_avg_pool2d_backward", "adaptive_avg_pool2d_forward"]
+
 
 class AdaptiveAvgPoolCache(NamedTuple):
-    """What adaptive_avg_pool2d_backward needs."""
+    """Cache for ``adaptive_avg_pool2d_backward``."""
 
     rows: Array  # (h, H) each row averages the input's rows under one window
     columns: Array  # (w, W) the same of the columns
@@ -70,7 +72,7 @@ def _both_sides(rows: Array, x: Array, columns: Array) -> Array:
     return columns @ y.reshape(n, rows.shape[0], width, channels)
 
 
-class AdaptiveAvgPool2D(Layer):
+class AdaptiveAvgPool2D(Stateless):
     """The average under each of h × w windows that part the image evenly.  Report §2.5.4.
 
     output_size   h and w, one number or two
@@ -79,27 +81,23 @@ class AdaptiveAvgPool2D(Layer):
 
     kind = "pooling"
     per_image = True
+    passes = adaptive_avg_pool2d_forward, adaptive_avg_pool2d_backward
 
     def __init__(self, output_size: int | Pair) -> None:
         self.output_size = pair(output_size, "output_size")
 
-    def forward(self, x: Array, mode: Mode = EVAL) -> tuple[Array, AdaptiveAvgPoolCache]:
-        """y (N, h, w, C) from x (N, H, W, C)."""
+    def check(self, x: Array) -> None:
         check_input(self, x, (None, None, None, None), like=None)
-        return adaptive_avg_pool2d_forward(x, self.output_size)
-
-    def backward(self, dy: Array, cache: AdaptiveAvgPoolCache) -> Array:
-        """dx (N, H, W, C) from dy (N, h, w, C)."""
-        return adaptive_avg_pool2d_backward(dy, cache)
 
     def output_shape(self, input_shape: Shape) -> Shape:
-        """(H, W, C) -> (h, w, C)."""
         check_image_shape(self, input_shape)
         return (*self.output_size, input_shape[2])
 
     def label(self) -> str:
-        """Output size: "average pool to 7×7"."""
         return f"average pool to {size_text(self.output_size)}"
+
+    def settings(self) -> tuple[Any, ...]:
+        return (self.output_size,)
 
     def __repr__(self) -> str:
         rows, columns = self.output_size

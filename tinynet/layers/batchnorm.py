@@ -9,23 +9,42 @@ import numpy as np
 from tinynet.backend import Array, array_module, swappable
 from tinynet.layer import EVAL, Layer, Mode, Parameter, Shape, check_input
 
+# fmt: off
+__all__ = [
+    "BatchNorm",
+    "batchnorm_backward", "batchnorm_forward", "batchnorm_frozen_backward",
+    "batchnorm_frozen_forward",
+]
+# fmt: on
+
 
 class BatchNormCache(NamedTuple):
-    """What batchnorm_backward needs, and the batch's statistics for the moving averages."""
+    """Cache for ``batchnorm_backward``, with the batch statistics that the moving averages take."""
 
-    x_hat: Array  # the shape of x
+    x: Array  # (N, C) or (N, H, W, C)
     gamma: Array  # (C,)
     inv_std: Array  # (C,) 1 / √(σ² + ε)
     mean: Array  # (C,) μ
     variance: Array  # (C,) σ²
 
+    @property
+    def x_hat(self) -> Array:
+        """x̂ = (x − μ) / √(σ² + ε), the shape of x."""
+        return (self.x - self.mean) * self.inv_std
+
 
 class FrozenBatchNormCache(NamedTuple):
-    """What batchnorm_frozen_backward needs."""
+    """Cache for ``batchnorm_frozen_backward``."""
 
-    x_hat: Array  # the shape of x
+    x: Array  # (N, C) or (N, H, W, C)
     gamma: Array  # (C,)
-    inv_std: Array  # (C,)
+    inv_std: Array  # (C,) 1 / √(σ² + ε)
+    mean: Array  # (C,) μ
+
+    @property
+    def x_hat(self) -> Array:
+        """x̂ = (x − μ) / √(σ² + ε), the shape of x."""
+        return (self.x - self.mean) * self.inv_std
 
 
 @swappable
@@ -42,18 +61,18 @@ def batchnorm_forward(
     gamma    (C,)   scale γ, learned
     beta     (C,)   shift β, learned
     epsilon  ε, keeps the root away from 0
-    Returns y (the shape of x) and the cache (x̂, γ, 1/√(σ² + ε), μ, σ²).
+    Returns y (the shape of x) and the cache (x, γ, 1/√(σ² + ε), μ, σ²).
     Raises ValueError if gamma or beta is not (C,).
     Source: Ioffe & Szegedy 2015.
     """
-    _check_scale(x, gamma, beta)
+    check_scale(x, gamma, beta)
     axes = tuple(range(x.ndim - 1))
     mean = x.mean(axis=axes)
     centred = x - mean
     variance = (centred * centred).mean(axis=axes)
     inv_std = 1 / array_module(x).sqrt(variance + epsilon)
     x_hat = centred * inv_std
-    return gamma * x_hat + beta, BatchNormCache(x_hat, gamma, inv_std, mean, variance)
+    return gamma * x_hat + beta, BatchNormCache(x, gamma, inv_std, mean, variance)
 
 
 @swappable
@@ -85,12 +104,12 @@ def batchnorm_frozen_forward(
         y = γ (x − μ) / √(σ² + ε) + β      with the moving averages for μ and σ²
 
     x (N, C) or (N, H, W, C); gamma, beta, mean, variance (C,).
-    Returns y (the shape of x) and the cache (x̂, γ, 1/√(σ² + ε)).
+    Returns y (the shape of x) and the cache (x, γ, 1/√(σ² + ε), μ).
     """
-    _check_scale(x, gamma, beta)
+    check_scale(x, gamma, beta)
     inv_std = 1 / array_module(x).sqrt(variance + epsilon)
     x_hat = (x - mean) * inv_std
-    return gamma * x_hat + beta, FrozenBatchNormCache(x_hat, gamma, inv_std)
+    return gamma * x_hat + beta, FrozenBatchNormCache(x, gamma, inv_std, mean)
 
 
 @swappable
@@ -150,15 +169,13 @@ class BatchNorm(Layer):
     def forward(
         self, x: Array, mode: Mode = EVAL
     ) -> tuple[Array, BatchNormCache | FrozenBatchNormCache]:
-        """y (the shape of x); in training the moving statistics take a step towards the batch's."""
         leading = (None, None, None) if x.ndim == 4 else (None,)
         beta = self.beta.value
         check_input(self, x, (*leading, self.channels), beta)
         gamma = array_module(beta).ones_like(beta) if self.gamma is None else self.gamma.value
         if not mode.train or self.frozen_statistics:
-            return batchnorm_frozen_forward(
-                x, gamma, beta, self.running_mean, self.running_var, self.epsilon
-            )
+            mean = self.running_mean.copy()  # the cache keeps it, and the moving average may move
+            return batchnorm_frozen_forward(x, gamma, beta, mean, self.running_var, self.epsilon)
         y, cache = batchnorm_forward(x, gamma, beta, self.epsilon)
         self.update_statistics(cache.mean, cache.variance)
         return y, cache
@@ -171,7 +188,6 @@ class BatchNorm(Layer):
             kept += new * batch
 
     def backward(self, dy: Array, cache: BatchNormCache | FrozenBatchNormCache) -> Array:
-        """dx (the shape of dy); adds to the gradients of gamma, if there is one, and beta."""
         if isinstance(cache, BatchNormCache):
             dx, dgamma, dbeta = batchnorm_backward(dy, cache)
         else:
@@ -182,7 +198,6 @@ class BatchNorm(Layer):
         return dx
 
     def output_shape(self, input_shape: Shape) -> Shape:
-        """The shape of the input."""
         if input_shape[-1:] != (self.channels,):
             raise ValueError(
                 f"{self!r}: input shape is {input_shape}, want {self.channels} channels last"
@@ -193,7 +208,8 @@ class BatchNorm(Layer):
         return f"BatchNorm({self.channels}{'' if self.gamma else ', scale=False'})"
 
 
-def _check_scale(x: Array, gamma: Array, beta: Array) -> None:
+def check_scale(x: Array, gamma: Array, beta: Array) -> None:
+    """Raise ValueError, with the shapes, unless gamma and beta are (C,) for x (..., C)."""
     if gamma.shape != x.shape[-1:] or beta.shape != x.shape[-1:]:
         raise ValueError(
             f"batchnorm: gamma is {gamma.shape} and beta {beta.shape}, "

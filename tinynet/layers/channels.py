@@ -6,14 +6,22 @@ groups lets them mix. Nothing is computed, so the backward passes move the gradi
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from tinynet.backend import Array, array_module, swappable
-from tinynet.layer import EVAL, Layer, Mode, Shape
+from tinynet.layer import Shape, Stateless
+
+# fmt: off
+__all__ = [
+    "ChannelShuffle", "ChannelSlice",
+    "channel_shuffle_backward", "channel_shuffle_forward", "channel_slice_backward",
+    "channel_slice_forward",
+]
+# fmt: on
 
 
 class ChannelSliceCache(NamedTuple):
-    """What channel_slice_backward needs."""
+    """Cache for ``channel_slice_backward``."""
 
     start: int
     stop: int
@@ -83,7 +91,7 @@ def channel_slice_backward(dy: Array, cache: ChannelSliceCache) -> Array:
     return dx
 
 
-class ChannelShuffle(Layer):
+class ChannelShuffle(Stateless):
     """The channels of each of ``groups`` groups dealt out to all of them.
 
     Input (..., C), output (..., C); groups divides C.
@@ -92,35 +100,31 @@ class ChannelShuffle(Layer):
 
     kind = "reshape"
     per_image = True
+    passes = channel_shuffle_forward, channel_shuffle_backward
 
     def __init__(self, groups: int) -> None:
         if groups < 1:
             raise ValueError(f"ChannelShuffle: groups is {groups}, want a whole number from 1")
         self.groups = groups
 
-    def forward(self, x: Array, mode: Mode = EVAL) -> tuple[Array, int]:
-        """y (..., C) from x (..., C)."""
-        _check_groups(repr(self), x.shape[-1], self.groups)
-        return channel_shuffle_forward(x, self.groups)
-
-    def backward(self, dy: Array, cache: int) -> Array:
-        """dx (..., C) from dy (..., C)."""
-        return channel_shuffle_backward(dy, cache)
+    def check(self, x: Array) -> None:
+        self.output_shape(x.shape)
 
     def output_shape(self, input_shape: Shape) -> Shape:
-        """The shape of the input."""
         _check_groups(repr(self), input_shape[-1], self.groups)
         return input_shape
 
     def label(self) -> str:
-        """Number of groups: "channel shuffle, 3 groups"."""
         return f"channel shuffle, {self.groups} groups"
+
+    def settings(self) -> tuple[Any, ...]:
+        return (self.groups,)
 
     def __repr__(self) -> str:
         return f"ChannelShuffle({self.groups})"
 
 
-class ChannelSlice(Layer):
+class ChannelSlice(Stateless):
     """The channels from ``start`` up to, not including, ``stop``.
 
     Input (..., C), output (..., stop − start); 0 ≤ start < stop ≤ C.
@@ -128,6 +132,7 @@ class ChannelSlice(Layer):
 
     kind = "reshape"
     per_image = True
+    passes = channel_slice_forward, channel_slice_backward
 
     def __init__(self, start: int, stop: int) -> None:
         if not 0 <= start < stop:
@@ -136,23 +141,18 @@ class ChannelSlice(Layer):
             )
         self.start, self.stop = start, stop
 
-    def forward(self, x: Array, mode: Mode = EVAL) -> tuple[Array, ChannelSliceCache]:
-        """y (..., stop − start) from x (..., C)."""
-        _check_slice(repr(self), x.shape[-1], self.start, self.stop)
-        return channel_slice_forward(x, self.start, self.stop)
-
-    def backward(self, dy: Array, cache: ChannelSliceCache) -> Array:
-        """dx (..., C) from dy (..., stop − start)."""
-        return channel_slice_backward(dy, cache)
+    def check(self, x: Array) -> None:
+        self.output_shape(x.shape)
 
     def output_shape(self, input_shape: Shape) -> Shape:
-        """(..., C) -> (..., stop − start)."""
         _check_slice(repr(self), input_shape[-1], self.start, self.stop)
         return (*input_shape[:-1], self.stop - self.start)
 
     def label(self) -> str:
-        """First and last channel: "channels 0–57"."""
         return f"channels {self.start}–{self.stop - 1}"
+
+    def settings(self) -> tuple[Any, ...]:
+        return self.start, self.stop
 
     def __repr__(self) -> str:
         return f"ChannelSlice({self.start}, {self.stop})"

@@ -7,6 +7,8 @@ from typing import Any
 from tinynet.backend import Array, array_module
 from tinynet.layer import EVAL, Layer, Mode, Shape
 
+__all__ = ["Concat", "Residual", "Sequential"]
+
 
 class Sequential(Layer):
     """Each layer's output is the next one's input.  Report §2.2.1.
@@ -26,11 +28,9 @@ class Sequential(Layer):
         check_layers(self, tuple(self.layers))
 
     def children(self) -> dict[str, Layer]:
-        """Inner layers by name."""
         return dict(zip(self.names, self.layers, strict=True))
 
     def forward(self, x: Array, mode: Mode = EVAL) -> tuple[Array, list[Any]]:
-        """The last layer's output; x goes to the first."""
         caches = []
         for layer in self.children().values():
             x, cache = layer.forward(x, mode)
@@ -45,7 +45,6 @@ class Sequential(Layer):
         return dy
 
     def output_shape(self, input_shape: Shape) -> Shape:
-        """What is left after every layer in turn."""
         for layer in self.children().values():
             input_shape = layer.output_shape(input_shape)
         return input_shape
@@ -72,20 +71,17 @@ class Residual(Layer):
         self.main, self.skip = main, skip
 
     def forward(self, x: Array, mode: Mode = EVAL) -> tuple[Array, tuple[Any, Any]]:
-        """The sum of both paths."""
         y, main_cache = self.main.forward(x, mode)
         s, skip_cache = (x, None) if self.skip is None else self.skip.forward(x, mode)
         self.check_same(y.shape[1:], s.shape[1:])
         return y + s, (main_cache, skip_cache)
 
     def backward(self, dy: Array, cache: tuple[Any, Any]) -> Array:
-        """The sum of the gradients that come back by each path."""
         main_cache, skip_cache = cache
         dx = self.main.backward(dy, main_cache)
         return dx + (dy if self.skip is None else self.skip.backward(dy, skip_cache))
 
     def output_shape(self, input_shape: Shape) -> Shape:
-        """The shape that both paths end in."""
         y = self.main.output_shape(input_shape)
         self.check_same(
             y, input_shape if self.skip is None else self.skip.output_shape(input_shape)
@@ -125,11 +121,9 @@ class Concat(Layer):
             raise ValueError("Concat: got no branches, want at least one layer")
 
     def children(self) -> dict[str, Layer]:
-        """Branches by name."""
         return dict(zip(self.names, self.branches, strict=True))
 
     def forward(self, x: Array, mode: Mode = EVAL) -> tuple[Array, tuple[list[Any], list[int]]]:
-        """The branches' outputs, stacked along the last axis."""
         passes = [branch.forward(x, mode) for branch in self.branches]
         outputs = [y for y, _ in passes]
         self.check_same([y.shape[1:] for y in outputs])
@@ -137,7 +131,6 @@ class Concat(Layer):
         return y, ([cache for _, cache in passes], [part.shape[-1] for part in outputs])
 
     def backward(self, dy: Array, cache: tuple[list[Any], list[int]]) -> Array:
-        """Each branch takes its channels of dy back; the input's gradients add up."""
         caches, widths = cache
         dx: Array | None = None
         start = 0
@@ -149,7 +142,6 @@ class Concat(Layer):
         return dx
 
     def output_shape(self, input_shape: Shape) -> Shape:
-        """The common sizes, and the sum of the branches' channels."""
         shapes = [branch.output_shape(input_shape) for branch in self.branches]
         self.check_same(shapes)
         return (*shapes[0][:-1], sum(shape[-1] for shape in shapes))

@@ -23,15 +23,22 @@ from tinynet.layers.window import (
     window_over,
 )
 
+__all__ = ["Conv2D", "conv2d_backward", "conv2d_forward"]
+
 
 class Conv2DCache(NamedTuple):
-    """What conv2d_backward needs."""
+    """Cache for ``conv2d_backward``."""
 
-    padded: Array  # (N, H + padding, W + padding, C)
+    x: Array  # (N, H, W, C)
     w: Array  # (kernel height, kernel width, C / groups, K)
     window: Window
     groups: int
     has_bias: bool
+
+    @property
+    def padded(self) -> Array:
+        """p (N, H + padding, W + padding, C): x with zeros around it."""
+        return self.window.pad(self.x)
 
 
 def channel_groups(channels: int, filters: int, groups: int) -> list[tuple[slice, slice]]:
@@ -62,22 +69,18 @@ def conv2d_forward(
     b        (K,)                                one bias a filter, or None
     padding  "valid", "same", "ceil", a number, or ((top, bottom), (left, right))
     groups   channels and filters are split into that many parts that do not see each other
-    Returns z (N, output height, output width, K) and the cache (p, w, geometry).
+    Returns z (N, output height, output width, K) and the cache (x, w, geometry).
     Raises ValueError if shapes do not meet, or the window does not fit into the input.
     """
-    _check_shapes(x, w, groups)
-    xp = array_module(x, w, b)
-    window = window_over(
-        x.shape[1:3], w.shape[:2], pair(stride, "stride"), padding, pair(dilation, "dilation")
-    )
-    p = window.pad(x)
+    window = conv_window(x, w, stride, padding, dilation, groups)
+    xp, p = array_module(x, w, b), window.pad(x)
     z = xp.zeros((x.shape[0], *window.output_size, w.shape[3]), dtype=xp.result_type(x, w))
     for i, j, cells in window.taps():
         for c, k in channel_groups(x.shape[3], w.shape[3], groups):
             z[..., k] += p[cells][..., c] @ w[i, j, :, k]
     if b is not None:
         z += b
-    return z, Conv2DCache(p, w, window, groups, b is not None)
+    return z, Conv2DCache(x, w, window, groups, b is not None)
 
 
 @swappable
@@ -93,7 +96,8 @@ def conv2d_backward(dz: Array, cache: Conv2DCache) -> tuple[Array, Array, Array 
     dz   (N, output height, output width, K)   ∂L/∂z
     Returns dx (N, H, W, C), dw (the shape of w), db (K,) or None where there was no bias.
     """
-    p, w, window, groups, has_bias = cache
+    _, w, window, groups, has_bias = cache
+    p = cache.padded
     dp = window.padded_zeros(like=p)
     dw = array_module(w).zeros_like(w)
     for i, j, cells in window.taps():
@@ -106,7 +110,18 @@ def conv2d_backward(dz: Array, cache: Conv2DCache) -> tuple[Array, Array, Array 
     return window.crop(dp), dw, db
 
 
-def _check_shapes(x: Array, w: Array, groups: int) -> None:
+def conv_window(
+    x: Array,
+    w: Array,
+    stride: int | Pair,
+    padding: Padding,
+    dilation: int | Pair,
+    groups: int,
+) -> Window:
+    """The geometry of filters w over images x; arguments as in ``conv2d_forward``.
+
+    Raises ValueError if their shapes do not meet, or the window does not fit into the input.
+    """
     if x.ndim != 4 or w.ndim != 4:
         raise ValueError(
             f"conv2d: x is {x.shape} and w {w.shape}, want (N, H, W, C) and "
@@ -117,6 +132,9 @@ def _check_shapes(x: Array, w: Array, groups: int) -> None:
             f"conv2d: x has {x.shape[3]} channels, w is {w.shape} and groups {groups}; want "
             "channels = w.shape[2] · groups, and filters w.shape[3] divisible by groups"
         )
+    return window_over(
+        x.shape[1:3], w.shape[:2], pair(stride, "stride"), padding, pair(dilation, "dilation")
+    )
 
 
 class Conv2D(Layer):
@@ -164,7 +182,6 @@ class Conv2D(Layer):
         self.bias = Parameter(zeros((out_channels,), rng, dtype)) if bias else None
 
     def forward(self, x: Array, mode: Mode = EVAL) -> tuple[Array, Conv2DCache]:
-        """z (N, H', W', K) from x (N, H, W, C)."""
         check_input(self, x, (None, None, None, self.in_channels), self.weight.value)
         self._window(x.shape[1:3])
         return conv2d_forward(
@@ -178,7 +195,6 @@ class Conv2D(Layer):
         )
 
     def backward(self, dy: Array, cache: Conv2DCache) -> Array:
-        """dx (N, H, W, C) from dz (N, H', W', K); adds to the gradients of weight and bias."""
         dx, dw, db = conv2d_backward(dy, cache)
         self.weight.grad += dw
         if self.bias is not None:
@@ -186,12 +202,10 @@ class Conv2D(Layer):
         return dx
 
     def output_shape(self, input_shape: Shape) -> Shape:
-        """(H, W, C) -> (H', W', K)."""
         check_image_shape(self, input_shape, self.in_channels)
         return (*self._window(input_shape[:2]).output_size, self.out_channels)
 
     def multiply_adds(self, input_shape: Shape) -> int:
-        """H' · W' · K · (weights of one filter)."""
         height, width, filters = self.output_shape(input_shape)
         rows, columns = self.kernel_size
         return height * width * filters * rows * columns * (self.in_channels // self.groups)
@@ -202,7 +216,6 @@ class Conv2D(Layer):
         return fit_window(self, size, self.kernel_size, self.stride, self.padding, self.dilation)
 
     def label(self) -> str:
-        """Kernel, filters and stride: "3×3 conv, 64, /2"."""
         depthwise = self.groups == self.in_channels > 1
         text = f"{size_text(self.kernel_size)} {'depthwise' if depthwise else 'conv'}"
         text += f", {self.out_channels}{stride_text(self.stride)}"
@@ -216,7 +229,7 @@ class Conv2D(Layer):
 
 
 def check_image_shape(layer: Layer, input_shape: Shape, channels: int | None = None) -> None:
-    """Raise ValueError, naming ``layer``, unless input_shape is (H, W, C) with so many channels."""
+    """Raise ValueError, naming ``layer``, unless input_shape is (H, W, ``channels``)."""
     if len(input_shape) != 3 or channels not in (None, input_shape[2]):
         wanted = "C" if channels is None else channels
         raise ValueError(f"{layer!r}: input shape is {input_shape}, want (H, W, {wanted})")

@@ -10,9 +10,11 @@ from tinynet.backend import Array, swappable
 from tinynet.initializers import glorot_uniform, zeros
 from tinynet.layer import EVAL, Layer, Mode, Parameter, Shape, check_input
 
+__all__ = ["Dense", "dense_backward", "dense_forward"]
+
 
 class DenseCache(NamedTuple):
-    """What dense_backward needs."""
+    """Cache for ``dense_backward``."""
 
     x: Array  # (N, n_in)
     w: Array  # (n_in, n_out)
@@ -84,12 +86,10 @@ class Dense(Layer):
         self.bias = Parameter(zeros((out_features,), rng, dtype)) if bias else None
 
     def forward(self, x: Array, mode: Mode = EVAL) -> tuple[Array, DenseCache]:
-        """z (N, n_out) from x (N, n_in)."""
         check_input(self, x, (None, self.in_features), self.weight.value)
         return dense_forward(x, self.weight.value, None if self.bias is None else self.bias.value)
 
     def backward(self, dy: Array, cache: DenseCache) -> Array:
-        """dx (N, n_in) from dz (N, n_out); adds to the gradients of weight and bias."""
         dx, dw, db = dense_backward(dy, cache)
         self.weight.grad += dw
         if self.bias is not None:
@@ -97,17 +97,14 @@ class Dense(Layer):
         return dx
 
     def output_shape(self, input_shape: Shape) -> Shape:
-        """(n_in,) -> (n_out,)."""
         if input_shape != (self.in_features,):
             raise ValueError(f"{self!r}: input shape is {input_shape}, want ({self.in_features},)")
         return (self.out_features,)
 
     def multiply_adds(self, input_shape: Shape) -> int:
-        """n_in · n_out."""
         return self.in_features * self.out_features
 
     def label(self) -> str:
-        """Number of neurons: "dense, 10"."""
         return f"dense, {self.out_features}"
 
     def __repr__(self) -> str:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from tinynet.backend import Array, library_of, swappable, to_device
-from tinynet.layer import EVAL, Mode, RandomSource
-from tinynet.layers.activations import Elementwise
+from tinynet.layer import EVAL, Mode, RandomSource, Stateless
+
+__all__ = ["Dropout", "dropout_backward", "dropout_forward"]
 
 
 class DropoutCache(NamedTuple):
-    """What dropout_backward needs."""
+    """Cache for ``dropout_backward``."""
 
     mask: Array | None  # booleans of the shape of x; None outside training
     scale: float
@@ -69,7 +70,7 @@ def dropout_backward(dy: Array, cache: DropoutCache) -> Array:
     return dy * cache.scale if cache.mask is None else dy * cache.mask * cache.scale
 
 
-class Dropout(Elementwise):
+class Dropout(Stateless):
     """Removes each neuron with probability 1 − keep_prob, in training only.  Report §2.4.1.
 
     keep_prob       probability p of being retained, in (0, 1]; Keras and PyTorch take 1 − p
@@ -80,7 +81,7 @@ class Dropout(Elementwise):
 
     kind = "dropout"
     per_image = True
-    dtypes = (*Elementwise.dtypes, "bfloat16")
+    dtypes = (*Stateless.dtypes, "bfloat16")
 
     def __init__(self, keep_prob: float, scale_at: str = "train") -> None:
         _check(keep_prob, scale_at)
@@ -88,7 +89,6 @@ class Dropout(Elementwise):
         self.frozen_dropout = False
 
     def forward(self, x: Array, mode: Mode = EVAL) -> tuple[Array, DropoutCache]:
-        """y (the shape of x); raises ValueError in training without mode.rng."""
         mask = None
         if mode.train and not self.frozen_dropout:
             if mode.rng is None:
@@ -100,11 +100,9 @@ class Dropout(Elementwise):
         return dropout_forward(x, mask, self.keep_prob, self.scale_at)
 
     def backward(self, dy: Array, cache: DropoutCache) -> Array:
-        """dx (the shape of dy)."""
         return dropout_backward(dy, cache)
 
     def label(self) -> str:
-        """Probability of keeping a neuron: "dropout, keep 0.5"."""
         return f"dropout, keep {self.keep_prob:g}"
 
     def __repr__(self) -> str:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from math import prod
 
 from tinynet.backend import Array, swappable
-from tinynet.layer import EVAL, Layer, Mode, Shape
+from tinynet.layer import Shape, Stateless
+
+__all__ = ["Flatten", "flatten_backward", "flatten_forward"]
 
 
 @swappable
@@ -28,21 +30,13 @@ def flatten_backward(dy: Array, cache: Shape) -> Array:
     return dy.reshape(cache)
 
 
-class Flatten(Layer):
+class Flatten(Stateless):
     """Input (N, H, W, C), output (N, H·W·C).  Report §2.5.5."""
 
     kind = "reshape"
     per_image = True
-    dtypes = (*Layer.dtypes, "bfloat16")
-
-    def forward(self, x: Array, mode: Mode = EVAL) -> tuple[Array, Shape]:
-        """y (N, features) from x (N, ...)."""
-        return flatten_forward(x)
-
-    def backward(self, dy: Array, cache: Shape) -> Array:
-        """dx (N, ...) from dy (N, features)."""
-        return flatten_backward(dy, cache)
+    dtypes = (*Stateless.dtypes, "bfloat16")
+    passes = flatten_forward, flatten_backward
 
     def output_shape(self, input_shape: Shape) -> Shape:
-        """The product of the sizes."""
         return (prod(input_shape),)

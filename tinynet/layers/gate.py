@@ -12,9 +12,11 @@ from tinynet.backend import Array, swappable
 from tinynet.layer import EVAL, Layer, Mode, Shape
 from tinynet.layers.combine import check_layers
 
+__all__ = ["Gate", "gate_backward", "gate_forward"]
+
 
 class GateCache(NamedTuple):
-    """What gate_backward needs."""
+    """Cache for ``gate_backward``."""
 
     x: Array  # (N, H, W, C), or any shape
     g: Array  # (N, C), or the shape of x
@@ -74,20 +76,17 @@ class Gate(Layer):
         self.path = path
 
     def forward(self, x: Array, mode: Mode = EVAL) -> tuple[Array, tuple[GateCache, Any]]:
-        """y (the shape of x): x times its gates."""
         g, path_cache = self.path.forward(x, mode)
         _check_gates("Gate", x.shape, g.shape)
         y, cache = gate_forward(x, g)
         return y, (cache, path_cache)
 
     def backward(self, dy: Array, cache: tuple[GateCache, Any]) -> Array:
-        """dx (the shape of dy): past the gate and through the path, added up."""
         gate_cache, path_cache = cache
         dx, dg = gate_backward(dy, gate_cache)
         return dx + self.path.backward(dg, path_cache)
 
     def output_shape(self, input_shape: Shape) -> Shape:
-        """The shape of the input; the path must end in it, or in its channels."""
         gates = self.path.output_shape(input_shape)
         _check_gates("Gate", ("N", *input_shape), ("N", *gates))
         return input_shape

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from tinynet.backend import Array, swappable
-from tinynet.layer import EVAL, Mode
-from tinynet.layers.activations import Elementwise
+from tinynet.layer import Stateless
+
+__all__ = ["LocalResponseNorm", "local_response_norm_backward", "local_response_norm_forward"]
 
 
 class LocalResponseNormCache(NamedTuple):
-    """What local_response_norm_backward needs."""
+    """Cache for ``local_response_norm_backward``."""
 
     a: Array  # (..., C) the input
     s: Array  # (..., C) k + α Σ a²
@@ -73,7 +74,7 @@ def _check_settings(size: int, k: float) -> None:
         )
 
 
-class LocalResponseNorm(Elementwise):
+class LocalResponseNorm(Stateless):
     """b_c = a_c / (k + α Σ_{|j − c| ≤ ⌊size/2⌋} a_j²)^β over the channels.  Report §2.4.3, §3.
 
     size, alpha, beta, k   as in local_response_norm_forward; the defaults are AlexNet's
@@ -83,6 +84,7 @@ class LocalResponseNorm(Elementwise):
 
     kind = "normalisation"
     per_image = True
+    passes = local_response_norm_forward, local_response_norm_backward
 
     def __init__(
         self, size: int = 5, alpha: float = 1e-4, beta: float = 0.75, k: float = 2.0
@@ -90,13 +92,8 @@ class LocalResponseNorm(Elementwise):
         _check_settings(size, k)
         self.size, self.alpha, self.beta, self.k = size, alpha, beta, k
 
-    def forward(self, x: Array, mode: Mode = EVAL) -> tuple[Array, LocalResponseNormCache]:
-        """y (the shape of x)."""
-        return local_response_norm_forward(x, self.size, self.alpha, self.beta, self.k)
-
-    def backward(self, dy: Array, cache: LocalResponseNormCache) -> Array:
-        """dx (the shape of dy)."""
-        return local_response_norm_backward(dy, cache)
+    def settings(self) -> tuple[Any, ...]:
+        return self.size, self.alpha, self.beta, self.k
 
     def __repr__(self) -> str:
         return f"LocalResponseNorm({self.size})"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, ClassVar, NamedTuple
 
 from tinynet.backend import Array, array_module, swappable
-from tinynet.layer import EVAL, Layer, Mode, Shape, check_input
+from tinynet.layer import Shape, Stateless, check_input
 from tinynet.layers.conv import check_image_shape
 from tinynet.layers.window import (
     Padding,
@@ -17,22 +17,31 @@ from tinynet.layers.window import (
     window_over,
 )
 
+# fmt: off
+__all__ = [
+    "AvgPool2D", "GlobalAvgPool2D", "MaxPool2D", "SumPool2D",
+    "avg_pool2d_backward", "avg_pool2d_forward", "global_avg_pool2d_backward",
+    "global_avg_pool2d_forward", "max_pool2d_backward", "max_pool2d_forward",
+    "sum_pool2d_backward", "sum_pool2d_forward",
+]
+# fmt: on
+
 
 class MaxPoolCache(NamedTuple):
-    """What max_pool2d_backward needs."""
+    """Cache for ``max_pool2d_backward``."""
 
     winner: Array  # (N, H', W', C) uint8 or uint16: which tap of the window held the maximum
     window: Window
 
 
 class SumPoolCache(NamedTuple):
-    """What sum_pool2d_backward needs."""
+    """Cache for ``sum_pool2d_backward``."""
 
     window: Window
 
 
 class AvgPoolCache(NamedTuple):
-    """What avg_pool2d_backward needs."""
+    """Cache for ``avg_pool2d_backward``."""
 
     n: Array  # (1, H', W', 1): number of cells that each average is over
     window: Window
@@ -73,6 +82,12 @@ def _sum_under(window: Window, p: Array) -> Array:
     for tap in taps[1:]:
         y += tap
     return y
+
+
+def cells_under(window: Window, x: Array, count_padding: bool) -> Array:
+    """Number of cells under each window, (1, H', W', 1): those of x, or of its padding too."""
+    inside = window.inside(like=x).astype(x.real.dtype)
+    return _sum_under(window, array_module(x).ones_like(inside) if count_padding else inside)
 
 
 @swappable
@@ -163,8 +178,7 @@ def avg_pool2d_forward(
     Returns y (N, H', W', C); cache: n for every window, and the geometry.
     """
     window = pool_window(x, pool_size, stride, padding)
-    inside = window.inside(like=x).astype(x.real.dtype)
-    n = _sum_under(window, array_module(x).ones_like(inside) if count_padding else inside)
+    n = cells_under(window, x, count_padding)
     return _sum_under(window, window.pad(x)) / n, AvgPoolCache(n, window)
 
 
@@ -202,8 +216,8 @@ def global_avg_pool2d_backward(dy: Array, cache: Shape) -> Array:
     return array_module(dy).broadcast_to(share, (n, height, width, channels)).copy()
 
 
-class _Pool2D(Layer):
-    """What the three pooling layers share: a window, and no parameters."""
+class _Pool2D(Stateless):
+    """Base of the three pooling layers: a window, no parameters."""
 
     kind = "pooling"
     operation: ClassVar[str]  # "max", "average", "sum"
@@ -220,14 +234,15 @@ class _Pool2D(Layer):
         self._window(self.pool_size)  # refuses a bad padding here, not at first use
 
     def output_shape(self, input_shape: Shape) -> Shape:
-        """(H, W, C) -> (H', W', C)."""
         check_image_shape(self, input_shape)
         return (*self._window(input_shape[:2]).output_size, input_shape[2])
 
-    def _checked(self, x: Array) -> Array:
+    def check(self, x: Array) -> None:
         check_input(self, x, (None, None, None, None), like=None)
         self._window(x.shape[1:3])
-        return x
+
+    def settings(self) -> tuple[Any, ...]:
+        return self.pool_size, self.stride, self.padding
 
     def _window(self, size: Shape) -> Window:
         try:
@@ -236,7 +251,6 @@ class _Pool2D(Layer):
             raise ValueError(f"{self!r}: {error}") from None
 
     def label(self) -> str:
-        """Window, operation and stride: "2×2 max-pool, /2"."""
         return f"{size_text(self.pool_size)} {self.operation}-pool{stride_text(self.stride)}"
 
     def __repr__(self) -> str:
@@ -255,15 +269,8 @@ class MaxPool2D(_Pool2D):
 
     operation = "max"
     per_image = True
-    dtypes = (*Layer.dtypes, "bfloat16")
-
-    def forward(self, x: Array, mode: Mode = EVAL) -> tuple[Array, MaxPoolCache]:
-        """y (N, H', W', C) from x (N, H, W, C)."""
-        return max_pool2d_forward(self._checked(x), self.pool_size, self.stride, self.padding)
-
-    def backward(self, dy: Array, cache: MaxPoolCache) -> Array:
-        """dx (N, H, W, C) from dy (N, H', W', C)."""
-        return max_pool2d_backward(dy, cache)
+    dtypes = (*Stateless.dtypes, "bfloat16")
+    passes = max_pool2d_forward, max_pool2d_backward
 
 
 class SumPool2D(_Pool2D):
@@ -271,14 +278,7 @@ class SumPool2D(_Pool2D):
 
     operation = "sum"
     per_image = True
-
-    def forward(self, x: Array, mode: Mode = EVAL) -> tuple[Array, SumPoolCache]:
-        """y (N, H', W', C) from x (N, H, W, C)."""
-        return sum_pool2d_forward(self._checked(x), self.pool_size, self.stride, self.padding)
-
-    def backward(self, dy: Array, cache: SumPoolCache) -> Array:
-        """dx (N, H, W, C) from dy (N, H', W', C)."""
-        return sum_pool2d_backward(dy, cache)
+    passes = sum_pool2d_forward, sum_pool2d_backward
 
 
 class AvgPool2D(_Pool2D):
@@ -290,6 +290,7 @@ class AvgPool2D(_Pool2D):
 
     operation = "average"
     per_image = True
+    passes = avg_pool2d_forward, avg_pool2d_backward
 
     def __init__(
         self,
@@ -301,37 +302,23 @@ class AvgPool2D(_Pool2D):
         super().__init__(pool_size, stride, padding)
         self.count_padding = count_padding
 
-    def forward(self, x: Array, mode: Mode = EVAL) -> tuple[Array, AvgPoolCache]:
-        """y (N, H', W', C) from x (N, H, W, C)."""
-        return avg_pool2d_forward(
-            self._checked(x), self.pool_size, self.stride, self.padding, self.count_padding
-        )
-
-    def backward(self, dy: Array, cache: AvgPoolCache) -> Array:
-        """dx (N, H, W, C) from dy (N, H', W', C)."""
-        return avg_pool2d_backward(dy, cache)
+    def settings(self) -> tuple[Any, ...]:
+        return (*super().settings(), self.count_padding)
 
 
-class GlobalAvgPool2D(Layer):
+class GlobalAvgPool2D(Stateless):
     """The average of each channel.  Input (N, H, W, C), output (N, C)."""
 
     kind = "pooling"
     per_image = True
+    passes = global_avg_pool2d_forward, global_avg_pool2d_backward
 
-    def forward(self, x: Array, mode: Mode = EVAL) -> tuple[Array, Any]:
-        """y (N, C) from x (N, H, W, C)."""
+    def check(self, x: Array) -> None:
         check_input(self, x, (None, None, None, None), like=None)
-        return global_avg_pool2d_forward(x)
-
-    def backward(self, dy: Array, cache: Any) -> Array:
-        """dx (N, H, W, C) from dy (N, C)."""
-        return global_avg_pool2d_backward(dy, cache)
 
     def output_shape(self, input_shape: Shape) -> Shape:
-        """(H, W, C) -> (C,)."""
         check_image_shape(self, input_shape)
         return (input_shape[2],)
 
     def label(self) -> str:
-        """Its name in full."""
         return "global average pool"

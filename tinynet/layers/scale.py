@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from tinynet.backend import Array, swappable
-from tinynet.layer import EVAL, Mode
-from tinynet.layers.activations import Elementwise
+from tinynet.layer import Stateless
+
+__all__ = ["Scale", "scale_backward", "scale_forward"]
 
 
 @swappable
@@ -31,26 +34,21 @@ def scale_backward(dy: Array, cache: float) -> Array:
     return dy * cache
 
 
-class Scale(Elementwise):
+class Scale(Stateless):
     """y = factor · x, the factor fixed.  Szegedy et al. 2016 scale residual branches by it."""
 
     kind = "reshape"
     per_image = True
+    passes = scale_forward, scale_backward
 
     def __init__(self, factor: float) -> None:
         self.factor = float(factor)
 
-    def forward(self, x: Array, mode: Mode = EVAL) -> tuple[Array, float]:
-        """y (the shape of x)."""
-        return scale_forward(x, self.factor)
-
-    def backward(self, dy: Array, cache: float) -> Array:
-        """dx (the shape of dy)."""
-        return scale_backward(dy, cache)
-
     def label(self) -> str:
-        """The factor: "scale by 0.1"."""
         return f"scale by {self.factor:g}"
+
+    def settings(self) -> tuple[Any, ...]:
+        return (self.factor,)
 
     def __repr__(self) -> str:
         return f"Scale({self.factor:g})"

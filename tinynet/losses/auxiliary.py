@@ -11,6 +11,8 @@ from tinynet.backend import Array
 from tinynet.layers.scale import scale_backward
 from tinynet.losses.base import Loss
 
+__all__ = ["WithAuxiliary"]
+
 
 class WithAuxiliary(Loss):
     """The loss of a network's own output, and a share of each auxiliary one's.  Report §3.2.
@@ -68,7 +70,6 @@ class WithAuxiliary(Loss):
         )
 
     def probabilities(self, z: Any) -> Array:
-        """Probability of each class (N, K), by the network's own output."""
         return self.loss.probabilities(z[0] if isinstance(z, tuple) else z)
 
     def __repr__(self) -> str:

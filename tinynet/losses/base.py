@@ -1,7 +1,4 @@
-"""What both losses share: labels made into targets, smoothing, the weights of the classes.
-
-The losses themselves are in ``tinynet.losses``.
-"""
+"""Base of the losses: labels made into targets, smoothing, class weights.  Report §2.3.1."""
 
 from __future__ import annotations
 
@@ -12,6 +9,8 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from tinynet.backend import Array, array_module, library_of
+
+__all__ = ["Loss", "one_hot"]
 
 MeanOver = Literal["batch", "weights"]
 

@@ -1,9 +1,8 @@
-"""How far predictions are from the true labels: cross-entropy.  Report §2.3.1-2.
+"""Cross-entropy, of probabilities and of logits.  Report §2.3.1-2.
 
 Two forms of one loss. ``CrossEntropy`` takes probabilities, as the report writes it, behind a
 softmax layer. ``SoftmaxCrossEntropy`` takes logits and contains the softmax: the same number, but
 exact where a probability underflows to 0, with the report's short gradient, ŷ - y.
-``WithAuxiliary`` adds up a loss over the outputs of a network with auxiliary classifiers (§3.2).
 """
 
 from __future__ import annotations
@@ -14,13 +13,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tinynet.backend import Array, array_module, swappable
-from tinynet.losses.auxiliary import WithAuxiliary
 from tinynet.losses.base import Loss, MeanOver, one_hot
 
 __all__ = [
     "CrossEntropy",
     "SoftmaxCrossEntropy",
-    "WithAuxiliary",
     "cross_entropy_backward",
     "cross_entropy_forward",
     "softmax_cross_entropy_backward",
@@ -29,7 +26,7 @@ __all__ = [
 
 
 class SoftmaxCrossEntropyCache(NamedTuple):
-    """What softmax_cross_entropy_backward needs."""
+    """Cache for ``softmax_cross_entropy_backward``."""
 
     probabilities: Array  # (N, K) ŷ
     y: Array  # (N, K)
@@ -181,11 +178,9 @@ class CrossEntropy(Loss):
         return cross_entropy_forward(z, targets, weights, self.minimum)
 
     def backward(self, cache: Any) -> Array:
-        """∂L/∂ŷ (N, K) of the number that ``forward`` returned."""
         return cross_entropy_backward(cache)
 
     def probabilities(self, z: Array) -> Array:
-        """z itself (N, K): it holds probabilities already."""
         return z
 
 
@@ -203,10 +198,8 @@ class SoftmaxCrossEntropy(Loss):
         return softmax_cross_entropy_forward(z, targets, weights)
 
     def backward(self, cache: Any) -> Array:
-        """∂L/∂z (N, K) of the number that ``forward`` returned."""
         return softmax_cross_entropy_backward(cache)
 
     def probabilities(self, z: Array) -> Array:
-        """softmax(z) (N, K), from logits z (N, K).  Report §2.2.2."""
         _, exponentials, total = _exponentials(z)
         return exponentials / total

@@ -1,4 +1,7 @@
-"""The settings a network was built with, kept on it, so that a file of weights can name them."""
+"""Builders of networks: what all of them check, and the settings that a network keeps.
+
+The settings let a file of weights name the network that it belongs to.
+"""
 
 from __future__ import annotations
 
@@ -6,13 +9,15 @@ import functools
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import numpy as np
 
 from tinynet.layer import Layer
+from tinynet.layers.window import whole_numbers
 
 P = ParamSpec("P")
+Table = TypeVar("Table")
 Network = TypeVar("Network", bound=Layer)
 
 ARCHITECTURES: dict[str, Callable[..., Any]] = {}  # name -> builder
@@ -20,13 +25,13 @@ ARCHITECTURES: dict[str, Callable[..., Any]] = {}  # name -> builder
 
 @dataclass(frozen=True)
 class Architecture:
-    """Which builder made a network, and all its settings: text, numbers, truth values, tuples."""
+    """The builder that made a network, and all its settings: text, numbers, booleans, tuples."""
 
     name: str
     settings: dict[str, Any] = field(default_factory=dict)
 
     def build(self, rng: np.random.Generator | None = None) -> Any:
-        """The same network again, with other starting weights.
+        """Build the same network again, with other starting weights.
 
         Raises ValueError for a name or a setting that this version of tinynet does not know.
         """
@@ -44,33 +49,60 @@ class Architecture:
 
 
 def architecture(builder: Callable[P, Network]) -> Callable[P, Network]:
-    """Decorator for a builder: the network it returns carries its ``Architecture``.
+    """Decorate a builder: check its arguments, and keep them on the network it returns.
 
-    Defaults are settings too, so that a change of a default changes no old file.
-    The builder raises ValueError if ``num_classes`` is not a whole number from 1.
+    ``network.architecture`` has the defaults too, so that a new default changes no old file.
+    Raises ValueError if num_classes is not a whole number from 1, input_shape not three of them,
+    or width not above 0. These messages and the builder's all start with its name.
     """
-    signature = inspect.signature(builder)
+    name, signature = builder.__name__, inspect.signature(builder)
+    make: Callable[..., Network] = builder
 
     @functools.wraps(builder)
     def build(*args: P.args, **kwargs: P.kwargs) -> Network:
         bound = signature.bind(*args, **kwargs)
         bound.apply_defaults()
-        classes = bound.arguments.get("num_classes", 1)
-        if not isinstance(classes, int | np.integer) or isinstance(classes, bool) or classes < 1:
-            raise ValueError(
-                f"{builder.__name__}: num_classes is {classes!r}, want a whole number from 1"
-            )
-        model = builder(*args, **kwargs)
-        settings = {name: plain(x) for name, x in bound.arguments.items() if name != "rng"}
-        model.architecture = Architecture(builder.__name__, settings)  # type: ignore[attr-defined]
+        try:
+            bound.arguments["input_shape"] = checked(bound.arguments)
+            model = make(*bound.args, **bound.kwargs)
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from error
+        settings = {key: plain(value) for key, value in bound.arguments.items() if key != "rng"}
+        model.architecture = Architecture(name, settings)  # type: ignore[attr-defined]
         return model
 
-    ARCHITECTURES[builder.__name__] = build
+    ARCHITECTURES[name] = build
     return build
 
 
+def variant(
+    name: str, family: Callable[Concatenate[Table, P], Network], table: Table, **defaults: Any
+) -> Callable[P, Network]:
+    """Return the builder ``name``: a family's function with its table and other defaults."""
+    build: Any = functools.partial(family, table, **defaults)
+    build.__name__ = build.__qualname__ = name
+    build.__module__, build.__doc__ = family.__module__, family.__doc__
+    return architecture(build)
+
+
+def checked(arguments: dict[str, Any]) -> tuple[int, ...]:
+    """Check what every builder takes; return input_shape as a tuple (H, W, C)."""
+    classes, width = arguments["num_classes"], arguments.get("width", 1)
+    if not isinstance(classes, int | np.integer) or isinstance(classes, bool) or classes < 1:
+        raise ValueError(f"num_classes is {classes!r}, want a whole number from 1")
+    shape = whole_numbers(arguments["input_shape"])
+    if shape is None or len(shape) != 3 or min(shape) < 1:
+        raise ValueError(
+            f"input_shape is {arguments['input_shape']}, want (height, width, channels), such as "
+            "(224, 224, 3), or (224, 224, 1) for greyscale"
+        )
+    if not width > 0:
+        raise ValueError(f"width is {width}, want a number above 0; 1 is the paper's")
+    return shape
+
+
 def plain(value: Any) -> Any:
-    """A setting as JSON and a repr can hold it: sequences are tuples, NumPy's scalars Python's."""
+    """Return a setting as JSON can hold it: sequences as tuples, NumPy's scalars as Python's."""
     if isinstance(value, np.generic):
         return value.item()
     if isinstance(value, tuple | list):

@@ -6,38 +6,23 @@ table 1.  The 169-layer network is the baseline of the MURA paper (the report's 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
-from tinynet.initializers import he_normal
-from tinynet.layer import Layer, Shape
-from tinynet.layers import (
-    AvgPool2D,
-    BatchNorm,
-    Concat,
-    Conv2D,
-    Dense,
-    GlobalAvgPool2D,
-    MaxPool2D,
-    ReLU,
-    Sequential,
-)
-from tinynet.models.architecture import architecture
-from tinynet.models.classifier import Classifier
-from tinynet.models.sizes import image_shape, representation_shape
+from tinynet.layer import Shape
+from tinynet.layers import AvgPool2D, Concat, MaxPool2D, ReLU, Sequential
+from tinynet.models.architecture import variant
+from tinynet.models.parts import Classifier, Parts
 
 GROWTH_RATE = 32  # k: channels that each layer of a block adds
 STEM = 64  # filters of the first convolution, 2k
 BOTTLENECK = 4  # a 1×1 convolution reduces to 4k channels before each 3×3
 COMPRESSION = 0.5  # θ: share of the channels that a transition keeps
-MOMENTUM = 0.9  # of batch norm's moving statistics
-
-# layers in each dense block, with a transition between any two
-DENSENET_121 = (6, 12, 24, 16)
-DENSENET_169 = (6, 12, 32, 32)
 
 
-@architecture
-def densenet121(
+def densenet(
+    blocks: Sequence[int],
     num_classes: int,
     input_shape: Shape,
     *,
@@ -45,132 +30,64 @@ def densenet121(
     epsilon: float = 1e-5,
     rng: np.random.Generator,
 ) -> Classifier:
-    """DenseNet of 121 weight layers; arguments as in ``densenet169``."""
-    return _dense_network(
-        "densenet121", DENSENET_121, num_classes, input_shape, width, epsilon, rng
-    )
-
-
-@architecture
-def densenet169(
-    num_classes: int,
-    input_shape: Shape,
-    *,
-    width: float = 1.0,
-    epsilon: float = 1e-5,
-    rng: np.random.Generator,
-) -> Classifier:
-    """DenseNet of 169 weight layers, of the kind BC: bottlenecks and compression.  See report §3.3.
+    """DenseNet of the kind BC: bottlenecks and compression.  See report §3.3.
 
         layer        x ↦ [x, F(x)],   F = (batch norm → ReLU → convolution) 1×1, then 3×3
-        base         convolution 7×7 / 2 → max-pool 3×3 / 2 → four blocks of 6, 12, 32 and 32
-                     layers, between two blocks a transition that halves channels, height and width
-        head         average of each channel → dense
+        base         convolution 7×7 / 2 → max-pool 3×3 / 2 → four blocks of layers, between two
+                     blocks a transition that halves channels, height and width
+        head         global average pool → dense
 
-    Where ResNet adds its shortcut, DenseNet sets it beside: nothing is added up, so each layer
-    reads the early features themselves, and needs to contribute few of its own (32).
+        network       layers of the blocks   parameters at 1,000 classes, with moving statistics
+        densenet121   6, 12, 24, 16          7,978,856 (torchvision)     8,062,504 (Keras)
+        densenet169   6, 12, 32, 32          14,149,480                  14,307,880
 
-    num_classes   number of classes; the network returns that many logits
-    input_shape   (H, W, C) of one image, (224, 224, 3) in the paper
-    width         scales all numbers of channels
-    epsilon       batch norm's ε: 1e-5 in the original and in torchvision, 1.001e-5 in Keras
-    rng           generator for the starting weights: He normal, for the logits Glorot uniform
-    Parameters at 1,000 classes: 14,149,480 learned, as torchvision counts; 14,307,880 with the
-    moving statistics, as Keras counts.
-    Raises ValueError if H or W is too small (under 29), or width is not above 0.
+    Where ResNet adds its shortcut, DenseNet concatenates it: nothing is added up, so each layer
+    reads the early features themselves, and need contribute only 32 channels.
+
+    input_shape   H and W from 29; (224, 224, 3) in the paper
+    epsilon       1e-5 in the original and in torchvision, 1.001e-5 in Keras
+    Other arguments as in ``tinynet.models``.
     """
-    return _dense_network(
-        "densenet169", DENSENET_169, num_classes, input_shape, width, epsilon, rng
-    )
-
-
-def _dense_network(
-    name: str,
-    blocks: tuple[int, ...],
-    num_classes: int,
-    input_shape: Shape,
-    width: float,
-    epsilon: float,
-    rng: np.random.Generator,
-) -> Classifier:
-    if width <= 0:
-        raise ValueError(f"{name}: width is {width}, want a number above 0; 1 is the paper's")
-    growth = max(1, round(GROWTH_RATE * width))
-    channels = max(1, round(STEM * width))
-    colours = image_shape(name, input_shape)[2]
-
-    stages: dict[str, Layer] = {
-        "conv0": Conv2D(
-            colours, channels, 7, 2, padding=3, bias=False, rng=rng, initializer=he_normal
-        ),
-        "norm0": BatchNorm(channels, MOMENTUM, epsilon),
-        "relu0": ReLU(),
-        "pool0": MaxPool2D(3, 2, padding=1),
-    }
+    parts = Parts(rng, width, epsilon)
+    growth, channels = parts.scaled(GROWTH_RATE), parts.scaled(STEM)
+    base = parts.conv_bn_relu("conv0 norm0 relu0", input_shape[2], channels, 7, 2)
+    base["pool0"] = MaxPool2D(3, 2, padding=1)
     for number, layers in enumerate(blocks, start=1):
-        stages[f"denseblock{number}"] = dense_block(channels, layers, growth, epsilon, rng=rng)
+        base[f"denseblock{number}"] = dense_block(parts, channels, layers, growth)
         channels += layers * growth
         if number < len(blocks):
             kept = int(channels * COMPRESSION)
-            stages[f"transition{number}"] = transition(channels, kept, epsilon, rng=rng)
+            base[f"transition{number}"] = transition(parts, channels, kept)
             channels = kept
-    stages["norm5"] = BatchNorm(channels, MOMENTUM, epsilon)
-    stages["relu5"] = ReLU()
-    base = Sequential(**stages)
-    representation_shape(name, base, input_shape)
-
-    head = Sequential(pool=GlobalAvgPool2D(), classes=Dense(channels, num_classes, rng=rng))
-    return Classifier(base, head)
+    base |= {"norm5": parts.norm(channels), "relu5": ReLU()}
+    return parts.classifier(base, input_shape, num_classes)
 
 
-def dense_block(
-    channels: int, layers: int, growth: int, epsilon: float = 1e-5, *, rng: np.random.Generator
-) -> Sequential:
-    """A block of densely connected layers: each adds its ``growth`` channels to all before.
+densenet121 = variant("densenet121", densenet, (6, 12, 24, 16))
+densenet169 = variant("densenet169", densenet, (6, 12, 32, 32))
 
-        x ↦ [x, F₁(x)] ↦ [x, F₁(x), F₂([x, F₁(x)])] ↦ …
 
-    (H, W, channels) becomes (H, W, channels + layers · growth).
-    """
+def dense_block(parts: Parts, channels: int, layers: int, growth: int) -> Sequential:
+    """x ↦ [x, F₁(x)] ↦ [x, F₁(x), F₂([x, F₁(x)])] ↦ …"""
+    inputs = [channels + i * growth for i in range(layers)]
     return Sequential(
-        **{
-            f"denselayer{number + 1}": dense_layer(
-                channels + number * growth, growth, epsilon, rng=rng
-            )
-            for number in range(layers)
-        }
+        **{f"denselayer{i}": dense_layer(parts, c, growth) for i, c in enumerate(inputs, start=1)}
     )
 
 
-def dense_layer(
-    channels: int, growth: int, epsilon: float = 1e-5, *, rng: np.random.Generator
-) -> Concat:
-    """One layer of a dense block: x ↦ [x, F(x)], the second of ``growth`` channels.
-
-    Its 3×3 convolution would see every channel of the block; the 1×1 before it, the bottleneck,
-    makes 4 · growth of them first.  (H, W, channels) becomes (H, W, channels + growth).
-    """
+def dense_layer(parts: Parts, channels: int, growth: int) -> Concat:
+    """x ↦ [x, F(x)]; the 1×1 is a bottleneck, without which the 3×3 would see every channel."""
     inner = BOTTLENECK * growth
-    return Concat(
-        identity=Sequential(),
-        new=Sequential(
-            norm1=BatchNorm(channels, MOMENTUM, epsilon),
-            relu1=ReLU(),
-            conv1=Conv2D(channels, inner, 1, bias=False, rng=rng, initializer=he_normal),
-            norm2=BatchNorm(inner, MOMENTUM, epsilon),
-            relu2=ReLU(),
-            conv2=Conv2D(inner, growth, 3, padding=1, bias=False, rng=rng, initializer=he_normal),
-        ),
-    )
+    new = {"norm1": parts.norm(channels), "relu1": ReLU(), "conv1": parts.conv(channels, inner, 1)}
+    new |= {"norm2": parts.norm(inner), "relu2": ReLU(), "conv2": parts.conv(inner, growth, 3)}
+    return Concat(identity=Sequential(), new=Sequential(**new))
 
 
-def transition(
-    channels: int, kept: int, epsilon: float = 1e-5, *, rng: np.random.Generator
-) -> Sequential:
+def transition(parts: Parts, channels: int, kept: int) -> Sequential:
     """Between two blocks: (H, W, channels) becomes (⌊H/2⌋, ⌊W/2⌋, kept)."""
     return Sequential(
-        norm=BatchNorm(channels, MOMENTUM, epsilon),
+        norm=parts.norm(channels),
         relu=ReLU(),
-        conv=Conv2D(channels, kept, 1, bias=False, rng=rng, initializer=he_normal),
+        conv=parts.conv(channels, kept, 1),
         pool=AvgPool2D(2),
     )

@@ -8,13 +8,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from tinynet.initializers import he_normal
-from tinynet.layer import Layer, Shape
-from tinynet.layers import BatchNorm, Conv2D, Dense, Dropout, GlobalAvgPool2D, ReLU6, Sequential
+from tinynet.layer import Shape
+from tinynet.layers import ReLU6, Sequential
 from tinynet.layers.window import Padding
 from tinynet.models.architecture import architecture
-from tinynet.models.classifier import Classifier
-from tinynet.models.sizes import image_shape, representation_shape
+from tinynet.models.parts import Classifier, Parts
 
 STEM = 32  # filters of the first convolution
 
@@ -37,7 +35,6 @@ PADDING: dict[str, tuple[Padding, Padding]] = {
     "keras": ("same", ((0, 1), (0, 1))),
     "symmetric": (1, 1),
 }
-MOMENTUM = 0.99  # of batch norm's moving statistics, as in Keras
 
 
 @architecture
@@ -53,92 +50,41 @@ def mobilenet(
 ) -> Classifier:
     """A convolution, 13 depthwise separable ones, an average.  Report §3.
 
-        block    3×3 depthwise, each filter on a channel of its own → batch norm → ReLU6
+        block    3×3 depthwise, one filter per channel → batch norm → ReLU6
                  → 1×1 across channels → batch norm → ReLU6
         base     convolution 3×3 / 2 → batch norm → ReLU6 → 13 blocks, from 64 to 1024 filters
-        head     average of each channel → dropout → dense
+        head     global average pool → dropout → dense
 
     A 3×3 convolution from C to K channels multiplies 9·C·K times a cell; its two halves 9·C + C·K.
 
-    num_classes   number of classes; the network returns that many logits
-    input_shape   (H, W, C) of one image, (224, 224, 3) in the paper
-    width         α of the paper: scales all numbers of channels, rounded down
+    input_shape   with "keras" H and W from 31; (224, 224, 3) in the paper
+    width         α of the paper; numbers of filters are rounded down
     padding       where a stride is 2: "keras" adds a row and a column at the bottom and right,
                   as Keras's weights want it; "symmetric" one on every side, as in PyTorch
-    keep_prob     dropout's probability of keeping a channel of the average
-    epsilon       batch norm's ε: 1e-3 in Keras, 1e-5 in timm
-    rng           generator for the starting weights: He normal, for the logits Glorot uniform
-    Parameters at 1,000 classes: 4,231,976 learned; 4,253,864 with the moving statistics, as Keras
-    counts.
-    Raises ValueError if H or W is too small (with "keras" under 31), padding is neither of the
-    two, or width is not above 0.
+    epsilon       1e-3 in Keras, 1e-5 in timm
+    Other arguments as in ``tinynet.models``.
+    Parameters at 1,000 classes: 4,231,976; 4,253,864 with the moving statistics, as Keras counts.
     """
-    if width <= 0:
-        raise ValueError(f"mobilenet: width is {width}, want a number above 0; 1 is the paper's")
     if padding not in PADDING:
-        raise ValueError(
-            f"mobilenet: padding is {padding!r}, want 'keras' (bottom and right) or 'symmetric'"
-        )
-    colours = image_shape("mobilenet", input_shape)[2]
+        raise ValueError(f"padding is {padding!r}, want 'keras' (bottom and right) or 'symmetric'")
     around_stem, around_halved = PADDING[padding]
-    channels = _scaled(STEM, width)
-
-    stages: dict[str, Layer] = {
-        "conv1": Conv2D(
-            colours, channels, 3, 2, around_stem, bias=False, rng=rng, initializer=he_normal
-        ),
-        "bn1": BatchNorm(channels, MOMENTUM, epsilon),
-        "relu1": ReLU6(),
-    }
+    parts = Parts(rng, epsilon=epsilon, momentum=0.99, activation=ReLU6)
+    channels = max(1, int(STEM * width))
+    base = parts.conv_bn_relu("conv1 bn1 relu1", input_shape[2], channels, 3, 2, around_stem)
     for number, (count, stride) in enumerate(BLOCKS, start=1):
-        filters = _scaled(count, width)
+        filters = max(1, int(count * width))
         around = 1 if stride == 1 else around_halved
-        stages[f"block{number}"] = separable(channels, filters, stride, around, epsilon, rng=rng)
+        base[f"block{number}"] = separable(parts, channels, filters, stride, around)
         channels = filters
-    base = Sequential(**stages)
-    representation_shape("mobilenet", base, input_shape)
-
-    head = Sequential(
-        pool=GlobalAvgPool2D(),
-        dropout=Dropout(keep_prob),
-        classes=Dense(channels, num_classes, rng=rng),
-    )
-    return Classifier(base, head)
+    return parts.classifier(base, input_shape, num_classes, keep_prob)
 
 
 def separable(
-    channels: int,
-    filters: int,
-    stride: int = 1,
-    padding: Padding = 1,
-    epsilon: float = 1e-3,
-    *,
-    rng: np.random.Generator,
+    parts: Parts, channels: int, filters: int, stride: int = 1, padding: Padding = 1
 ) -> Sequential:
-    """A convolution in two: 3×3 over the cells of each channel, 1×1 over the channels of a cell.
-
-    stride, padding   of the 3×3
-    (H, W, channels) becomes (⌈H / stride⌉, ⌈W / stride⌉, filters) with a padding of 1.
-    """
-    return Sequential(
-        conv_dw=Conv2D(
-            channels,
-            channels,
-            3,
-            stride,
-            padding,
-            groups=channels,
-            bias=False,
-            rng=rng,
-            initializer=he_normal,
-        ),
-        bn1=BatchNorm(channels, MOMENTUM, epsilon),
-        relu1=ReLU6(),
-        conv_pw=Conv2D(channels, filters, 1, bias=False, rng=rng, initializer=he_normal),
-        bn2=BatchNorm(filters, MOMENTUM, epsilon),
-        relu2=ReLU6(),
+    """A convolution in two: 3×3 over the cells of each channel, 1×1 over the channels of a cell."""
+    depthwise = parts.conv_bn_relu(
+        "conv_dw bn1 relu1", channels, channels, 3, stride, padding, groups=channels
     )
-
-
-def _scaled(count: int, width: float) -> int:
-    return max(1, int(count * width))
+    pointwise = parts.conv_bn_relu("conv_pw bn2 relu2", channels, filters, 1)
+    return Sequential(**depthwise, **pointwise)

@@ -1,4 +1,4 @@
-"""Very deep networks of 3×3 convolutions.  Report §3.1, A.1.
+"""Very deep networks of 3×3 convolutions.  Report §3.1, §5.3, A.1.
 
 Source: Simonyan & Zisserman 2014, "Very Deep Convolutional Networks for Large-Scale Image
 Recognition", Table 1, configurations D and E.
@@ -11,138 +11,108 @@ from math import prod
 
 import numpy as np
 
-from tinynet.initializers import he_normal
 from tinynet.layer import Layer, Shape
-from tinynet.layers import BatchNorm, Conv2D, Dense, Dropout, Flatten, MaxPool2D, ReLU, Sequential
-from tinynet.models.architecture import architecture
-from tinynet.models.classifier import Classifier
-from tinynet.models.sizes import image_shape, representation_shape
+from tinynet.layers import Dense, Dropout, Flatten, MaxPool2D, ReLU, Sequential
+from tinynet.models.architecture import architecture, variant
+from tinynet.models.parts import Classifier, Layers, Parts, representation_shape
 
-# block    filters   convolutions in D (VGG16), E (VGG19)
-BLOCKS = (
-    ("block1", 64, (2, 2)),
-    ("block2", 128, (2, 2)),
-    ("block3", 256, (3, 4)),
-    ("block4", 512, (3, 4)),
-    ("block5", 512, (3, 4)),
-)
-VGG16, VGG19 = zip(*(counts for *_, counts in BLOCKS), strict=True)
-HIDDEN = 4096  # neurons of each hidden dense layer
-MOMENTUM = 0.9  # of the moving statistics, where there are any
-EPSILON = 1e-5  # torchvision's
-
-
-@architecture
-def vgg16(
-    num_classes: int,
-    input_shape: Shape,
-    *,
-    batch_norm: bool = False,
-    hidden: int = HIDDEN,
-    keep_prob: float = 0.5,
-    epsilon: float = EPSILON,
-    width: float = 1.0,
-    rng: np.random.Generator,
-) -> Classifier:
-    """VGG16: 13 convolutions, 2 + 2 + 3 + 3 + 3, and 3 dense layers.  Report §3.1.
-
-        block   (convolution 3×3 same → [batch norm] → ReLU) twice or thrice → max-pool 2×2
-        head    flatten → (dense → ReLU → dropout) twice → dense
-
-    num_classes   number of classes; the network returns that many logits
-    input_shape   (H, W, C) of one image, H and W from 32: each block halves them, rounding down
-    batch_norm    normalise before each ReLU of the base, whose convolutions then have no bias
-                  (§2.4.3); not in the paper
-    hidden        neurons of each of the two hidden dense layers
-    keep_prob     dropout's probability of keeping a hidden neuron
-    epsilon       batch norm's ε
-    width         scales every number of filters; 1 is the paper's
-    rng           generator for the starting weights: He normal before a ReLU, Glorot uniform for
-                  the logits. The paper started its deep networks from a trained shallow one, and
-                  notes that Glorot's rule does without
-    Raises ValueError if input_shape is no image's or too small, or width not above 0.
-    138,357,544 parameters for 1000 classes and 224 × 224 × 3, as published.
-    """
-    return vgg(
-        "vgg16", VGG16, num_classes, input_shape, batch_norm, hidden, keep_prob, epsilon, width, rng
-    )
-
-
-@architecture
-def vgg19(
-    num_classes: int,
-    input_shape: Shape,
-    *,
-    batch_norm: bool = False,
-    hidden: int = HIDDEN,
-    keep_prob: float = 0.5,
-    epsilon: float = EPSILON,
-    width: float = 1.0,
-    rng: np.random.Generator,
-) -> Classifier:
-    """VGG19: 16 convolutions, 2 + 2 + 4 + 4 + 4, and 3 dense layers.  Report §3.1.
-
-    Arguments and errors as in ``vgg16``.
-    143,667,240 parameters for 1000 classes and 224 × 224 × 3, as published.
-    """
-    return vgg(
-        "vgg19", VGG19, num_classes, input_shape, batch_norm, hidden, keep_prob, epsilon, width, rng
-    )
+FILTERS = (64, 128, 256, 512, 512)  # of each block's convolutions
+VGG16 = (2, 2, 3, 3, 3)  # convolutions in each block
+VGG19 = (2, 2, 4, 4, 4)
 
 
 def vgg(
-    name: str,
     counts: Sequence[int],
     num_classes: int,
     input_shape: Shape,
-    batch_norm: bool,
-    hidden: int,
-    keep_prob: float,
-    epsilon: float,
-    width: float,
+    *,
+    batch_norm: bool = False,
+    hidden: int = 4096,
+    keep_prob: float = 0.5,
+    epsilon: float = 1e-5,
+    width: float = 1.0,
     rng: np.random.Generator,
 ) -> Classifier:
-    """Five blocks with so many convolutions each, and the head.
+    """Five blocks of 3×3 convolutions, and three dense layers.  Report §3.1.
 
-    Raises ValueError as ``vgg16`` says; ``name`` is for the message.
+        block   (convolution 3×3 same → [batch norm] → ReLU) two to four times → max-pool 2×2
+        head    flatten → (dense → ReLU → dropout) twice → dense
+
+        network   convolutions         parameters at 1,000 classes, 224 × 224 × 3, as published
+        vgg16     2 + 2 + 3 + 3 + 3    138,357,544
+        vgg19     2 + 2 + 4 + 4 + 4    143,667,240
+
+    input_shape   H and W from 32: each block halves them, rounding down
+    batch_norm    not in the paper (§2.4.3)
+    rng           the paper started its deep networks from a trained shallow one, and notes that
+                  Glorot's rule makes that unnecessary
+    Other arguments as in ``tinynet.models``.
     """
-    if width <= 0:
-        raise ValueError(f"{name}: width is {width}, want a number above 0; 1 is the paper's")
-
-    def block(channels: int, filters: int, count: int) -> Sequential:
-        layers: dict[str, Layer] = {}
+    parts = Parts(rng, width, epsilon, batch_norm=batch_norm, bias=not batch_norm)
+    base: Layers = {}
+    channels = input_shape[2]
+    for number, (filters, count) in enumerate(zip(FILTERS, counts, strict=True), start=1):
+        block: Layers = {}
         for i in range(1, count + 1):
-            layers[f"conv{i}"] = Conv2D(
-                channels,
-                filters,
-                3,
-                padding="same",
-                bias=not batch_norm,
-                rng=rng,
-                initializer=he_normal,
-            )
-            if batch_norm:
-                layers[f"bn{i}"] = BatchNorm(filters, momentum=MOMENTUM, epsilon=epsilon)
-            layers[f"relu{i}"] = ReLU()
-            channels = filters
-        return Sequential(**layers, pool=MaxPool2D(2))
-
-    shape = image_shape(name, input_shape)
-    channels, blocks = shape[2], {}
-    for (place, filters, _), count in zip(BLOCKS, counts, strict=True):
-        filters = max(1, round(width * filters))
-        blocks[place] = block(channels, filters, count)
-        channels = filters
-    base = Sequential(**blocks)
-    features = prod(representation_shape(name, base, shape))
+            names = f"conv{i} bn{i} relu{i}"
+            block |= parts.conv_bn_relu(names, channels, parts.scaled(filters), 3, 1, "same")
+            channels = parts.scaled(filters)
+        base[f"block{number}"] = Sequential(**block, pool=MaxPool2D(2))
+    representation = Sequential(**base)
+    features = prod(representation_shape(representation, input_shape))
     head = Sequential(
         flatten=Flatten(),
-        fc1=Dense(features, hidden, rng=rng, initializer=he_normal),
+        fc1=parts.dense(features, hidden),
         relu1=ReLU(),
         dropout1=Dropout(keep_prob),
-        fc2=Dense(hidden, hidden, rng=rng, initializer=he_normal),
+        fc2=parts.dense(hidden, hidden),
         relu2=ReLU(),
         dropout2=Dropout(keep_prob),
         classes=Dense(hidden, num_classes, rng=rng),
     )
-    return Classifier(base, head)
+    return Classifier(representation, head)
+
+
+vgg16 = variant("vgg16", vgg, VGG16)
+vgg19 = variant("vgg19", vgg, VGG19)
+
+
+@architecture
+def vgg_like(
+    num_classes: int,
+    input_shape: Shape,
+    filters: Sequence[int] = (32, 64, 128, 256),
+    hidden: int = 256,
+    *,
+    batch_norm: bool = False,
+    keep_prob: float = 0.5,
+    rng: np.random.Generator,
+) -> Classifier:
+    """Blocks of two 3×3 convolutions and a max-pool, then two dense layers.  Report §3.1, §5.3.
+
+        block    (convolution 3×3 same → [batch norm] → ReLU) twice → max-pool 2×2
+        head     flatten → dense → ReLU → dropout → dense
+
+    input_shape   each block halves H and W, rounding down
+    filters       filters of each block's convolutions, one entry a block
+    rng           He normal before a ReLU, where Glorot's variance would halve (He et al. 2015)
+    Other arguments as in ``tinynet.models``.
+    """
+    parts = Parts(rng, 1.0, 1e-3, 0.99, batch_norm=batch_norm, bias=not batch_norm)
+    base: list[Layer] = []
+    channels = input_shape[2]
+    for count in filters:
+        for _ in range(2):
+            base += parts.conv_bn_relu("conv bn relu", channels, count, 3, 1, "same").values()
+            channels = count
+        base.append(MaxPool2D(2))
+    representation = Sequential(*base)
+    features = prod(representation_shape(representation, input_shape))
+    head = Sequential(
+        Flatten(),
+        parts.dense(features, hidden),
+        ReLU(),
+        Dropout(keep_prob),
+        Dense(hidden, num_classes, rng=rng),
+    )
+    return Classifier(representation, head)

@@ -10,6 +10,8 @@ from tinynet.backend import Array, Swappable, array_module
 from tinynet.optimizers.base import Optimizer, check_range, new_weight, update_rule
 from tinynet.regularizers import Selection, any_parameter
 
+__all__ = ["Adam", "AdamW", "adam_update", "bias_corrections"]
+
 
 @update_rule
 def adam_update(
@@ -41,7 +43,7 @@ def adam_update(
 
 
 def bias_corrections(step: int, beta: float, alpha: float) -> tuple[float, float]:
-    """What m and v of Adam lack after ``step`` steps, from 1, as they started at 0.  See §2.3.4.
+    """Return the factors by which m and v fall short after ``step`` steps from 0.  See §2.3.4.
 
         c_m = 1 - (1 - β)^t,   c_v = 1 - (1 - α)^t
 
@@ -99,3 +101,35 @@ class Adam(Optimizer):
         if self.bias_correction:
             corrections = bias_corrections(self._updates[name], self.beta, self.alpha)
         return float(self.learning_rate), self.beta, self.alpha, self.epsilon, corrections
+
+
+class AdamW(Adam):
+    """Adam whose weights also shrink by a share η λ at each step, past the rule\'s scaling.
+
+        w ← (1 − η λ) w,   then as ``Adam``
+
+    weight_decay   λ
+    decays         which parameters shrink, by dotted name; ``is_weight`` leaves out biases,
+                   gammas and betas
+    Source: Loshchilov & Hutter 2019, "Decoupled weight decay regularization".
+    """
+
+    def __init__(
+        self,
+        learning_rate: float = 0.001,
+        beta_1: float = 0.9,
+        beta_2: float = 0.999,
+        epsilon: float = 1e-8,
+        weight_decay: float = 0.01,
+        *,
+        decays: Selection = any_parameter,
+    ) -> None:
+        super().__init__(
+            learning_rate,
+            beta_1,
+            beta_2,
+            epsilon,
+            weight_decay=weight_decay,
+            decoupled=True,
+            decays=decays,
+        )

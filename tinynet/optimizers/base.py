@@ -1,4 +1,4 @@
-"""What all optimisers share: which parameters change, weight decay, and what is remembered.
+"""Base of the optimisers: which parameters change, weight decay, memory between steps.
 
 A rule is a function marked ``@update_rule``, the recurrence as it is written in the report or a
 paper: it changes its first arrays in place, w and what it remembers of earlier steps, and nothing
@@ -16,6 +16,8 @@ from tinynet.backend import Array, Swappable, array_module, library_of, swappabl
 from tinynet.layer import Parameter
 from tinynet.regularizers import Selection, any_parameter
 
+__all__ = ["Optimizer", "update_rule"]
+
 P = ParamSpec("P")
 
 UPDATE_RULES: list[Swappable[..., None]] = []
@@ -32,7 +34,7 @@ def update_rule(function: Callable[P, None]) -> Swappable[P, None]:
 
 
 class Optimizer:
-    """Base of the optimisers: which parameters are changed, weight decay, and what is remembered.
+    """Base of the optimisers: which parameters change, weight decay, memory.
 
     learning_rate   η; may be set at any time
     weight_decay    λ: pulls weights towards 0.  Report §2.4.2
@@ -65,18 +67,18 @@ class Optimizer:
 
     @property
     def slots(self) -> tuple[str, ...]:
-        """What the rule remembers of each parameter, by name."""
+        """Names of the arrays that the rule keeps for each parameter."""
         return ()
 
     @property
     def rule(self) -> Swappable[..., None]:
-        """The update function: of w, what is remembered in ``slots``, g, and ``numbers``."""
+        """The update function of w, the arrays named in ``slots``, g, and ``numbers``."""
         raise NotImplementedError(
             f"{type(self).__name__} has no rule: write rule and numbers, or update, in the subclass"
         )
 
     def numbers(self, name: str) -> tuple[Any, ...]:
-        """What the rule takes after the gradient, for the step in hand, of one parameter."""
+        """Return the rule's arguments after the gradient, for one parameter in this step."""
         raise NotImplementedError(
             f"{type(self).__name__} has no numbers: write them in the subclass"
         )
@@ -90,7 +92,7 @@ class Optimizer:
         """Change every trainable parameter by its gradient, once.
 
         parameters   dotted name -> Parameter, ``model.parameters()``, the same at each step
-        A parameter that is not trainable keeps its value, and what is remembered of it.
+        A parameter that is not trainable keeps its value and its memory.
         Raises ValueError, before anything is changed, if these are other parameters than before.
         """
         self._check_same(parameters)
@@ -116,7 +118,7 @@ class Optimizer:
         return self.weight_decay, 1.0
 
     def count(self, names: Iterable[str], steps: int = 1) -> None:
-        """So many steps more (or less), in which these parameters are updated."""
+        """Add ``steps`` to the count of steps, and to that of each of these parameters."""
         self.steps += steps
         for name in names:
             self._updates[name] = self._updates.get(name, 0) + steps
@@ -127,17 +129,17 @@ class Optimizer:
             parameter.grad[...] = 0
 
     def state(self) -> dict[str, Array]:
-        """All that the next step depends on besides the settings: named arrays (not copies).
+        """Return all that the next step depends on besides the settings: named arrays, no copies.
 
         "step" is the number of steps so far and "updates.dotted name" that of one parameter,
-        each a 0-d int64 array; "slot.dotted name" is what the rule remembers of a parameter.
+        each a 0-d int64 array; "slot.dotted name" is an array that the rule keeps.
         """
         counts = {f"updates.{name}": n for name, n in self._updates.items()}
         counts["step"] = self.steps
         return {key: np.array(n, np.int64) for key, n in counts.items()} | self._memory
 
     def memory(self) -> dict[str, Array]:
-        """ "slot.dotted name" -> what the rule remembers of a parameter (not copies)."""
+        """Return "slot.dotted name" -> array that the rule keeps (not copies)."""
         return dict(self._memory)
 
     def load_state(self, state: Mapping[str, Array]) -> None:
@@ -148,7 +150,7 @@ class Optimizer:
         """
         if "step" not in state:
             raise ValueError(
-                "this is no optimiser's state, it has no 'step': want what state() gave"
+                "this is not an optimiser's state, it has no 'step': want what state() returned"
             )
         parts = {key: key.partition(".")[::2] for key in state if key != "step"}
         updates = {name: key for key, (slot, name) in parts.items() if slot == "updates"}
@@ -165,7 +167,7 @@ class Optimizer:
         self._known = None
 
     def remembered(self, slot: str, name: str, like: Array) -> Array:
-        """What the rule remembers of a parameter, at first 0: of ``like``'s shape, dtype, library.
+        """Return the rule's array ``slot`` for a parameter: like ``like``, 0 at first.
 
         Changed in place by the rule, so it is the same array from step to step.
         """

@@ -10,6 +10,8 @@ from tinynet.backend import Array, Swappable, array_module
 from tinynet.optimizers.base import Optimizer, check_range, new_weight, update_rule
 from tinynet.regularizers import Selection, any_parameter
 
+__all__ = ["RMSProp", "rmsprop_update"]
+
 
 @update_rule
 def rmsprop_update(

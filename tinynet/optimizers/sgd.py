@@ -8,6 +8,8 @@ from tinynet.backend import Array, Swappable
 from tinynet.optimizers.base import Optimizer, check_range, update_rule
 from tinynet.regularizers import Selection, any_parameter
 
+__all__ = ["GradientDescent", "SGD", "gradient_descent_update", "momentum_update"]
+
 
 @update_rule
 def gradient_descent_update(w: Array, g: Array, learning_rate: float) -> None:

@@ -13,8 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import safetensors.numpy
-from safetensors import SafetensorError, safe_open
 
 from tinynet._version import __version__
 from tinynet.backend import Array, to_device
@@ -58,6 +56,8 @@ def save_arrays(
 
     Raises CheckpointError if the file cannot be written; what was there before is then whole.
     """
+    import safetensors.numpy  # imported where it is used: import tinynet needs NumPy alone
+
     # safetensors writes an array's memory as it lies, so it has to lie in C order
     flat = {name: np.asarray(to_device(x, "numpy"), order="C") for name, x in arrays.items()}
     write_whole(Path(path), safetensors.numpy.save(flat, metadata=metadata))
@@ -68,6 +68,8 @@ def load_arrays(path: str | Path) -> tuple[dict[str, Array], dict[str, str]]:
 
     Raises CheckpointError, naming the file, if it is missing, cut short or not safetensors.
     """
+    from safetensors import SafetensorError, safe_open
+
     try:
         with safe_open(path, framework="numpy") as file:
             names, metadata = file.keys(), file.metadata() or {}

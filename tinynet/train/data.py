@@ -25,7 +25,7 @@ def generator(seed: int, purpose: str, *counters: int) -> np.random.Generator:
     """A random generator that depends on its arguments alone: the same arguments, the same draws.
 
     seed       whole number >= 0, the run's
-    purpose    what is drawn, such as "shuffle" or "dropout"; each purpose has draws of its own
+    purpose    what is drawn, such as "shuffle" or "dropout"; each purpose draws independently
     counters   which draw it is, such as the epoch and the batch; whole numbers >= 0
     Raises ValueError for a negative number.
 
@@ -133,7 +133,11 @@ def _prefetch(iterable: Iterable[T], depth: int) -> Generator[T, None, None]:
     # a copy of the context carries np.errstate and use_reference() into the thread
     context = contextvars.copy_context()
     thread = threading.Thread(target=context.run, args=(work,), name="prefetch", daemon=True)
-    thread.start()
+    try:
+        thread.start()
+    except RuntimeError:  # threads cannot start here, as in a browser: nothing is read ahead
+        yield from iterable
+        return
     try:
         while True:
             kind, item = made.get()

@@ -84,7 +84,7 @@ def metric_functions(metrics: Sequence[str | Metric]) -> dict[str, Metric]:
             )
         if name == "<lambda>" or name in functions:
             raise ValueError(
-                f"metrics are {[*functions, name]}, want a name of its own for each: use def"
+                f"metrics are {[*functions, name]}, want a different name for each: use def"
             )
         functions[name] = METRICS[metric] if isinstance(metric, str) else metric
     return functions

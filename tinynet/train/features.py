@@ -192,7 +192,7 @@ def write_features(file: Path, base: Layer, data: Dataset, batch_size: int) -> N
 
 
 def write_header(stream: BinaryIO, z: Array, count: int) -> None:
-    """What a .npy file of ``count`` arrays like those of z says before its first number."""
+    """Return the header of a .npy file of ``count`` arrays like those of z."""
     entries = {"descr": z.dtype.str, "fortran_order": False, "shape": (count, *z.shape[1:])}
     np.lib.format.write_array_header_1_0(stream, entries)
 

@@ -79,7 +79,7 @@ def fit(
                         probabilities (N, K), each called once over a whole epoch's predictions
     monitor             what "best" means, a key of the history: lower is better for a loss, higher
                         for all else; None: the validation loss, or without one the training loss
-    patience            stop after so many epochs in a row without a new best; None: never
+    patience            stop after this many epochs in a row without a new best; None: never
     restore_best        end with the best epoch's weights instead of the last one's
     folder              keep history.jsonl, last.safetensors and best.safetensors there
     resume              continue the run in ``folder``, from within an epoch if it stopped there
@@ -172,7 +172,7 @@ def best_row(history: Sequence[Row], monitor: str) -> Row | None:
 
 
 def stalled(history: Sequence[Row], monitor: str, patience: int | None) -> bool:
-    """Whether the last ``patience`` epochs brought no new best: early stopping.
+    """Return True if the last ``patience`` epochs brought no new best: early stopping.
 
     Source: Prechelt 1998, "Early stopping - but when?", the criterion UP.  Not in the report.
     """

@@ -1,4 +1,4 @@
-"""What a person sees of a training run: a bar on a terminal, one line per epoch elsewhere."""
+"""Progress of a training run: a bar on a terminal, one line per epoch elsewhere."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ import sys
 from collections.abc import Callable
 from types import TracebackType
 from typing import Any
-
-from tqdm import tqdm
 
 
 class Progress:
@@ -21,11 +19,16 @@ class Progress:
     """
 
     def __init__(self, epochs: int, batches: int, done: int = 0, shown: bool = True) -> None:
-        self.epochs, self.shown = epochs, shown
+        self.epochs = epochs
+        self.bar: Any = None
+        if not shown:
+            return
+        from tqdm import tqdm  # imported where it is used: import tinynet needs NumPy alone
+
         self.bar = tqdm(
             total=epochs * batches,
             initial=done,
-            disable=None if shown else True,  # None: unless standard error is a terminal
+            disable=None,  # shown only where standard error is a terminal
             unit="batch",
             mininterval=0.5,
             leave=False,
@@ -34,11 +37,13 @@ class Progress:
 
     def batch(self, figures: Callable[[], dict[str, float]]) -> None:
         """Count a batch; ``figures``, shown beside the bar, is called when the bar is redrawn."""
-        if self.bar.update(1):
+        if self.bar is not None and self.bar.update(1):
             self.bar.set_postfix({k: f"{v:.4f}" for k, v in figures().items()}, refresh=False)
 
     def epoch(self, row: dict[str, Any]) -> None:
         """Show one epoch's row of the history as a line."""
+        if self.bar is None:
+            return
         epoch = row["epoch"]
         figures = "  ".join(
             f"{name} {value:.4g}" for name, value in row.items() if name not in ("epoch", "seconds")
@@ -46,13 +51,13 @@ class Progress:
         left = row["seconds"] * (self.epochs - epoch)
         self.say(
             f"epoch {epoch:{len(str(self.epochs))}}/{self.epochs}  {figures}  "
-            f"({row['seconds']:.1f} s, {tqdm.format_interval(left)} left)"
+            f"({row['seconds']:.1f} s, {self.bar.format_interval(left)} left)"
         )
 
     def say(self, line: str) -> None:
         """Show a line above the bar."""
-        if self.shown:
-            tqdm.write(line, file=sys.stderr)
+        if self.bar is not None:
+            self.bar.write(line, file=sys.stderr)
 
     def __enter__(self) -> Progress:
         return self
@@ -63,4 +68,5 @@ class Progress:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self.bar.close()
+        if self.bar is not None:
+            self.bar.close()

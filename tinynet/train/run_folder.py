@@ -1,4 +1,4 @@
-"""What a training run keeps on disk, and where in training it stands.
+"""A training run on disk, and the state of its training.
 
 last.safetensors    model, optimiser and position: all that resuming needs
 best.safetensors    the model at its best monitored value
@@ -64,7 +64,7 @@ class TrainingState:
         self.labels, self.probabilities = [], []
 
     def to_dict(self) -> dict[str, Any]:
-        """What a checkpoint keeps of it."""
+        """Return what a checkpoint stores."""
         values = vars(self) | {"labels": None, "probabilities": None}
         if self.labels:
             values["labels"] = np.concatenate(self.labels)

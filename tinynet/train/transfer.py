@@ -29,7 +29,7 @@ def replace_head(
     """Give a network a new head, and leave its base as it is.  Report §2.5.5.
 
     head   a layer from the base's representation to logits; or a number of classes: the head that
-           the network's builder makes for so many, with new starting weights throughout
+           the network's builder makes for that number, with new starting weights throughout
     rng    generator for those weights; needed with a number of classes
     Changes the model in place and returns it. ``model.architecture`` follows a number of classes
     and becomes None with a layer, which no builder can make again.
@@ -77,7 +77,7 @@ def unfreeze_from(model: Layer, name: str, *, statistics: bool = False) -> None:
 
 
 class Frozen(NamedTuple):
-    """How many of a kind are frozen, and how many there are."""
+    """Number of frozen layers of a kind, and of all of that kind."""
 
     frozen: int
     total: int
@@ -88,7 +88,7 @@ class Frozen(NamedTuple):
 
 @dataclass(frozen=True)
 class FrozenPart:
-    """What is frozen of one part of a network; the three can be frozen separately.
+    """The frozen share of one part of a network; three things can be frozen separately.
 
     name         dotted path of the part
     parameters   numbers that optimisers leave alone
@@ -103,12 +103,12 @@ class FrozenPart:
 
     @property
     def whole(self) -> bool:
-        """Whether all of it is frozen: in training it computes what it does outside training."""
+        """True if all of it is frozen: it computes the same in training and outside."""
         return all(n.frozen == n.total for n in (self.parameters, self.statistics, self.dropout))
 
 
 def frozen_parts(model: Layer, depth: int = 1) -> list[FrozenPart]:
-    """What is frozen, part by part, in forward order.
+    """Return what is frozen, part by part, in forward order.
 
     depth   1: the network's own parts, base and head; 2: their parts, and so on
     """
@@ -126,7 +126,7 @@ def frozen_parts(model: Layer, depth: int = 1) -> list[FrozenPart]:
 
 
 def frozen_part(name: str, part: Layer) -> FrozenPart:
-    """What is frozen of one layer and all inside it."""
+    """Return what is frozen of one layer and all inside it."""
     parameters = part.parameters().values()
     layers = [vars(layer) for layer in part.named_layers().values()]
 

@@ -18,7 +18,7 @@ from tinynet.layers import (
     ReLU,
     Sequential,
     Sigmoid,
-)
+)  # fmt: skip
 from tinynet.losses import SoftmaxCrossEntropy
 from tinynet.models import googlenet, resnet50
 from tinynet.optimizers import SGD, Adam
@@ -35,17 +35,18 @@ LOSS = SoftmaxCrossEntropy()
 
 def small_cnn(rng: np.random.Generator) -> Sequential:
     """(32, 32, 1) -> 2 logits: three convolutions, batch norm, a global average."""
-    layers: dict[str, Layer] = {}
-    channels = 1
-    for k, filters in enumerate((8, 16, 16), start=1):
-        options = {"padding": "same", "bias": False, "initializer": he_normal}
-        layers[f"conv{k}"] = Conv2D(channels, filters, 3, **options, rng=rng)  # type: ignore[arg-type]
-        layers[f"bn{k}"] = BatchNorm(filters, momentum=0.9)
-        layers[f"relu{k}"] = ReLU()
-        if k < 3:
-            layers[f"pool{k}"] = MaxPool2D(2)
-        channels = filters
-    return Sequential(**layers, average=GlobalAvgPool2D(), classes=Dense(channels, 2, rng=rng))
+
+    def conv(channels: int, filters: int) -> Conv2D:
+        return Conv2D(
+            channels, filters, 3, padding="same", bias=False, rng=rng, initializer=he_normal
+        )
+
+    return Sequential(
+        conv1=conv(1, 8), bn1=BatchNorm(8, momentum=0.9), relu1=ReLU(), pool1=MaxPool2D(2),
+        conv2=conv(8, 16), bn2=BatchNorm(16, momentum=0.9), relu2=ReLU(), pool2=MaxPool2D(2),
+        conv3=conv(16, 16), bn3=BatchNorm(16, momentum=0.9), relu3=ReLU(),
+        average=GlobalAvgPool2D(), classes=Dense(16, 2, rng=rng),
+    )  # fmt: skip
 
 
 def sigmoids(depth: int, rng: np.random.Generator) -> Sequential:

@@ -30,6 +30,7 @@ COLOURS = {
     "activation": ("#FBEFB0", "#A98600"),
     "dropout": ("#EFDCE9", "#A0527F"),
     "reshape": ("#E2E0F5", "#6A5FB0"),
+    "merge": ("white", INK),
     "other": ("white", INK),
 }
 SOFT, LINE, FRAME = "#555555", "#666666", ("#F6F6F4", "#C4C4C0")
@@ -39,7 +40,6 @@ ARROW, LABELLED, SPLIT, JOINT = 18, 36, 12, 20  # lengths: arrows, where paths p
 BESIDE, PAD, MARGIN, HEADER, GUTTER = 18, 12, 24, 56, 40  # gaps: paths, frames, page, columns
 PROPORTIONS, LOWEST = 4 / 3, 300  # of the page: width over height; height of its lowest columns
 SIGNS = {"sum": "+", "gate": "x"}  # where paths meet: matplotlib's markers
-BARS = {"concat": "concatenate", "mean": "mean"}
 TIP = "layer "  # begins the id of a box, which goes on with what a pointer is told
 NOTE = "shapes: height × width × channels; an arrow without one carries the shape before it"
 STYLE = {
@@ -49,6 +49,8 @@ STYLE = {
     "svg.hashsalt": "tinynet",
     "text.usetex": False,
     "text.parse_math": False,
+    "figure.facecolor": "white",
+    "savefig.facecolor": "auto",
 }
 
 
@@ -62,8 +64,8 @@ def draw(
 ) -> Path:
     """Draw the network: its layers, how they are joined, the shapes between them.
 
-    model         any layer; one that writes its own forward pass is drawn by its children
-    file          where to; its ending is the format: .svg, .pdf or .png
+    model         any layer; one with its own forward pass is drawn by its children
+    file          the file to write; its ending is the format: .svg, .pdf or .png
     input_shape   (H, W, C) of one input; by default that of ``model.architecture``
     fold          draw repeated blocks once, with their number; False: every one of them
     title         the heading; by default the architecture's name
@@ -321,7 +323,8 @@ class _Page:
                 join((x, top), (x + arc, top), bend=16)
             self.box((x + start, merge), stop - start, JOINT, radius=JOINT / 2)
             if bar:
-                self.text(x + (start + stop) / 2, merge + JOINT / 2, BARS[node.meet], SMALL)
+                text = "concatenate" if node.meet == "concat" else node.meet
+                self.text(x + (start + stop) / 2, merge + JOINT / 2, text, SMALL)
             else:
                 mark = {"marker": SIGNS[node.meet], "markersize": 9, "markeredgewidth": 1.5}
                 self.axes.plot(x, merge + JOINT / 2, color=INK, clip_on=False, **mark)
@@ -334,7 +337,7 @@ class _Page:
     def aside(self, node: Node, shape: Shape | None) -> _Part:
         """A side branch: the flow goes straight on, the branch ends in an output."""
         path = node.paths[1]
-        parts, width = self.chain(path, node.input_shape)
+        parts, _ = self.chain(path, node.input_shape)
         branch = _stacked([*parts, self.pill(f"output {shape_text(path[-1].output_shape)}")])
         place = NARROWEST / 2 + BESIDE + branch.left
         height = _length(shape) + SPLIT + branch.height
@@ -351,9 +354,9 @@ class _Page:
     def draw(self, nodes: Sequence[Node], output: Shape, heading: str, totals: str) -> None:
         """The flow in columns, each continued at the top of the next, below a heading."""
         shape = nodes[0].input_shape
-        parts = [self.pill(f"input {shape_text(shape)}", lead=0)]
-        parts += self.chain(nodes, shape, framed=True)[0]
-        parts.append(self.pill(f"output {shape_text(output)}"))
+        parts, _ = self.chain(nodes, shape, framed=True)
+        parts[0] = _stacked([self.pill(f"input {shape_text(shape)}", lead=0), parts[0]])
+        parts[-1] = _stacked([parts[-1], self.pill(f"output {shape_text(output)}")])
         x, top, height = float(MARGIN), float(MARGIN + HEADER), 0.0
         ends: list[tuple[float, float]] = []
         for column in _columns(parts):

@@ -15,9 +15,10 @@ def matplotlib(module: str = "") -> Any:
     Raises ImportError, with the command that installs it, if it is missing.
     """
     try:
-        return import_module(f"matplotlib.{module}" if module else "matplotlib")
+        import matplotlib as whole
     except ImportError as error:
         raise ImportError("a picture needs matplotlib: pip install matplotlib") from error
+    return import_module(f"matplotlib.{module}") if module else whole
 
 
 def new_figure(width: float, height: float, layout: str = "constrained") -> Any:

@@ -58,7 +58,7 @@ def watch(
 
 
 class _Arrived(Exception):
-    """The layer that was asked for is reached; the rest need not be run."""
+    """The layer that was asked for is reached, with these arrays; the rest need not be run."""
 
 
 def activation_at(model: Layer, x: Array, layer_name: str, mode: Mode = EVAL) -> Array:
@@ -68,17 +68,15 @@ def activation_at(model: Layer, x: Array, layer_name: str, mode: Mode = EVAL) ->
     Raises ValueError for a name that the model does not have, or a layer that is not run.
     """
     copy = shadow(model)
-    found: list[Array] = []
 
     def arrive(y: Array, cache: Any) -> None:
-        found.append(y)
-        raise _Arrived
+        raise _Arrived(y)
 
     watch(_named(copy, layer_name), arrive, lambda mark, dy: None)
     try:
         copy.forward(x, mode)
-    except _Arrived:
-        return found[0]
+    except _Arrived as arrived:
+        return arrived.args[0]
     raise ValueError(f"the forward pass does not run layer {layer_name!r}: name another one")
 
 
@@ -92,18 +90,16 @@ def activation_and_gradient(
     Raises ValueError as ``activation_at``.
     """
     copy = shadow(model)
-    found: list[tuple[Array, Array]] = []
 
     def arrive(a: Array, da: Array) -> None:
-        found.append((a, da))
-        raise _Arrived
+        raise _Arrived(a, da)
 
     watch(_named(copy, layer_name), lambda y, cache: y, arrive)
     z, cache = copy.forward(x, mode)
     try:
         copy.backward(upstream(z), cache)
-    except _Arrived:
-        return found[0]
+    except _Arrived as arrived:
+        return arrived.args
     raise ValueError(
         f"no gradient comes back to layer {layer_name!r} from the model's output: name another one"
     )

@@ -24,18 +24,18 @@ def backward_inputs(s: Images) -> list[Input]:
 
 def our_forward(s: Images, arrays: list[Any]) -> Call:
     """y, by the statistics of the batch."""
-    from tinynet.engine.plan.epilogues import batchnorm_block_forward
+    from tinynet.engine.plan.epilogues import batchnorm_fused_forward
 
-    return lambda: batchnorm_block_forward(*arrays, EPSILON)[:1]
+    return lambda: batchnorm_fused_forward(*arrays, EPSILON)[:1]
 
 
 def our_backward(s: Images, arrays: list[Any]) -> Call:
     """dx, dγ, dβ."""
-    from tinynet.engine.plan.epilogues import batchnorm_block_backward, batchnorm_block_forward
+    from tinynet.engine.plan.epilogues import batchnorm_fused_backward, batchnorm_fused_forward
 
     *inputs, dy = arrays
-    _, cache = batchnorm_block_forward(*inputs, EPSILON)
-    return lambda: batchnorm_block_backward(dy, cache)
+    _, cache = batchnorm_fused_forward(*inputs, EPSILON)
+    return lambda: batchnorm_fused_backward(dy, cache)
 
 
 def moving(gamma: Any) -> tuple[Any, Any]:

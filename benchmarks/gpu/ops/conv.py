@@ -32,29 +32,29 @@ def small(s: Conv) -> Conv:
 
 def our_forward(s: Conv, arrays: list[Any]) -> Call:
     """z."""
-    from tinynet.engine.plan.epilogues import conv2d_block_forward
+    from tinynet.engine.plan.epilogues import conv2d_fused_forward
 
     x, w = arrays
-    return lambda: conv2d_block_forward(x, w, None, s.stride, s.padding)[:1]
+    return lambda: conv2d_fused_forward(x, w, None, s.stride, s.padding)[:1]
 
 
 def our_weight_gradient(s: Conv, arrays: list[Any]) -> Call:
     """dw."""
-    from tinynet.engine.plan.epilogues import conv2d_block_backward, conv2d_block_forward
+    from tinynet.engine.plan.epilogues import conv2d_fused_backward, conv2d_fused_forward
 
     x, w, dz = arrays
-    _, cache = conv2d_block_forward(x, w, None, s.stride, s.padding)
-    return lambda: conv2d_block_backward(dz, cache, need_dx=False)[1:2]
+    _, cache = conv2d_fused_forward(x, w, None, s.stride, s.padding)
+    return lambda: conv2d_fused_backward(dz, cache, need_dx=False)[1:2]
 
 
 def our_input_gradient(s: Conv, arrays: list[Any]) -> Call:
-    """dx, by the kernel that ``conv2d_block_backward`` would choose; on a CPU, both gradients."""
-    from tinynet.engine.plan.epilogues import conv2d_block_backward, conv2d_block_forward
+    """dx, by the kernel that ``conv2d_fused_backward`` would choose; on a CPU, both gradients."""
+    from tinynet.engine.plan.epilogues import conv2d_fused_backward, conv2d_fused_forward
 
     x, w, dz = arrays
-    _, cache = conv2d_block_forward(x, w, None, s.stride, s.padding)
+    _, cache = conv2d_fused_forward(x, w, None, s.stride, s.padding)
     if library_of(x) != "cupy":
-        return lambda: conv2d_block_backward(dz, cache)[:1]
+        return lambda: conv2d_fused_backward(dz, cache)[:1]
     from tinynet.engine.kernels.cuda.conv import input_gradient
 
     return lambda: (input_gradient(dz, x, w, cache.window, 1),)

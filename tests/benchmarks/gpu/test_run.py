@@ -103,7 +103,7 @@ def test_a_part_that_dies_leaves_the_others(tmp_path, monkeypatch):
 
 
 def test_without_a_gpu_one_line_and_no_results(tmp_path, capsys):
-    from tinynet.doctor.gpu import read_gpu
+    from tinynet.doctor import read_gpu
 
     if read_gpu().devices:
         pytest.skip("there is a GPU here")

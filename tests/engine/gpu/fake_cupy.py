@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy import special
 
 from tests.engine.gpu import fake_graph
 from tinynet.backend import use_reference
@@ -221,6 +222,9 @@ def install(monkeypatch: pytest.MonkeyPatch) -> types.ModuleType:
     """Have ``import cupy`` give the stand-in; ``waits`` is empty."""
     made = module()
     monkeypatch.setitem(sys.modules, "cupy", made)
+    for name in ("cupyx", "cupyx.scipy", "cupyx.scipy.special"):
+        monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
+    sys.modules["cupyx.scipy.special"].erf = lambda x: ndarray(special.erf(host(x)))
     waits.clear()
     return made
 

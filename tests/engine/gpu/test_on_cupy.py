@@ -8,33 +8,17 @@ import numpy as np
 import pytest
 
 from tests.engine.gpu.fake_cupy import fake_cupy, waits
+from tests.layers.examples import EXAMPLES
 from tests.layers.support import assert_close
 from tinynet import losses, metrics, optimizers
 from tinynet.backend import library_of, to_device
 from tinynet.layer import Mode
 from tinynet.layers import (
-    AdaptiveAvgPool2D,
     AvgPool2D,
     BatchNorm,
-    ChannelShuffle,
-    ChannelSlice,
-    Concat,
     Conv2D,
     Dense,
-    Dropout,
-    Flatten,
-    Gate,
-    GlobalAvgPool2D,
-    LocalResponseNorm,
     MaxPool2D,
-    ReLU,
-    ReLU6,
-    Residual,
-    Scale,
-    Sequential,
-    Sigmoid,
-    Softmax,
-    SumPool2D,
 )
 from tinynet.models import vgg_like
 from tinynet.models.architecture import ARCHITECTURES, Architecture
@@ -61,35 +45,15 @@ def dense(*sizes):
     return Dense(*sizes, rng=rng(), dtype="float64")
 
 
-LAYERS = {
-    "dense": (lambda: dense(4, 3), VECTORS),
+LAYERS = EXAMPLES | {
     "conv, same": (lambda: conv(4, 3, 3, padding="same"), IMAGES),
     "conv, stride 2": (lambda: conv(4, 3, 3, stride=2, padding=1), IMAGES),
     "conv, dilated": (lambda: conv(4, 2, 2, dilation=2, bias=False), IMAGES),
     "conv, groups": (lambda: conv(4, 4, 3, groups=2), IMAGES),
     "conv, depthwise": (lambda: conv(4, 4, 3, groups=4, padding="same"), IMAGES),
-    "max pool": (lambda: MaxPool2D(2), IMAGES),
     "max pool, padded": (lambda: MaxPool2D(3, 2, 1), IMAGES),
-    "average pool": (lambda: AvgPool2D(2), IMAGES),
     "average pool, padded": (lambda: AvgPool2D(3, 2, 1), IMAGES),
-    "sum pool": (lambda: SumPool2D(2), IMAGES),
-    "global average": (GlobalAvgPool2D, IMAGES),
-    "adaptive average": (lambda: AdaptiveAvgPool2D((3, 2)), IMAGES),
-    "batch norm": (lambda: BatchNorm(4, dtype="float64"), IMAGES),
     "batch norm of vectors": (lambda: BatchNorm(4, dtype="float64"), VECTORS),
-    "dropout": (lambda: Dropout(0.5), IMAGES),
-    "relu": (ReLU, IMAGES),
-    "relu6": (ReLU6, IMAGES),
-    "sigmoid": (Sigmoid, IMAGES),
-    "softmax": (Softmax, VECTORS),
-    "scale": (lambda: Scale(0.3), IMAGES),
-    "shuffle": (lambda: ChannelShuffle(2), IMAGES),
-    "slice": (lambda: ChannelSlice(1, 3), IMAGES),
-    "response norm": (LocalResponseNorm, IMAGES),
-    "flatten": (Flatten, IMAGES),
-    "residual": (lambda: Residual(conv(4, 4, 1)), IMAGES),
-    "concat": (lambda: Concat(conv(4, 2, 1), MaxPool2D(1)), IMAGES),
-    "gate": (lambda: Gate(Sequential(GlobalAvgPool2D(), dense(4, 4), Sigmoid())), IMAGES),
 }
 
 

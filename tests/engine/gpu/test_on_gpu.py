@@ -14,7 +14,7 @@ import pytest
 
 from tests.engine.gpu.test_on_cupy import SIDES
 from tinynet.backend import to_device
-from tinynet.doctor.gpu import read_gpu
+from tinynet.doctor import read_gpu
 from tinynet.layer import Mode
 from tinynet.losses import SoftmaxCrossEntropy, WithAuxiliary
 from tinynet.models import vgg_like

@@ -19,7 +19,7 @@ from tinynet.engine.kernels.cuda.source import compile_all, counted
 class GraphArena:
     """A stream and a pool of memory, for graphs that never run at the same time.
 
-    What a graph writes to is given to nobody else, as it comes from a pool of the graphs' own.
+    Graphs write to memory of this pool, which serves nothing else.
     """
 
     def __init__(self) -> None:

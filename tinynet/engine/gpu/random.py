@@ -94,7 +94,7 @@ def philox_state(rng: np.random.Generator) -> Array:
 
 
 def skip(rng: np.random.Generator, count: int) -> None:
-    """Leave a generator over Philox where so many draws would."""
+    """Advance a generator over Philox by that many draws."""
     if count == 0:
         return
     bits: Any = rng.bit_generator

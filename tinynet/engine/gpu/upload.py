@@ -1,7 +1,7 @@
 """Batches on their way to the GPU, while it works on the one before.
 
 A copy from ordinary memory makes the processor wait while it is taken to pinned memory, page by
-page. Here the thread that reads the batches does both, in a stream of its own.
+page. Here the thread that reads the batches does both, in a separate stream.
 """
 
 from __future__ import annotations

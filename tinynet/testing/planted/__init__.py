@@ -5,26 +5,23 @@
         case.check(wrong=False)     the same code without the bug: passes
         case.check()                raises GradientError
 
-Each is a bug that somebody has made, shipped or could make in a line. They are in one file for each
-family of layers; the bug is the docstring, and stands beside the right code it calls.
+Each is a bug that was made, shipped, or could be made in a line, and is written as the one
+line in which it differs from the right code (``bench``). There is a file for each family of layers.
 ``python -m tinynet.testing.planted`` runs them through tinynet's check and through the usual ones
-and writes docs/planted.md.
+and writes docs/planted.md. A layer without any is listed there as missing.
 """
 
-from tinynet.testing.planted import (
-    activations,
-    batchnorm,
-    bookkeeping,
-    channels,
-    containers,
-    convolution,
-    dense,
-    gate,
-    local_response,
-    losses,
-    pooling,
-)
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+from tinynet.layer import Layer
+from tinynet.losses import Loss
+from tinynet.testing.planted import activations, combining, dense, losses, normalization, windows
 from tinynet.testing.planted.bench import (
+    Bench,
     Case,
     FunctionBench,
     LayerBench,
@@ -42,48 +39,35 @@ __all__ = [
     "LossBench",
     "Planted",
     "Subject",
+    "without_bugs",
 ]
 
-BENCHES: tuple[FunctionBench | LayerBench | LossBench, ...] = (
-    dense.dense,
-    bookkeeping.dense,
-    bookkeeping.applied_twice,
-    convolution.conv,
-    pooling.max_pool,
-    pooling.padded_max_pool,
-    pooling.tied_max_pool,
-    pooling.avg_pool,
-    pooling.sum_pool,
-    pooling.global_pool,
-    pooling.adaptive_pool,
-    pooling.flatten,
-    activations.relu,
-    bookkeeping.relu,
-    activations.relu6,
-    activations.sigmoid,
-    activations.softmax,
-    activations.dropout,
-    activations.dropout_layer,
-    activations.dropout_twice,
-    batchnorm.batchnorm,
-    batchnorm.of_pixels,
-    batchnorm.frozen,
-    batchnorm.layer,
-    batchnorm.layer_outside_training,
-    batchnorm.layer_without_scale,
-    local_response.norm,
-    channels.shuffle,
-    channels.slicing,
-    gate.scale,
-    losses.softmax_loss,
-    losses.large_batch,
-    losses.function,
-    losses.plain_loss,
-    containers.sequential,
-    containers.identity,
-    containers.projected,
-    containers.concat,
-    gate.product,
-    gate.layer,
-)
+_modules = (dense, windows, activations, normalization, combining, losses)
+# benches that differ in their settings alone share a list of bugs: the first one counts
+BENCHES: tuple[Bench, ...] = tuple(
+    {
+        id(bench.bugs): bench
+        for module in reversed(_modules)
+        for bench in reversed(vars(module).values())
+        if isinstance(bench, Bench)
+    }.values()
+)[::-1]
 PLANTED: tuple[Planted, ...] = tuple(bug for bench in BENCHES for bug in bench.bugs)
+
+
+def without_bugs() -> list[str]:
+    """Names of tinynet's layers and losses for which no bug is planted."""
+    classes = [
+        cls
+        for cls in [*_subclasses(Layer), *_subclasses(Loss)]
+        if cls.__module__.startswith(("tinynet.layers.", "tinynet.losses."))
+        and cls.__name__ in dir(sys.modules[cls.__module__.rpartition(".")[0]])
+    ]
+    spoilt = {bench.spoils for bench in BENCHES if bench.bugs}
+    return sorted(cls.__name__ for cls in classes if cls.__name__.lower() not in spoilt)
+
+
+def _subclasses(cls: Any) -> Iterator[type]:
+    for sub in cls.__subclasses__():
+        yield sub
+        yield from _subclasses(sub)

@@ -1,37 +1,45 @@
-"""Where a wrong backward pass is set beside the right one, so that a check can be tried on both.
+"""Benches: a right backward pass, and the wrong ones that are planted beside it.
 
-    dense = FunctionBench("dense", dense_forward, dense_backward, arguments, shape=(3, 4))
+    dense = FunctionBench("dense", (3, 4), dense_forward, dense_backward, arguments)
+    dense.plant(
+        "dw transposed: dw = dzᵀ x, the transpose; a square w hides it from the shape.",
+        dw(lambda g, dz, cache: dz.T @ cache.x),
+        "db averaged: db is the mean over the batch, where it is the sum. [where it was seen]",
+        db(lambda g, dz, cache: g / len(dz)),
+    )
 
-    @dense.plant()
-    def dw_transposed(dz, cache):
-        ""\"dw = dzᵀ x, the transpose …""\"        its docstring says what is wrong
-
-A bench holds what all bugs of one layer share: the right code and the arguments. There are three,
-for bare functions, for layers and for losses.
+A bug is two lines: what is wrong, and the wrong part alone. Of two bare functions (FunctionBench)
+that is a gradient, of a layer (LayerBench) a method, of a loss (LossBench) dz. A wrong gradient is
+a function of the right one, g, and of what the backward pass was given.
 """
 
 from __future__ import annotations
 
 import copy
-import inspect
 import re
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping
+from dataclasses import KW_ONLY, dataclass, field, fields, replace
 from functools import partial, update_wrapper
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 
+from tinynet import layers
 from tinynet.backend import Array
 from tinynet.gradient_check import GradientReport, check_backward, check_gradients, check_loss
+from tinynet.gradient_check.check import argument_names
+from tinynet.gradient_check.checkable import (
+    Checkable,
+    CheckableLayer,
+    CheckableLoss,
+    CheckablePair,
+)
 from tinynet.layer import EVAL, Layer, Mode, Shape
-from tinynet.losses.base import Loss
+from tinynet.losses import Loss
 
-Gradients = Array | tuple[Array | None, ...]  # None where there is no such parameter
+BUG = re.compile(r"(.*?): (.*\.)(?: \[(.*)\])?")
 Arguments = Callable[[np.random.Generator, Shape], tuple[Any, ...]]
-Backward = TypeVar("Backward", bound=Callable[[Array, Any], Gradients])
-LayerClass = TypeVar("LayerClass", bound=type[Layer])
-LossClass = TypeVar("LossClass", bound=type[Loss])
+Forward = Callable[..., tuple[Array, Any]]
 
 
 class Subject(NamedTuple):
@@ -47,16 +55,28 @@ class Subject(NamedTuple):
     backward: Callable[[Array, Any], dict[str, Array]]
 
 
-class Case(Protocol):
-    """A planted bug with its arguments, beside the same code without it."""
+@dataclass(frozen=True)
+class Case:
+    """A planted bug with its arguments, beside the same code without it.
+
+    right, wrong   two backward functions, two layers or two losses
+    run            tinynet's own check of one of them
+    view           (one of them, dtype) -> what another check needs
+    """
+
+    right: Any
+    wrong: Any
+    run: Callable[[Any], GradientReport]
+    view: Callable[[Any, str], Checkable]
 
     def check(self, *, wrong: bool = True) -> GradientReport:
-        """tinynet's own check, of the wrong code or of the right."""
-        ...
+        """Run tinynet's own check on the wrong code, or on the right."""
+        return self.run(self.wrong if wrong else self.right)
 
     def subject(self, *, wrong: bool = True, dtype: str = "float64") -> Subject:
-        """The wrong code, or the right, as another check sees it."""
-        ...
+        """Return the wrong code, or the right, as another check sees it."""
+        code = self.view(self.wrong if wrong else self.right, dtype)
+        return Subject(code.arrays, code.forward, code.backward)
 
 
 @dataclass(frozen=True)
@@ -83,203 +103,212 @@ class Planted:
         return self.build(np.random.default_rng(seed), shape or self.shape)
 
 
-@dataclass(frozen=True)
-class FunctionCase:
-    """forward(*args) -> (y, cache), and two backward passes for it."""
+class Wrong(NamedTuple):
+    """The wrong parts by name, and the settings of the bench with which they show."""
 
-    forward: Callable[..., tuple[Array, Any]]
-    right: Callable[[Array, Any], Gradients]
-    wrong: Callable[[Array, Any], Gradients]
-    args: tuple[Any, ...]
+    parts: Mapping[str, Any]
+    settings: Mapping[str, Any]
 
-    def check(self, *, wrong: bool = True) -> GradientReport:
-        """``check_backward`` of the pair."""
-        return check_backward(self.forward, self.wrong if wrong else self.right, self.args)
 
-    def subject(self, *, wrong: bool = True, dtype: str = "float64") -> Subject:
-        """The pair as another check sees it."""
-        names = list(inspect.signature(self.forward).parameters)
-        current = [a.astype(dtype) if _is_float(a) else a for a in self.args]
-        arrays = {n: a for n, a in zip(names, current, strict=False) if _is_float(a)}
+def wrong(**parts: Any) -> Wrong:
+    """Several wrong parts: wrong(forward=..., backward=...)."""
+    return Wrong(parts, {})
 
-        def backward(dy: Array, cache: Any) -> dict[str, Array]:
-            found = (self.wrong if wrong else self.right)(dy, cache)
-            found = found if isinstance(found, tuple) else (found,)
-            return {n: g for n, g in zip(arrays, found, strict=False) if g is not None}
 
-        return Subject(arrays, lambda: self.forward(*current), backward)
+def part(name: str) -> Callable[..., Wrong]:
+    """What makes one wrong part of that name: dx(function, stride=2), settings after it."""
+    return lambda function, **settings: Wrong({name: function}, settings)
+
+
+dx, dw, db, dz, forward, backward = map(part, ("dx", "dw", "db", "dz", "forward", "backward"))
 
 
 @dataclass(frozen=True)
-class LayerCase:
-    """Two layers with the same parameters."""
+class Bench:
+    """What all bugs of one layer share: the right code, its arguments, its name in the table.
 
-    right: Layer
-    wrong: Layer
-    x: Array
-    mode: Mode
+    layer     the name over its bugs
+    shape     of the input
+    options   keyword arguments of the forward pass, such as stride=2, or of a loss's constructor
+    """
 
-    def check(self, *, wrong: bool = True) -> GradientReport:
-        """``check_gradients`` of the layer."""
-        return check_gradients(self.wrong if wrong else self.right, self.x, self.mode)
+    layer: str
+    shape: Shape
+    _: KW_ONLY
+    options: Mapping[str, Any] = field(default_factory=dict)
+    bugs: list[Planted] = field(default_factory=list)
 
-    def subject(self, *, wrong: bool = True, dtype: str = "float64") -> Subject:
-        """The layer as another check sees it: its moving statistics and its masks held still."""
-        layer = copy.deepcopy(self.wrong if wrong else self.right).to(dtype=dtype)
-        x, buffers = self.x.astype(dtype), copy.deepcopy(layer.buffers())
-        # a layer applied twice has two names, and one parameter
-        parameters = {id(p): (name, p) for name, p in layer.parameters().items()}.values()
+    def plant(self, *bugs: Any) -> None:
+        """Add bugs: for each a text, "name: What is wrong. [where it was seen]", and its code."""
+        for text, (parts, settings) in zip(bugs[::2], bugs[1::2], strict=True):
+            if not (match := BUG.fullmatch(text)):
+                raise ValueError(f"a bug is 'name: What is wrong. [where it was seen]': {text!r}")
+            name, words, seen = match.groups("")
+            bench = self.using(**settings)
+            name, build = f"{self.layer}: {name}", partial(bench.build, parts)
+            self.bugs.append(Planted(name, self.layer, words, seen, bench.shape, build))
 
-        def forward() -> tuple[Array, Any]:
-            for name, buffer in layer.buffers().items():
-                buffer[...] = buffers[name]
-            return layer.forward(x, replace(self.mode, rng=copy.deepcopy(self.mode.rng)))
+    @property
+    def spoils(self) -> str:
+        """The layer or loss whose code is wrong here, in small letters: "maxpool2d"."""
+        right: Any = getattr(self, "right", None) or getattr(self, "forward", None)
+        return right.__name__.removesuffix("_forward").replace("_", "").lower()
 
-        def backward(dy: Array, cache: Any) -> dict[str, Array]:
-            layer.zero_grad()
-            dx = layer.backward(dy, cache)
-            return {"x": dx} | {name: p.grad.copy() for name, p in parameters}
+    def build(self, parts: Mapping[str, Any], rng: np.random.Generator, shape: Shape) -> Case:
+        """The case with these parts wrong."""
+        raise NotImplementedError(f"{type(self).__name__} has no build(parts, rng, shape)")
 
-        return Subject({"x": x} | {name: p.value for name, p in parameters}, forward, backward)
+    def using(self, **settings: Any) -> Self:
+        """This bench, and its list of bugs, with other settings.
+
+        settings   fields of the bench, such as ``shape``; any other name is an option
+        """
+        own = {f.name for f in fields(self)}
+        options = {name: value for name, value in settings.items() if name not in own}
+        kept = {name: value for name, value in settings.items() if name in own}
+        return replace(self, **kept, options={**self.options, **options})
 
 
 @dataclass(frozen=True)
-class LossCase:
-    """Two losses with the same settings."""
+class FunctionBench(Bench):
+    """A right pair of functions; a bug is dx, dw, ... for the forward pass's x, w, ...
 
-    right: Loss
-    wrong: Loss
-    z: Array
-    y: Array
+    forward     its first parameters are what the gradients are of
+    backward    (dy, cache) -> a gradient, or a tuple with one for each of those parameters
+    arguments   (rng, shape of the input) -> the forward pass's positional arguments
+    """
 
-    def check(self, *, wrong: bool = True) -> GradientReport:
-        """``check_loss`` of the loss."""
-        return check_loss(self.wrong if wrong else self.right, self.z, self.y)
+    forward: Forward
+    backward: Callable[[Array, Any], Any]
+    arguments: Arguments
 
-    def subject(self, *, wrong: bool = True, dtype: str = "float64") -> Subject:
-        """The loss as another check sees it."""
-        loss, z = self.wrong if wrong else self.right, self.z.astype(dtype)
-        return Subject(
-            {"z": z},
-            lambda: loss.forward(z, self.y),
-            lambda dy, cache: {"z": dy * loss.backward(cache)},
+    def build(self, parts: Mapping[str, Any], rng: np.random.Generator, shape: Shape) -> Case:
+        # update_wrapper: the report shows the function's name and its parameters' names
+        forward = update_wrapper(partial(self.forward, **self.options), self.forward)
+        args = self.arguments(rng, shape)
+        names = argument_names(forward, len(args))
+        if unknown := parts.keys() - {f"d{name}" for name in names}:
+            raise TypeError(f"{self.layer} has no gradient {', '.join(unknown)}: it is of {names}")
+
+        def spoilt(dy: Array, cache: Any) -> tuple[Array | None, ...]:
+            right = self.backward(dy, cache)
+            right = right if isinstance(right, tuple) else (right,)
+            ways = [parts.get(f"d{name}", lambda g, *_: g) for name in names]
+            return tuple(way(g, dy, cache) for way, g in zip(ways, right, strict=False))
+
+        return Case(
+            self.backward,
+            spoilt,
+            lambda backward: check_backward(forward, backward, args),
+            lambda backward, dtype: CheckablePair("", (forward, backward), args, names, dtype),
         )
 
 
 @dataclass(frozen=True)
-class FunctionBench:
-    """A right pair of functions, and the bugs planted in its backward pass.
+class LayerBench(Bench):
+    """A right layer; a bug is what a subclass of it overrides: backward, forward, ...
 
-    arguments   (rng, shape of the input) -> the forward pass's positional arguments
-    """
-
-    layer: str
-    forward: Callable[..., tuple[Array, Any]]
-    right: Callable[[Array, Any], Gradients]
-    arguments: Arguments
-    shape: Shape
-    bugs: list[Planted] = field(default_factory=list)
-
-    def plant(
-        self,
-        seen: str = "",
-        *,
-        shape: Shape | None = None,
-        arguments: Arguments | None = None,
-        **options: Any,
-    ) -> Callable[[Backward], Backward]:
-        """Decorator: the function below it is a wrong backward pass.
-
-        shape, arguments   where they differ from the bench's
-        options            keyword arguments of the forward pass, such as stride=2
-        """
-
-        def put(wrong: Backward) -> Backward:
-            # update_wrapper: the report shows the function's name and its parameters' names
-            forward = update_wrapper(partial(self.forward, **options), self.forward)
-
-            def build(rng: np.random.Generator, shape: Shape) -> Case:
-                args = (arguments or self.arguments)(rng, shape)
-                return FunctionCase(forward, self.right, wrong, args)
-
-            self.bugs.append(_planted(self.layer, wrong, seen, shape or self.shape, build))
-            return wrong
-
-        return put
-
-
-@dataclass(frozen=True)
-class LayerBench:
-    """A right layer, and the bugs planted in subclasses of it.
-
-    make   (class, rng, shape of the input) -> an object of the class
+    make   (class, rng, shape of the input) -> an object of the class, or a network with it
     mode   of the forward pass
+    A wrong method is a function (layer, ...) as in the class; dx spoils what backward returns.
     """
 
-    layer: str
     right: type[Layer]
     make: Callable[[Any, np.random.Generator, Shape], Layer]
-    shape: Shape
     mode: Mode = EVAL
-    bugs: list[Planted] = field(default_factory=list)
 
-    def plant(self, seen: str = "", *, shape: Shape | None = None) -> Callable[[Any], Any]:
-        """Decorator: the class below it is a wrong layer."""
+    def wrong_backward(self, method: Callable[[Any, Array, Any], Array], seen: str = "") -> None:
+        """Plant a backward method: the bug has the function's name and its docstring's words."""
+        text = f"{method.__name__.replace('_', ' ')}: {method.__doc__}"
+        self.plant(f"{text} [{seen}]" if seen else text, backward(method))
 
-        def put(wrong: LayerClass) -> LayerClass:
-            def build(rng: np.random.Generator, shape: Shape) -> Case:
-                right, spoilt = (
-                    _shaken(self.make(cls, copy.deepcopy(rng), shape), copy.deepcopy(rng))
-                    for cls in (self.right, wrong)
-                )
-                rng.random(2 * shape[-1])  # or x would be the draw that made the weights
-                return LayerCase(right, spoilt, rng.standard_normal(shape), self.mode)
-
-            self.bugs.append(_planted(self.layer, wrong, seen, shape or self.shape, build))
-            return wrong
-
-        return put
+    def build(self, parts: Mapping[str, Any], rng: np.random.Generator, shape: Shape) -> Case:
+        methods, right = dict(parts), self.right.backward
+        if g := methods.pop("dx", None):
+            methods["backward"] = lambda layer, dy, c: g(right(layer, dy, c), dy, c)
+        spoilt = type(f"Wrong{self.right.__name__}", (self.right,), methods)
+        made = [
+            _shaken(self.make(cls, copy.deepcopy(rng), shape), copy.deepcopy(rng))
+            for cls in (self.right, spoilt)
+        ]
+        rng.random(2 * shape[-1])  # or x would be the draw that made the weights
+        x = rng.standard_normal(shape)
+        return Case(
+            made[0],
+            made[1],
+            lambda layer: check_gradients(layer, x, self.mode),
+            lambda layer, dtype: CheckableLayer(layer, x, self.mode, dtype),
+        )
 
 
 @dataclass(frozen=True)
-class LossBench:
-    """A right loss, and the bugs planted in subclasses of it.
+class LossBench(Bench):
+    """A right loss; a bug is dz, a function (the right dz, cache) -> the wrong one.
 
     arguments   (rng, shape) -> z (N, K) of that shape, and the labels
     """
 
-    layer: str
     right: type[Loss]
     arguments: Arguments
-    shape: Shape
-    bugs: list[Planted] = field(default_factory=list)
 
-    def plant(
-        self, seen: str = "", *, arguments: Arguments | None = None, **settings: Any
-    ) -> Callable[[LossClass], LossClass]:
-        """Decorator: the class below it is a wrong loss; ``settings`` are its constructor's."""
+    def build(self, parts: Mapping[str, Any], rng: np.random.Generator, shape: Shape) -> Case:
+        def backward(loss: Loss, cache: Any) -> Array:
+            return parts["dz"](self.right.backward(loss, cache), cache)
 
-        def put(wrong: LossClass) -> LossClass:
-            def build(rng: np.random.Generator, shape: Shape) -> Case:
-                z, y = (arguments or self.arguments)(rng, shape)
-                return LossCase(self.right(**settings), wrong(**settings), z, y)
-
-            self.bugs.append(_planted(self.layer, wrong, seen, self.shape, build))
-            return wrong
-
-        return put
+        spoilt = type(f"Wrong{self.right.__name__}", (self.right,), {"backward": backward})
+        z, y = self.arguments(rng, shape)
+        return Case(
+            self.right(**self.options),
+            spoilt(**self.options),
+            lambda loss: check_loss(loss, z, y),
+            lambda loss, dtype: CheckableLoss(loss, z, y, dtype),
+        )
 
 
-def _planted(
-    layer: str,
-    wrong: Any,
-    seen: str,
-    shape: Shape,
-    build: Callable[[np.random.Generator, Shape], Case],
-) -> Planted:
-    words = re.sub(r"(?<!^)(?=[A-Z])|_", " ", wrong.__name__).lower()
-    bug = " ".join((wrong.__doc__ or "").split())
-    return Planted(f"{layer}: {words}", layer, bug, seen, shape, build)
+# What several benches and bugs share.
+
+
+class Kept(NamedTuple):
+    """A forward pass's input and output beside its cache."""
+
+    x: Array
+    y: Array
+    cache: Any
+
+
+def pair(
+    layer: str, shape: Shape, name: str, arguments: Arguments, *, keep_x: bool = False
+) -> FunctionBench:
+    """The bench of tinynet.layers' ``name``_forward and ``name``_backward.
+
+    keep_x   the cache is ``Kept``, so that a bug may look at x and y
+    """
+    forward, backward = (getattr(layers, f"{name}_{way}") for way in ("forward", "backward"))
+    if not keep_x:
+        return FunctionBench(layer, shape, forward, backward, arguments)
+
+    def kept(x: Array, *args: Any, **options: Any) -> tuple[Array, Kept]:
+        y, cache = forward(x, *args, **options)
+        return y, Kept(x, y, cache)
+
+    kept = update_wrapper(kept, forward)
+    return FunctionBench(layer, shape, kept, lambda dy, c: backward(dy, c.cache), arguments)
+
+
+def x_and(*rest: Any) -> Arguments:
+    """x, standard normal, and arguments that are always the same."""
+    return lambda rng, shape: (rng.standard_normal(shape), *rest)
+
+
+def times(index: Any, factor: float) -> Callable[..., Array]:
+    """A wrong gradient: the right one, with the elements at ``index`` times ``factor``."""
+
+    def change(g: Array, *_: Any) -> Array:
+        g = g.copy()
+        g[index] *= factor
+        return g
+
+    return change
 
 
 def _shaken(layer: Layer, rng: np.random.Generator) -> Layer:
@@ -288,7 +317,3 @@ def _shaken(layer: Layer, rng: np.random.Generator) -> Layer:
     for array in layer.state().values():
         array += abs(rng.standard_normal(array.shape)) / 2
     return layer
-
-
-def _is_float(a: Any) -> bool:
-    return isinstance(a, np.ndarray) and a.dtype.kind == "f"

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import argparse
 import itertools
 import math
+import os
+import platform
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
 from time import perf_counter
 
 import numpy as np
 
 from tinynet.gradient_check import GradientError
 from tinynet.layer import Shape
-from tinynet.testing.planted import PLANTED, Case, Planted
+from tinynet.testing.planted import PLANTED, Case, Planted, without_bugs
 from tinynet.testing.usual_checks import USUAL_CHECKS, passes
 
 DRAWS = 20  # of a usual check's own randomness, on the same arguments
@@ -23,6 +28,24 @@ ONE_WEIGHT = {
     "dense: one weight off by a thousandth": "0.1% too large",
     "dense: one weight doubled": "doubled",
 }
+
+
+def main() -> None:
+    """Run all of them and write the page."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tinynet.testing.planted",
+        description="Run every planted bug through tinynet's check and the usual ones.",
+    )
+    parser.add_argument("file", nargs="?", type=Path, default=Path("docs/planted.md"))
+    file = parser.parse_args().file
+    outcomes = [try_out(planted) for planted in PLANTED]
+    made = (
+        f"{date.today()}, Python {platform.python_version()}, NumPy {np.__version__}, "
+        f"{platform.system()} {platform.machine()} with {os.cpu_count()} cores"
+    )
+    file.write_text(page(outcomes, made), encoding="utf-8")
+    caught, alarms = sum(bool(o.said) for o in outcomes), sum(o.alarm for o in outcomes)
+    print(f"{file}: {caught} of {len(outcomes)} caught, {alarms} false alarms")
 
 
 @dataclass(frozen=True)
@@ -97,15 +120,17 @@ def rejections(case: Case, *, wrong: bool) -> tuple[int, ...]:
 
 def page(outcomes: Sequence[Outcome], made: str) -> str:
     """The whole page; ``made`` says when and where."""
-    total, caught = len(outcomes), sum(bool(o.said) for o in outcomes)
+    total, missing = len(outcomes), without_bugs()
+    caught, alarms = sum(bool(o.said) for o in outcomes), sum(o.alarm for o in outcomes)
     parts = [
         "# Planted bugs, and who catches them",
         f"Written by `python -m tinynet.testing.planted` ({made}).",
         f"[tinynet/testing/planted/](../tinynet/testing/planted) holds {total} wrong backward "
         "passes, each beside the right code and with one thing wrong. tinynet's check catches "
-        f"**{caught} of {total}**, and raises {_count(sum(o.alarm for o in outcomes))} on the "
-        "same code without the bug. `tests/testing/test_planted.py` holds it to that, and to no "
-        "false alarm on more than 2,000 drawn geometries of the right layers.",
+        f"**{caught} of {total}**, and raises {f'{alarms} false alarms' if alarms else 'no alarm'} "
+        "on the same code without the bug. `tests/testing/test_planted.py` holds it to that, and "
+        "to no false alarm on more than 2,000 drawn geometries of the right layers.",
+        f"Missing, layers and losses without planted bugs: {', '.join(missing) or 'none'}.",
         _summary(outcomes),
         _alone(outcomes),
         "The usual checks are those of `tinynet/testing/usual_checks.py`, where each one's step, "
@@ -127,13 +152,12 @@ def page(outcomes: Sequence[Outcome], made: str) -> str:
 def _alone(outcomes: Sequence[Outcome]) -> str:
     # A check with false alarms catches by chance: what it rejects either way does not count.
     trusted = [i for i in range(len(USUAL_CHECKS)) if not any(o.alarms[i] for o in outcomes)]
-    alone = [o for o in outcomes if o.said and not any(o.caught[i] for i in trusted)]
-    names = "; ".join(o.planted.name for o in alone)
+    alone = [o.planted.name for o in outcomes if o.said and not any(o.caught[i] for i in trusted)]
+    if not alone:
+        return "None is caught by tinynet alone."
     return (
         f"{len(alone)} are caught by tinynet alone: no usual check without false alarms rejects "
-        f"them in any draw. {names}."
-        if alone
-        else "None is caught by tinynet alone."
+        f"them in any draw. {'; '.join(alone)}."
     )
 
 
@@ -142,9 +166,7 @@ def growth() -> str:
     one_number = [check for check in USUAL_CHECKS if check.name in GROWING]
     rows = [("weights", "the wrong one", *(check.name for check in one_number), "tinynet")]
     for side in (4, 10, 32, 100):
-        for planted in PLANTED:
-            if planted.name not in ONE_WEIGHT:
-                continue
+        for planted in (planted for planted in PLANTED if planted.name in ONE_WEIGHT):
             case = planted.case(shape=(4, side))
             rates = []
             for check in one_number:
@@ -156,22 +178,19 @@ def growth() -> str:
     return _table(rows)
 
 
-def _count(alarms: int) -> str:
-    return "no alarm" if not alarms else f"{alarms} false alarms"
-
-
 def _summary(outcomes: Sequence[Outcome]) -> str:
     total = len(outcomes)
     rows = [("check", "caught, mean", "always", "never", "false alarms")]
-    for i, check in enumerate(USUAL_CHECKS):
-        counts = [o.caught[i] for o in outcomes]
-        alarms = sum(o.alarms[i] for o in outcomes)
-        always, never = counts.count(DRAWS), counts.count(0)
-        mean = f"{sum(counts) / DRAWS / total:.0%}"
-        rows.append((check.name, mean, str(always), str(never), f"{alarms} of {total * DRAWS}"))
-    ours, alarms = sum(bool(o.said) for o in outcomes), sum(o.alarm for o in outcomes)
-    last = ("**tinynet**", f"{ours / total:.0%}", str(ours), str(total - ours))
-    rows.append((*last, f"{alarms} of {total}"))
+    checks = [
+        (check.name, DRAWS, [(o.caught[i], o.alarms[i]) for o in outcomes])
+        for i, check in enumerate(USUAL_CHECKS)
+    ]
+    checks.append(("**tinynet**", 1, [(bool(o.said), o.alarm) for o in outcomes]))
+    for name, draws, found in checks:
+        caught, alarms = [c for c, _ in found], sum(a for _, a in found)
+        mean, always = f"{sum(caught) / draws / total:.0%}", caught.count(draws)
+        alarms_of = f"{alarms} of {total * draws}"
+        rows.append((name, mean, str(always), str(caught.count(0)), alarms_of))
     return _table(rows)
 
 

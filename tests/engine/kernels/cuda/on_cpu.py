@@ -18,7 +18,7 @@ import pytest
 
 from tests.engine.gpu import fake_cupy as stand_in
 from tests.engine.gpu import fake_graph
-from tinynet.doctor.gpu import read_gpu
+from tinynet.doctor import read_gpu
 from tinynet.engine.kernels.cuda import source
 
 COMPILER = shutil.which("g++")
