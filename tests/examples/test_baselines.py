@@ -89,15 +89,6 @@ def test_pooling_by_hand(monkeypatch):
     np.testing.assert_allclose(pooled(many, 4), means.reshape(10, 16), rtol=1e-6)
 
 
-def test_standardising():
-    x = np.random.default_rng(0).normal(5, 2, (50, 3))
-    x[:, 1] = 0.1  # constant
-    scaled, unseen = standardised(x, x[:1] + 1)
-    np.testing.assert_allclose(scaled.mean(axis=0), 0, atol=1e-12)
-    np.testing.assert_allclose(scaled.std(axis=0), [1, 0, 1], atol=1e-12)
-    assert np.isfinite(unseen).all()
-
-
 def test_balanced_weights_make_both_classes_count_alike():
     assert balanced_weights(np.array([0, 0, 0, 1])) == pytest.approx([4 / 6, 2.0])
     assert balanced_weights(np.array([0, 0])) is None

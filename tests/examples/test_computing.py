@@ -85,20 +85,6 @@ def test_every_command_refuses_a_gpu_that_is_not_there(command, tmp_path, monkey
     assert list(tmp_path.iterdir()) == [], "nothing was written"
 
 
-def test_precisions_are_checked_by_the_parser(cli):
-    assert "fp16" in cli.error("demo", "--precision", "fp16")
-    explain = ["explain", "--run", "r", "x.png", "--device", "gpu", "--precision", "bf16"]
-    assert "invalid choice: 'bf16'" in cli.error(*explain)
-
-
-def test_memory_that_runs_out_is_one_line(monkeypatch, cli):
-    def full(arguments):
-        raise MemoryError("Out of memory allocating 512 bytes")
-
-    monkeypatch.setattr(commands, "breakdown", full)
-    assert "smaller --batch-size" in cli.error("breakdown")
-
-
 # ---- where it is computed
 
 
@@ -107,8 +93,8 @@ def config_of(run):
 
 
 @pytest.mark.slow
-def test_a_run_trained_on_a_gpu_goes_on_on_the_processor(mura, gpu, tmp_path, cli):
-    """And the reverse; its checkpoints hold the same names and types, whichever it was."""
+def test_a_run_trained_on_a_gpu_is_evaluated_on_the_processor(mura, gpu, tmp_path, cli):
+    """And the reverse; its checkpoint holds the names and types of one trained on the other."""
     cli("train", "--data", mura, "--run", "cpu", *TRAIN)
     gpu_flags = ["--device", "gpu", "--precision", "bf16"]
     cli("train", "--data", mura, "--run", "gpu", *TRAIN, *gpu_flags)
@@ -117,26 +103,14 @@ def test_a_run_trained_on_a_gpu_goes_on_on_the_processor(mura, gpu, tmp_path, cl
     here, there = (load_arrays(tmp_path / run / "best.safetensors")[0] for run in ("cpu", "gpu"))
     assert {k: x.dtype for k, x in here.items()} == {k: x.dtype for k, x in there.items()}
     assert "Example H1, bf16" in (tmp_path / "gpu/report.html").read_text()
-
-    study = mura / "valid/XR_HAND/patient11186/study1_positive"
-    cli("predict", "--run", "gpu", study)
     cli("evaluate", "--run", "gpu", "--no-baselines")
     metrics = json.loads((tmp_path / "gpu/metrics.json").read_text())
     assert metrics["computed_on"] == "cpu, fp32"
+    study = mura / "valid/XR_HAND/patient11186/study1_positive"
     for name, *more in (["predict"], ["explain", "--out", "pictures"]):
         cli(name, "--run", "cpu", study, *more, "--device", "gpu")
         assert "computing on Example H1, fp32" in cli.err
     assert len(list((tmp_path / "pictures").rglob("*.png"))) == 2
-
-    for run, device in (("gpu", "cpu"), ("cpu", "gpu")):
-        before = config_of(tmp_path / run)
-        resume = ["train", "--run", run, "--resume", "--no-baselines", "--device", device]
-        cli(*resume)
-        config = config_of(tmp_path / run)
-        wanted = {"gpu": "Example H1, fp32", "cpu": "cpu, fp32"}[device]
-        assert config == before | {"resumed": {"after epoch 2": wanted}}
-        cli(*resume)
-        assert config_of(tmp_path / run) == config, "the same place, said once"
 
 
 @pytest.mark.usefixtures("no_figures")
@@ -149,7 +123,9 @@ def test_an_epoch_on_each(mura, gpu, tmp_path, cli):
     assert not {"device", "precision"} & set(values["settings"])
     values["settings"]["epochs"] = 2
     (tmp_path / "r/config.json").write_text(json.dumps(values))
-    cli("train", "--run", "r", "--resume", "--no-baselines", "--device", "gpu")
+    resume = ["train", "--run", "r", "--resume", "--no-baselines", "--device", "gpu"]
+    cli(*resume)
+    cli(*resume)  # done; the same place is noted once
     rows = (tmp_path / "r/history.jsonl").read_text().splitlines()
     assert [json.loads(row)["epoch"] for row in rows] == [1, 2]
     assert config_of(tmp_path / "r")["resumed"] == {"after epoch 1": "Example H1, fp32"}

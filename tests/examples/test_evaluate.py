@@ -1,6 +1,5 @@
 """From one probability per image to metrics.json: study rules, intervals, every measure."""
 
-import json
 import math
 
 import numpy as np
@@ -122,12 +121,7 @@ def test_bad_arguments():
 # ---- intervals
 
 
-def test_kappas_equal_kappa_and_are_0_where_it_is_not_defined():
-    rng = np.random.default_rng(0)
-    for _ in range(20):
-        y, predicted = rng.integers(0, 2, (2, 40))
-        counts = np.bincount(2 * y + predicted, minlength=4).reshape(2, 2)
-        assert kappas(counts) == pytest.approx(cohen_kappa(y, predicted), abs=1e-12)
+def test_kappa_is_0_where_it_is_not_defined():
     np.testing.assert_array_equal(kappas(np.array([[[7, 0], [0, 0]], [[0, 0], [0, 7]]])), 0)
 
 
@@ -285,24 +279,10 @@ def test_ece_by_hand():
 # ---- the file
 
 
-def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
-    path = tmp_path / "metrics.json"
-    save_metrics(path, {"kappa": 0.5})
-    with pytest.raises(ValueError, match="JSON"):
-        save_metrics(path, {"kappa": float("nan")})
-
-    def fail(*_):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("os.replace", fail)
-    with pytest.raises(Exception, match=r"metrics\.json.*No space left"):
-        save_metrics(path, {"kappa": 0.6})
-    assert json.loads(path.read_text()) == {"kappa": 0.5}
-    assert list(tmp_path.iterdir()) == [path]
-
-
 def test_missing_and_broken_files_are_named(tmp_path):
     path = tmp_path / "metrics.json"
+    with pytest.raises(ValueError, match="JSON"):
+        save_metrics(path, {"kappa": float("nan")})
     with pytest.raises(UserError, match=r"no .*metrics\.json"):
         load_metrics(path)
     path.write_text('{"kappa": ')

@@ -88,6 +88,10 @@ def test_what_each_method_trains(done, prepared, tmp_path):
     base = trained_base(done[0], PLAN, S, prepared)
     start = {name: x.copy() for name, x in base.state().items()}
     trial = Trial(tmp_path, PLAN, S, prepared, base, 12)
+    small = Trial(tmp_path, PLAN, S, prepared, base, 6)
+    assert set(small.rows) < set(trial.rows)
+    images = [prepared.images[row] for row in trial.rows]
+    assert {(i.split, i.part) for i in images} == {("train", "HAND")}
 
     def base_is_carried(model):
         return all(np.array_equal(x, start[f"base.{n}"]) for n, x in model.base.state().items())
@@ -106,22 +110,6 @@ def test_what_each_method_trains(done, prepared, tmp_path):
     assert base_is_carried(probe)
     assert [p.shape for p in probe.head.parameters().values()] == [(4 * 4 * 8, 2), (2,)]
     assert all(np.array_equal(x, start[name]) for name, x in base.state().items())
-
-
-def test_a_larger_training_set_holds_the_smaller_one(done, prepared, tmp_path):
-    base = trained_base(done[0], PLAN, S, prepared)
-    small, large = (Trial(tmp_path, PLAN, S, prepared, base, n).rows for n in (6, 12))
-    other = Trial(tmp_path, PLAN, replace(S, seed=1), prepared, base, 6).rows
-    assert set(small) < set(large)
-    assert set(other) != set(small)
-    images = [prepared.images[row] for row in large]
-    assert {(i.split, i.part) for i in images} == {("train", "HAND")}
-
-
-def test_every_method_has_its_passes():
-    plan = Plan()
-    assert [plan.epochs(n) for n in (50, 200, 1000)] == [120, 30, 12]
-    assert [plan.more_epochs(n) for n in (50, 200, 1000)] == [60, 15, 6]
 
 
 def test_the_table_and_the_plot(done, tmp_path):
