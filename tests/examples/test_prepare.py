@@ -91,7 +91,7 @@ class Killed(BaseException):
     """Stands for the end of the process, which no except clause of ours catches."""
 
 
-def test_a_killed_run_goes_on_from_what_is_done(data, tmp_path, monkeypatch):
+def test_a_killed_run_goes_on_from_what_is_done(data, tmp_path, monkeypatch, decoded):
     cache = tmp_path / "cache"
     saves, save = iter(range(3)), module.save_done
     with monkeypatch.context() as patch:
@@ -107,12 +107,8 @@ def test_a_killed_run_goes_on_from_what_is_done(data, tmp_path, monkeypatch):
     with pytest.raises(UserError, match=f"^{half}$"):
         open_prepared(cache)
 
-    again = []
-    monkeypatch.setattr(
-        decode, "read_square", lambda f, *a: (again.append(f), read_square(f, *a))[1]
-    )
     resumed = run(data, cache)
-    assert again == [data.file(image) for image in data.images[6:]]
+    assert decoded == [data.file(image) for image in data.images[6:]]
     np.testing.assert_array_equal(resumed.pixels, squares(data))
     assert sorted(os.listdir(cache)) == [MANIFEST, PIXELS, LOCK]
 
