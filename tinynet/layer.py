@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
@@ -261,9 +262,8 @@ class Layer:
 
     def summary(self, input_shape: Shape) -> str:
         """Table of layers: output shape, parameters, multiply-adds, bytes cached for one input."""
-        from tinynet.visualize.summary import summary  # a view on layers, so it comes after them
-
-        return summary(self, input_shape)
+        view = import_module("tinynet.visualize.summary")  # a view on layers: loaded when asked for
+        return str(view.summary(self, input_shape))
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}()"
