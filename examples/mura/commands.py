@@ -33,7 +33,7 @@ from examples.mura.run import (
 )
 from examples.mura.settings import DEMO, TRANSFER, Settings, check, from_flags
 from examples.mura.training import new_network, sha256, train_run, with_weights
-from examples.mura.transfer import Plan, run_transfer
+from examples.mura.transfer import Experiment, Plan
 from tinynet.models import Classifier
 
 
@@ -88,7 +88,7 @@ def transfer(a: argparse.Namespace) -> None:
     plan = Plan(a.base_parts, a.target_parts, tuple(a.sizes), a.repeats, a.passes)
     data = a.data or synthetic_data(a.data_folder, a.data_seed, a.patients)
     prepared, _ = prepare_images(data, settings, **reading(a))
-    results = run_transfer(a.run, plan, settings, prepared, how)
+    results = Experiment(a.run, plan, settings, prepared, how).run()
     print(f"\n{transfer_plot.as_table(results)}")
     print(f"figures: {a.run / 'transfer.json'}")
     print(f"plot: {transfer_plot.plot(results, a.figure or a.run / 'transfer.png')}")

@@ -8,7 +8,7 @@ studies, overall and for each body part. JSON has no NaN: what is undefined is n
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -82,13 +82,7 @@ def evaluate(
         "threshold": threshold,
         "interval": f"95%, percentile bootstrap over patients, {resamples} resamples, seed {seed}",
         **{level: scores_in_full(cases, bootstrap) for level, cases in levels.items()},
-        "parts": {
-            part: {
-                level: scores_and_roc(cases.of_part(part), bootstrap)
-                for level, cases in levels.items()
-            }
-            for part in parts_of(levels)
-        },
+        "parts": by_part(levels, lambda cases: scores_and_roc(cases, bootstrap)),
         "baselines": {
             name: baseline_scores(levels_of(p, images, rule), levels, bootstrap)
             for name, p in (baselines or {}).items()
@@ -105,8 +99,11 @@ def levels_of(
     }
 
 
-def parts_of(levels: Mapping[str, Cases]) -> list[str]:
-    return np.unique(levels["image"].part).tolist()
+def by_part(levels: Mapping[str, Cases], score: Callable[[Cases], Metrics]) -> Metrics:
+    return {
+        part: {level: score(cases.of_part(part)) for level, cases in levels.items()}
+        for part in np.unique(levels["image"].part).tolist()
+    }
 
 
 def scores(cases: Cases, bootstrap: Bootstrap) -> Metrics:
@@ -168,11 +165,7 @@ def baseline_scores(
     found: Metrics = {level: scores(cases, bootstrap) for level, cases in levels.items()}
     for level, cases in levels.items():
         found[level]["network_exceeds_by"] = kappa_difference(network[level], cases, bootstrap)
-    found["parts"] = {
-        part: {level: scores(cases.of_part(part), bootstrap) for level, cases in levels.items()}
-        for part in parts_of(levels)
-    }
-    return found
+    return found | {"parts": by_part(levels, lambda cases: scores(cases, bootstrap))}
 
 
 def kappa_difference(a: Cases, b: Cases, bootstrap: Bootstrap) -> Metrics:

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from examples.mura.augment import normalise
 from examples.mura.errors import UserError
-from examples.mura.figures import STYLE, save
+from examples.mura.figures import STYLE, row_of_images, save
 from examples.mura.model import CLASSES
 from examples.mura.predict import EXPLAINED, decoded, find_images
 from examples.mura.radiographs import InputForm, Radiographs
@@ -153,13 +153,9 @@ def explained_sheet(model: Any, data: Radiographs, probability: NDArray[np.float
     figure = Figure(figsize=(8.4, 5.6), layout="constrained")
     parts = figure.subfigures(len(groups), 1, squeeze=False)[:, 0]
     for part, (heading, chosen) in zip(parts, groups, strict=True):
-        part.suptitle(heading, x=0.01, ha="left", fontsize=11, fontweight="bold")
         images = data.pixels(chosen)
         heat = heat_maps(model, images, data.form, "abnormal")[1] if len(chosen) else images
-        for k, ax in enumerate(part.subplots(1, ACROSS)):
-            if k >= len(chosen):
-                ax.set_visible(False)
-                continue
+        for k, ax in enumerate(row_of_images(part, heading, len(chosen), ACROSS)):
             show(ax, images[k], heat[k])
             ax.set_title(f"p = {probability[chosen[k]]:.2f}", fontsize=9)
     return figure

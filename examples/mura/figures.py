@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, SubFigure
 from matplotlib.ticker import MaxNLocator
 
 from examples.mura.radiographs import Radiographs
@@ -259,22 +259,31 @@ def examples_sheet(cases: Cases, data: Radiographs, seed: int = 0) -> Figure:
     for part, (heading, label, call) in zip(parts, GROUPS, strict=True):
         members = np.flatnonzero((cases.label == label) & (cases.abnormal == call))
         colour = GREEN if label == call else ORANGE
-        title = f"{heading} ({len(members):,} of {np.sum(cases.label == label):,})"
-        part.suptitle(title, x=0.01, ha="left", fontsize=11, fontweight="bold", color=colour)
+        heading += f" ({len(members):,} of {np.sum(cases.label == label):,})"
         chosen = different_studies(cases, members, seed)
-        for ax, i in zip(part.subplots(1, ACROSS), [*chosen, *[None] * ACROSS], strict=False):
-            if i is None:
-                ax.set_visible(False)
-                continue
+        for ax, i in zip(
+            row_of_images(part, heading, len(chosen), ACROSS, colour), chosen, strict=True
+        ):
             ax.imshow(data.pixels(i), cmap="gray", vmin=0, vmax=255, interpolation="bicubic")
-            ax.set_xticks([])
-            ax.set_yticks([])
             ax.spines[:].set(visible=True, color=colour, linewidth=1.5)
-            ax.set_title(
-                f"{cases.part[i].capitalize()}, p = {cases.probability[i]:.2f}", fontsize=9
-            )
+            about = f"{cases.part[i].capitalize()}, p = {cases.probability[i]:.2f}"
+            ax.set_title(about, fontsize=9)
             ax.set_xlabel(f"{cases.patient[i]} {cases.study[i]}", fontsize=7.5)
     return figure
+
+
+def row_of_images(
+    part: SubFigure, heading: str, count: int, across: int, colour: str = INK
+) -> list[Axes]:
+    """Write a heading, and make room below it for ``count`` images of at most ``across``."""
+    part.suptitle(heading, x=0.01, ha="left", fontsize=11, fontweight="bold", color=colour)
+    axes = list(part.subplots(1, across))
+    for ax in axes:
+        ax.set_xticks([])
+        ax.set_yticks([])
+    for ax in axes[count:]:
+        ax.set_visible(False)
+    return axes[:count]
 
 
 def different_studies(cases: Cases, members: Array, seed: int) -> list[int]:

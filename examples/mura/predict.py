@@ -176,6 +176,5 @@ def write_csv(predictions: Predictions, path: Path) -> None:
     writer.writerow(COLUMNS)
     for study in predictions.studies:
         whole = (study.name, len(study.views), f"{study.probability:.6f}", int(study.abnormal))
-        for file, p in study.views:
-            writer.writerow([file, f"{p:.6f}", *whole, predictions.notice])
+        writer.writerows([file, f"{p:.6f}", *whole, predictions.notice] for file, p in study.views)
     write_whole(path, text.getvalue().encode())

@@ -2,17 +2,17 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from examples.mura import transfer as module
 from examples.mura.dataset import read_dataset
 from examples.mura.errors import UserError
 from examples.mura.prepare import prepare
 from examples.mura.settings import TRANSFER
-from examples.mura.transfer import METHODS, Plan, Trial, check_plan, run_transfer, trained_base
+from examples.mura.transfer import METHODS, Experiment, Plan, Trial
 from examples.mura.transfer_plot import as_table, plot, summary
 from tests.examples.small_mura import draw_spots
 from tinynet.train.transfer import frozen_parts
@@ -31,7 +31,7 @@ def prepared(tmp_path_factory):
 @pytest.fixture(scope="module")
 def done(prepared, tmp_path_factory):
     folder = tmp_path_factory.mktemp("run")
-    return folder, run_transfer(folder, PLAN, S, prepared)
+    return folder, Experiment(folder, PLAN, S, prepared).run()
 
 
 def test_every_method_is_measured_at_every_size_in_every_repeat(done):
@@ -55,9 +55,9 @@ def test_a_run_that_was_stopped_goes_on(done, prepared, tmp_path, monkeypatch):
         (tmp_path / file.name).write_bytes(file.read_bytes())
     cut = results | {"points": results["points"][: 3 * len(METHODS)]}
     (tmp_path / "transfer.json").write_text(json.dumps(cut))
-    trained, train = [], module.train
-    monkeypatch.setattr(module, "train", lambda *a: (trained.append(a), train(*a)))
-    again = run_transfer(tmp_path, PLAN, S, prepared)
+    trained, train = [], Experiment.train
+    monkeypatch.setattr(Experiment, "train", lambda *a: (trained.append(a), train(*a)))
+    again = Experiment(tmp_path, PLAN, S, prepared).run()
     assert len(trained) == len(METHODS)  # one training set was left
 
     def figures(points):
@@ -66,7 +66,7 @@ def test_a_run_that_was_stopped_goes_on(done, prepared, tmp_path, monkeypatch):
     assert figures(again["points"]) == figures(results["points"])
     for plan, settings in ((replace(PLAN, sizes=(6,)), S), (PLAN, replace(S, hidden=9))):
         with pytest.raises(UserError, match=r"transfer\.json was made with other .* --run"):
-            run_transfer(tmp_path, plan, settings, prepared)
+            Experiment(tmp_path, plan, settings, prepared).run()
 
 
 @pytest.mark.parametrize(
@@ -81,17 +81,16 @@ def test_a_run_that_was_stopped_goes_on(done, prepared, tmp_path, monkeypatch):
 )
 def test_a_plan_that_the_images_do_not_allow(plan, said, prepared):
     with pytest.raises(UserError, match=said):
-        check_plan(plan, prepared)
+        Experiment(Path(), plan, S, prepared).check()
 
 
 def test_what_each_method_trains(done, prepared, tmp_path):
-    base = trained_base(done[0], PLAN, S, prepared)
+    experiment = Experiment(done[0], PLAN, S, prepared)
+    base = experiment.trained_base()
     start = {name: x.copy() for name, x in base.state().items()}
-    trial = Trial(tmp_path, PLAN, S, prepared, base, 12)
-    small = Trial(tmp_path, PLAN, S, prepared, base, 6)
-    assert set(small.rows) < set(trial.rows)
-    images = [prepared.images[row] for row in trial.rows]
-    assert {(i.split, i.part) for i in images} == {("train", "HAND")}
+    trial, small = (Trial(replace(experiment, folder=tmp_path), base, n, 0) for n in (12, 6))
+    assert set(small.images.rows) < set(trial.images.rows)
+    assert {(i.split, i.part) for i in trial.images.images} == {("train", "HAND")}
 
     def base_is_carried(model):
         return all(np.array_equal(x, start[f"base.{n}"]) for n, x in model.base.state().items())
