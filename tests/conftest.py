@@ -8,9 +8,7 @@ Loaded before any test module, whose ``settings(...)`` take what they do not nam
 """
 
 import re
-import signal
 import sys
-from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
@@ -56,14 +54,3 @@ def has_oracle(name):
         n for n in origins if str(n).startswith("tests.") and n not in (name, "tests.oracles")
     }
     return any(has_oracle(helper) for helper in helpers)
-
-
-@pytest.fixture
-def default_sigint() -> Iterator[None]:
-    """Make Ctrl-C raise KeyboardInterrupt even if the runner started us with SIGINT ignored.
-
-    ``nohup``, a background job of ``sh`` and some CI systems do.
-    """
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)

@@ -208,7 +208,6 @@ def test_progress_is_one_line_per_epoch_in_a_pipe_or_silence(capsys):
     assert capsys.readouterr() == ("", "")
 
 
-@pytest.mark.usefixtures("default_sigint")
 def test_the_handlers_of_signals_are_as_before():
     history_of()
     found = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]

@@ -8,7 +8,6 @@ import pytest
 from tinynet.train.interrupts import held_interrupts
 
 
-@pytest.mark.usefixtures("default_sigint")
 def test_ctrl_c_is_delivered_after_the_block():
     done = []
     with pytest.raises(KeyboardInterrupt):  # noqa: PT012
@@ -37,7 +36,6 @@ def test_a_signal_that_is_ignored_or_not_handled_keeps_its_meaning():
         signal.raise_signal(signal.SIGINT)
 
 
-@pytest.mark.usefixtures("default_sigint")
 def test_the_handlers_are_put_back():
     with held_interrupts():
         assert signal.getsignal(signal.SIGINT) is not signal.default_int_handler
