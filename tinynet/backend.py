@@ -24,6 +24,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cache, wraps
+from inspect import signature
 from types import ModuleType
 from typing import Any, ParamSpec, Protocol, TypeAlias, TypeVar, cast
 
@@ -132,6 +133,7 @@ def swappable(function: Callable[P, R]) -> Swappable[P, R]:
     The library of the first argument, and the set of kernels in use, decide what is called.
     """
     kernels: dict[str, Callable[..., Any]] = {}
+    parameters = signature(function)
 
     @wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -145,7 +147,10 @@ def swappable(function: Callable[P, R]) -> Swappable[P, R]:
             if use != "numpy":
                 load_kernels("numba")
                 kernel = kernels.get("numba", kernel)
-        return cast(R, kernel(*args, **kwargs))
+        if kwargs:  # a kernel may name its arguments otherwise
+            bound = parameters.bind(*args, **kwargs)
+            return cast(R, kernel(*bound.args, **bound.kwargs))
+        return cast(R, kernel(*args))
 
     marked = cast(Swappable[P, R], call)
     marked.reference = function

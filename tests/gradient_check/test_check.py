@@ -34,7 +34,7 @@ from tinynet.losses import CrossEntropy, SoftmaxCrossEntropy
 from tinynet.models import vgg_like
 from tinynet.testing.strategies import labels, probabilities, seeds
 
-drawn = settings(max_examples=100)
+drawn = settings(max_examples=50)
 TRAIN = Mode(train=True, rng=np.random.default_rng(1))
 
 

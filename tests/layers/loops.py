@@ -168,6 +168,30 @@ def relu6(x, dy):
     return each_number(lambda v: min(max(v, 0), 6), lambda v: float(0 < v < 6), x, dy)
 
 
+def leaky_relu(x, slope, dy):
+    """y, dx: x above 0, s x below."""
+    return each_number(
+        lambda v: v if v > 0 else slope * v, lambda v: 1.0 if v > 0 else slope, x, dy
+    )
+
+
+def tanh(x, dy):
+    """y, dx: 1 - 2 / (e²ˣ + 1), whose slope is 1 / cosh² x."""
+    return each_number(lambda v: 1 - 2 / (math.exp(2 * v) + 1), lambda v: math.cosh(v) ** -2, x, dy)
+
+
+def gelu(x, dy):
+    """y, dx: x Φ(x), Φ the normal distribution function."""
+
+    def below(v):
+        return 0.5 * math.erfc(-v / math.sqrt(2))
+
+    def density(v):
+        return math.exp(-(v**2) / 2) / math.sqrt(2 * math.pi)
+
+    return each_number(lambda v: v * below(v), lambda v: below(v) + v * density(v), x, dy)
+
+
 def scale(x, factor, dy):
     """y, dx: factor · x.  §2.2.2."""
     return each_number(lambda v: factor * v, lambda _: factor, x, dy)
@@ -287,6 +311,26 @@ def batchnorm_frozen(x, gamma, beta, mean, variance, epsilon, dy):
         dgamma[c] += dy[i] * (x[i] - mean[c]) / deviation
         dbeta[c] += dy[i]
     return y, dx, dgamma, dbeta
+
+
+def group_norm(x, gamma, beta, groups, epsilon, dy):
+    """y, dx, dgamma, dbeta: each group of channels of each image as one channel of batch norm."""
+    x_hat, dx, one = np.zeros_like(x), np.zeros_like(x), np.ones(1)
+    per_group = x.shape[-1] // groups
+    for n, k in np.ndindex(len(x), groups):
+        group = n, ..., slice(k * per_group, (k + 1) * per_group)
+        cells, dcells = x[group].reshape(-1, 1), (gamma * dy)[group].reshape(-1, 1)
+        found = batchnorm(cells, one, 0 * one, epsilon, dcells)
+        x_hat[group], dx[group] = (a.reshape(x[group].shape) for a in found[:2])
+    axes = tuple(range(x.ndim - 1))
+    return gamma * x_hat + beta, dx, (dy * x_hat).sum(axes), dy.sum(axes)
+
+
+def layer_norm(x, gamma, beta, epsilon, dy):
+    """y, dx, dgamma, dbeta: each vector as the one group of an image."""
+    vectors, dvectors = x.reshape(-1, x.shape[-1]), dy.reshape(-1, x.shape[-1])
+    y, dx, dgamma, dbeta = group_norm(vectors, gamma, beta, 1, epsilon, dvectors)
+    return y.reshape(x.shape), dx.reshape(x.shape), dgamma, dbeta
 
 
 def cross_entropy(p, y, weights):

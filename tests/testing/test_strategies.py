@@ -19,7 +19,7 @@ from tinynet.testing.strategies import (
 )
 
 drawn = settings(max_examples=60)
-search = settings(max_examples=5000)
+search = settings(max_examples=2000)
 search_only = settings(search, phases=[Phase.generate])  # not shrunk, which takes longer
 SHAPES = st.lists(st.integers(1, 5), min_size=1, max_size=4).map(tuple)
 
