@@ -628,7 +628,7 @@ def wrong_gradients(y):
 
 # The shape of their gradient is that of whatever comes, and nothing in the cache says more; or the
 # dtype: of booleans that stand for the input, or of a byte for each winner.
-ANY_SHAPE = {"scale", "channel_shuffle", "group_norm"}
+ANY_SHAPE = {"scale", "channel_shuffle", "group_norm", "adaptive_avg_pool2d"}
 ANY_DTYPE = {"relu", "relu6", "max_pool2d", "global_avg_pool2d", "flatten", "dropout"}
 
 
