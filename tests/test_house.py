@@ -32,11 +32,8 @@ FLOORS = {
 }
 REPORT_ALONE = ("ground", "report", "checker", "testing")  # know nothing of the engine
 
-# Imported when they are called: the checker's tour, and Layer.summary(), a view on the layers.
-DEFERRED = {
-    ("tinynet.layer", "tinynet.visualize.summary"),
-    ("tinynet.gradient_check.__main__", "tinynet.testing.tour"),
-}
+# Imported when it is called: the checker's tour.
+DEFERRED = {("tinynet.gradient_check.__main__", "tinynet.testing.tour")}
 
 # What tinynet needs besides the core's dependencies, and where.
 OPTIONAL = {

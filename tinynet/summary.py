@@ -1,3 +1,3 @@
-"""Moved to tinynet.visualize.summary."""
+"""Moved to tinynet.layer."""
 
-from tinynet.visualize.summary import *  # noqa: F403
+from tinynet.layer import summary, summary_rows  # noqa: F401

@@ -432,3 +432,40 @@ def adam_update(w, m, v, g, rate, beta, alpha, epsilon, corrections):
         return w - rate * step, m, v
 
     return each_weight(update, (w, m, v), g)
+
+
+def adaptive_avg_pool2d(x, output_size, dy):
+    """y, dx: the mean of the cells under each window of an even partition.  §2.5.4."""
+    y, dx = np.zeros_like(dy), np.zeros_like(x)
+    for n, a, b, c in np.ndindex(dy.shape):
+        (top, bottom), (left, right) = (
+            (math.floor(k * size / parts), math.ceil((k + 1) * size / parts))
+            for k, size, parts in zip((a, b), x.shape[1:3], output_size, strict=True)
+        )
+        share = 1 / ((bottom - top) * (right - left))
+        for i in range(top, bottom):
+            for j in range(left, right):
+                y[n, a, b, c] += share * x[n, i, j, c]
+                dx[n, i, j, c] += share * dy[n, a, b, c]
+    return y, dx
+
+
+def flatten(x, dy):
+    """y, dx: one neuron after the other, row by row, channels first of all.  §2.5.5."""
+    y, dx = np.zeros((x.shape[0], x[0].size)), np.zeros_like(x)
+    place = [0] * x.shape[0]
+    for n, *cell in np.ndindex(x.shape):
+        y[n, place[n]] = x[n, *cell]
+        dx[n, *cell] = dy[n, place[n]]
+        place[n] += 1
+    return y, dx
+
+
+def sigmoid(x, dy):
+    """y, dx: eˣ / (1 + eˣ), whose slope is eˣ / (1 + eˣ)².  §2.2.2."""
+    return each_number(
+        lambda v: math.exp(v) / (1 + math.exp(v)),
+        lambda v: math.exp(v) / (1 + math.exp(v)) ** 2,
+        x,
+        dy,
+    )

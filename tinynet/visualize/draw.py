@@ -15,10 +15,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tinynet.layer import Layer, Shape
+from tinynet.layer import Layer, Shape, shape_text
 from tinynet.visualize.figures import INK, matplotlib, new_figure
 from tinynet.visualize.structure import ASIDE, REPEAT, Node, Placed, folded, read
-from tinynet.visualize.summary import shape_text
 
 # kind of layer -> fill and border: tints of the colours of Okabe & Ito 2008, which the colour-blind
 # can tell apart
