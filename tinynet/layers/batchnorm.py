@@ -30,7 +30,7 @@ class BatchNormCache(NamedTuple):
     @property
     def output(self) -> Output:
         """The shape and dtype of x, what dy must be like."""
-        return output_like(self.x, self.gamma)
+        return output_like(self.x, self.gamma, self.mean, self.inv_std)
 
     @property
     def x_hat(self) -> Array:
@@ -49,7 +49,7 @@ class FrozenBatchNormCache(NamedTuple):
     @property
     def output(self) -> Output:
         """The shape and dtype of x, what dy must be like."""
-        return output_like(self.x, self.gamma)
+        return output_like(self.x, self.gamma, self.mean, self.inv_std)
 
     @property
     def x_hat(self) -> Array:
