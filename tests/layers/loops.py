@@ -129,33 +129,6 @@ def global_avg_pool2d(x, dy):
     return y, dx
 
 
-def adaptive_avg_pool2d(x, output_size, dy):
-    """y, dx: the mean of the cells under each window of an even partition.  §2.5.4."""
-    y, dx = np.zeros_like(dy), np.zeros_like(x)
-    for n, a, b, c in np.ndindex(dy.shape):
-        (top, bottom), (left, right) = (
-            (math.floor(k * size / parts), math.ceil((k + 1) * size / parts))
-            for k, size, parts in zip((a, b), x.shape[1:3], output_size, strict=True)
-        )
-        share = 1 / ((bottom - top) * (right - left))
-        for i in range(top, bottom):
-            for j in range(left, right):
-                y[n, a, b, c] += share * x[n, i, j, c]
-                dx[n, i, j, c] += share * dy[n, a, b, c]
-    return y, dx
-
-
-def flatten(x, dy):
-    """y, dx: one neuron after the other, row by row, channels first of all.  §2.5.5."""
-    y, dx = np.zeros((x.shape[0], x[0].size)), np.zeros_like(x)
-    place = [0] * x.shape[0]
-    for n, *cell in np.ndindex(x.shape):
-        y[n, place[n]] = x[n, *cell]
-        dx[n, *cell] = dy[n, place[n]]
-        place[n] += 1
-    return y, dx
-
-
 def dense(x, w, b, dz):
     """z, dx, dw, db: z_j = Σ_i w_ij a_i + b_j for every example.  §2.2.1, §2.3.2."""
     (inputs, outputs), z = w.shape, np.zeros((len(x), w.shape[1]))
@@ -273,16 +246,6 @@ def local_response_norm(a, size, alpha, beta, k, dy):
                 through_s = -beta * a[cell][c] / s ** (beta + 1) * 2 * alpha * a[cell][j]
                 da[cell][j] += dy[cell][c] * through_s
     return b, da
-
-
-def sigmoid(x, dy):
-    """y, dx: eˣ / (1 + eˣ), whose slope is eˣ / (1 + eˣ)².  §2.2.2."""
-    return each_number(
-        lambda v: math.exp(v) / (1 + math.exp(v)),
-        lambda v: math.exp(v) / (1 + math.exp(v)) ** 2,
-        x,
-        dy,
-    )
 
 
 def softmax(x, dy):
