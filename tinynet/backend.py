@@ -25,8 +25,9 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cache, wraps
 from inspect import signature
+from operator import attrgetter
 from types import ModuleType
-from typing import Any, ParamSpec, Protocol, TypeAlias, TypeVar, cast
+from typing import Any, NamedTuple, ParamSpec, Protocol, TypeAlias, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -127,19 +128,58 @@ def default_kernels() -> str:
         ) from None
 
 
-def swappable(function: Callable[P, R]) -> Swappable[P, R]:
+class Output(NamedTuple):
+    """The shape and dtype of what a forward pass returned; None for a dtype that is not known."""
+
+    shape: tuple[int, ...]
+    dtype: Any = None
+
+
+def output_like(x: Array, *others: Array) -> Output:
+    """The output of an operation that returns the shape of x, and its dtype if all have that one.
+
+    Booleans, as masks, say nothing of the dtype.
+    """
+    known = x.dtype.kind != "b" and all(a.dtype == x.dtype for a in others)
+    return Output(x.shape, x.dtype if known else None)
+
+
+def check_gradient(name: str, dy: Array, output: Output | None) -> None:
+    """Raise ValueError or TypeError, naming the function, unless dy has y's shape and dtype.
+
+    None for an output of which the cache says nothing.
+    """
+    if output is None:
+        return
+    if getattr(dy, "shape", None) != output.shape:
+        came = dy.shape if hasattr(dy, "shape") else type(dy).__name__
+        raise ValueError(f"{name}: the gradient is {came}, want {output.shape}, the output's shape")
+    if output.dtype is not None and dy.dtype != output.dtype:
+        raise TypeError(f"{name}: the gradient is {dy.dtype}, want {output.dtype}, as the output")
+
+
+def swappable(
+    function: Callable[P, R], check: Callable[..., None] | None = None
+) -> Swappable[P, R]:
     """Mark ``function`` as a reference that ``register`` may speed up.
 
+    check   called with the function's name and its arguments before them, whatever set runs: a
+            kernel trusts the shapes that it is given. Raises an error for those that it refuses
     The library of the first argument, and the set of kernels in use, decide what is called.
     """
     kernels: dict[str, Callable[..., Any]] = {}
-    parameters = signature(function)
+    parameters, name = signature(function), function.__name__
 
     @wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
+        if kwargs:  # a kernel may name its arguments otherwise
+            bound = parameters.bind(*args, **kwargs)
+            args, kwargs = bound.args, bound.kwargs  # type: ignore[assignment]
+        if check is not None:
+            check(name, *args, **kwargs)
         if not kernels or (use := kernels_in_use()) == "reference":
             return function(*args, **kwargs)
-        first = args[0] if args else next(iter(kwargs.values()), None)
+        first = args[0] if args else None
         if library_of(first) == "cupy":
             kernel = kernels.get("cuda", function)
         else:
@@ -147,15 +187,26 @@ def swappable(function: Callable[P, R]) -> Swappable[P, R]:
             if use != "numpy":
                 load_kernels("numba")
                 kernel = kernels.get("numba", kernel)
-        if kwargs:  # a kernel may name its arguments otherwise
-            bound = parameters.bind(*args, **kwargs)
-            return cast(R, kernel(*bound.args, **bound.kwargs))
-        return cast(R, kernel(*args))
+        return cast(R, kernel(*args, **kwargs))
 
     marked = cast(Swappable[P, R], call)
     marked.reference = function
     marked.kernels = kernels
     return marked
+
+
+def backward_of(
+    output: Callable[[Any], Output | None] = attrgetter("output"),
+) -> Callable[[Callable[P, R]], Swappable[P, R]]:
+    """Decorator, as ``swappable``, for a function of (dy, cache): dy must be like the output.
+
+    output   the forward pass's, from the cache; by default what the cache's ``output`` is
+    """
+
+    def check(name: str, dy: Array, cache: Any, *more: Any, **named: Any) -> None:
+        check_gradient(name, dy, output(cache))
+
+    return lambda function: swappable(function, check)
 
 
 def register(

@@ -217,7 +217,19 @@ def _examine(subject: Checkable, settings: Settings, rng: np.random.Generator) -
 
     dy = xp.asarray(rng.standard_normal(y.shape))
     before["dy"] = dy.copy()
-    got = {name: xp.array(g) for name, g in subject.backward(dy, cache).items()}
+    try:
+        got = {name: xp.array(g) for name, g in subject.backward(dy, cache).items()}
+    except (TypeError, ValueError) as error:
+        whole = None
+        if isinstance(subject, CheckableLayer):
+            whole = taken_apart(subject.layer, subject.arrays["x"], subject.fresh())
+        if whole is None:
+            raise
+        report.faults += Sweep.through(whole, dy, settings.tolerance).faults
+        if not report.faults:
+            raise
+        report.faults.append(f"so the backward pass ends in an error: {error}")
+        return report
     report.faults += modified("backward", {**subject.arrays, "dy": dy}, before)
     report.faults += misshapen(got, subject.arrays)
     report.unchecked = [name for name in subject.arrays if name not in got]

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tinynet.backend import Array, array_module, swappable
+from tinynet.backend import Array, Output, array_module, backward_of, output_like, swappable
 from tinynet.layer import EVAL, Layer, Mode, Parameter, Shape, check_input
 
 # fmt: off
@@ -28,6 +28,11 @@ class BatchNormCache(NamedTuple):
     variance: Array  # (C,) σ²
 
     @property
+    def output(self) -> Output:
+        """The shape and dtype of x, what dy must be like."""
+        return output_like(self.x, self.gamma, self.mean, self.inv_std)
+
+    @property
     def x_hat(self) -> Array:
         """x̂ = (x − μ) / √(σ² + ε), the shape of x."""
         return (self.x - self.mean) * self.inv_std
@@ -40,6 +45,11 @@ class FrozenBatchNormCache(NamedTuple):
     gamma: Array  # (C,)
     inv_std: Array  # (C,) 1 / √(σ² + ε)
     mean: Array  # (C,) μ
+
+    @property
+    def output(self) -> Output:
+        """The shape and dtype of x, what dy must be like."""
+        return output_like(self.x, self.gamma, self.mean, self.inv_std)
 
     @property
     def x_hat(self) -> Array:
@@ -75,7 +85,7 @@ def batchnorm_forward(
     return gamma * x_hat + beta, BatchNormCache(x, gamma, inv_std, mean, variance)
 
 
-@swappable
+@backward_of()
 def batchnorm_backward(dy: Array, cache: BatchNormCache) -> tuple[Array, Array, Array]:
     """Gradients through the batch's own mean and variance.  Report §2.4.3 by §2.3.2.
 
@@ -106,13 +116,13 @@ def batchnorm_frozen_forward(
     x (N, C) or (N, H, W, C); gamma, beta, mean, variance (C,).
     Returns y (the shape of x) and the cache (x, γ, 1/√(σ² + ε), μ).
     """
-    check_scale(x, gamma, beta)
+    check_scale(x, gamma, beta, mean, variance)
     inv_std = 1 / array_module(x).sqrt(variance + epsilon)
     x_hat = (x - mean) * inv_std
     return gamma * x_hat + beta, FrozenBatchNormCache(x, gamma, inv_std, mean)
 
 
-@swappable
+@backward_of()
 def batchnorm_frozen_backward(dy: Array, cache: FrozenBatchNormCache) -> tuple[Array, Array, Array]:
     """Gradients where the statistics are constants: no path leads through them.  Report §2.4.3.
 
@@ -208,10 +218,13 @@ class BatchNorm(Layer):
         return f"BatchNorm({self.channels}{'' if self.gamma else ', scale=False'})"
 
 
-def check_scale(x: Array, gamma: Array, beta: Array) -> None:
-    """Raise ValueError, with the shapes, unless gamma and beta are (C,) for x (..., C)."""
-    if gamma.shape != x.shape[-1:] or beta.shape != x.shape[-1:]:
+def check_scale(x: Array, gamma: Array, beta: Array, *statistics: Array) -> None:
+    """Raise ValueError, with the shapes, unless all but x are (C,) for x (..., C)."""
+    vectors = gamma, beta, *statistics
+    if any(v.shape != x.shape[-1:] for v in vectors):
+        shapes = [str(v.shape) for v in vectors]
+        more = "" if len(shapes) < 3 else f", mean {shapes[2]} and variance {shapes[3]}"
         raise ValueError(
-            f"batchnorm: gamma is {gamma.shape} and beta {beta.shape}, "
+            f"batchnorm: gamma is {shapes[0]} and beta {shapes[1]}{more}, "
             f"want {x.shape[-1:]} for x of {x.shape}"
         )

@@ -10,9 +10,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tinynet.backend import Array, array_module, swappable
+from tinynet.backend import Array, Output, array_module, backward_of, output_like, swappable
 from tinynet.initializers import glorot_uniform, zeros
 from tinynet.layer import EVAL, Layer, Mode, Parameter, Shape, check_input
+from tinynet.layers.dense import check_bias
 from tinynet.layers.window import (
     Padding,
     Pair,
@@ -34,6 +35,12 @@ class Conv2DCache(NamedTuple):
     window: Window
     groups: int
     has_bias: bool
+
+    @property
+    def output(self) -> Output:
+        """(N, output height, output width, K), what dz must be like."""
+        shape = len(self.x), *self.window.output_size, self.w.shape[3]
+        return Output(shape, output_like(self.x, self.w).dtype)
 
     @property
     def padded(self) -> Array:
@@ -72,7 +79,7 @@ def conv2d_forward(
     Returns z (N, output height, output width, K) and the cache (x, w, geometry).
     Raises ValueError if shapes do not meet, or the window does not fit into the input.
     """
-    window = conv_window(x, w, stride, padding, dilation, groups)
+    window = conv_window(x, w, b, stride, padding, dilation, groups)
     xp, p = array_module(x, w, b), window.pad(x)
     z = xp.zeros((x.shape[0], *window.output_size, w.shape[3]), dtype=xp.result_type(x, w))
     for i, j, cells in window.taps():
@@ -83,7 +90,7 @@ def conv2d_forward(
     return z, Conv2DCache(x, w, window, groups, b is not None)
 
 
-@swappable
+@backward_of()
 def conv2d_backward(dz: Array, cache: Conv2DCache) -> tuple[Array, Array, Array | None]:
     """Gradients of a convolution, by the chain rule over its sum.  Report §2.5.6.
 
@@ -113,6 +120,7 @@ def conv2d_backward(dz: Array, cache: Conv2DCache) -> tuple[Array, Array, Array 
 def conv_window(
     x: Array,
     w: Array,
+    b: Array | None,
     stride: int | Pair,
     padding: Padding,
     dilation: int | Pair,
@@ -120,7 +128,7 @@ def conv_window(
 ) -> Window:
     """The geometry of filters w over images x; arguments as in ``conv2d_forward``.
 
-    Raises ValueError if their shapes do not meet, or the window does not fit into the input.
+    Raises ValueError if the shapes do not meet, or the window does not fit into the input.
     """
     if x.ndim != 4 or w.ndim != 4:
         raise ValueError(
@@ -132,6 +140,7 @@ def conv_window(
             f"conv2d: x has {x.shape[3]} channels, w is {w.shape} and groups {groups}; want "
             "channels = w.shape[2] · groups, and filters w.shape[3] divisible by groups"
         )
+    check_bias("conv2d", b, w)
     return window_over(
         x.shape[1:3], w.shape[:2], pair(stride, "stride"), padding, pair(dilation, "dilation")
     )

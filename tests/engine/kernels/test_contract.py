@@ -7,7 +7,6 @@ the reference in float64; bits and memory; what is not finite; what no kernel co
 ``cuda/test_operations.py`` does the second for CUDA sources.
 """
 
-import functools
 import importlib
 import itertools
 import pkgutil
@@ -20,6 +19,7 @@ from hypothesis import strategies as st
 
 import tinynet
 from tests.layers import loops
+from tests.layers.pairs import PAIRS, SHAPES, cases
 from tests.layers.support import assert_close, frozen, normal
 from tinynet import layers
 from tinynet.backend import library_of, load_kernels, register, swappable, to_device, use_kernels
@@ -34,100 +34,15 @@ from tinynet.optimizers.base import UPDATE_RULES
 from tinynet.testing.strategies import (
     conv_geometries,
     labels,
-    pool_geometries,
     probabilities,
     seeds,
-    tie_free_arrays,
-    tie_full_arrays,
 )
 
 load_kernels("numba")
 drawn_few = settings(max_examples=15)
 drawn_many = settings(max_examples=200)
-SHAPES = st.lists(st.integers(1, 4), min_size=1, max_size=4).map(tuple)
-IMAGES = st.tuples(*[st.integers(1, 4)] * 4)
 
 # Each strategy draws (arguments of the forward pass, dy -> (y, gradients...) by loops).
-
-
-@st.composite
-def dense(draw):
-    n, inputs, outputs = draw(st.tuples(*[st.integers(1, 5)] * 3))
-    x, w, b = normal(draw(seeds()), (n, inputs), (inputs, outputs), (outputs,))
-    arguments = (x, w, b if draw(st.booleans()) else None)
-    return arguments, functools.partial(loops.dense, *arguments)
-
-
-@st.composite
-def conv2d(draw):
-    g = draw(conv_geometries(max_batch=2))
-    x, w, b = normal(draw(seeds()), g.input_shape, g.weight_shape, (g.filters,))
-    b = b if g.bias else None
-
-    def by_loops(dz):
-        dx, dw, db = loops.conv2d_backward(dz, x, w, g)
-        return loops.conv2d_forward(x, w, b, g), dx, dw, None if b is None else db
-
-    return (x, w, b, g.stride, g.padding, g.dilation, g.groups), by_loops
-
-
-@st.composite
-def pool2d(draw, function, with_padding_counted=False):
-    g = draw(pool_geometries(max_batch=2))
-    x = frozen(draw(tie_free_arrays(g.input_shape) | tie_full_arrays(g.input_shape)))
-    more = (draw(st.booleans()),) if with_padding_counted else ()
-    arguments = (x, g.pool_size, g.stride, g.padding, *more)
-    return arguments, lambda dy: function(x, dy, g, *more)
-
-
-@st.composite
-def of_one_array(draw, function, shapes):
-    (x,) = normal(draw(seeds()), draw(shapes))
-    return (x,), functools.partial(function, x)
-
-
-@st.composite
-def relu(draw):
-    x = frozen(draw(SHAPES.flatmap(tie_full_arrays)))
-    arguments = (x, draw(st.sampled_from([0.0, 1.0, -0.5])))
-    return arguments, functools.partial(loops.relu, *arguments)
-
-
-@st.composite
-def relu6(draw):
-    x = frozen(3 + 3 * draw(SHAPES.flatmap(tie_full_arrays)))  # 0, 3 and 6: the kinks too
-    return (x,), functools.partial(loops.relu6, x)
-
-
-@st.composite
-def scale(draw):
-    (x,) = normal(draw(seeds()), draw(SHAPES))
-    arguments = (x, draw(st.sampled_from([0.1, -2.0])))
-    return arguments, functools.partial(loops.scale, *arguments)
-
-
-@st.composite
-def dropout(draw):
-    (x,) = normal(draw(seeds()), draw(SHAPES))
-    mask = frozen(np.random.default_rng(draw(seeds())).random(x.shape) < 0.5)
-    keep_prob, scale_at = (
-        draw(st.sampled_from([0.1, 0.7])),
-        draw(st.sampled_from(["train", "test"])),
-    )
-    arguments = (x, mask if draw(st.booleans()) else None, keep_prob, scale_at)
-    return arguments, functools.partial(loops.dropout, *arguments)
-
-
-@st.composite
-def batchnorm(draw, moving=False):
-    shape = draw(
-        st.tuples(st.integers(1, 5), st.integers(1, 4)) | st.tuples(*[st.integers(1, 3)] * 4)
-    )
-    x, gamma, beta, mean, root = normal(draw(seeds()), shape, *[shape[-1:]] * 4)
-    statistics = (mean, root**2 + 0.1) if moving else ()
-    arguments = (x, gamma, beta, *statistics, draw(st.sampled_from([1e-3, 0.1])))
-    function = loops.batchnorm_frozen if moving else loops.batchnorm
-    return arguments, functools.partial(function, *arguments)
 
 
 def that_fit(size):
@@ -175,23 +90,12 @@ def loss(draw, function, inputs):
 
 
 CASES = {
-    "avg_pool2d": pool2d(loops.avg_pool2d, with_padding_counted=True),
-    "batchnorm": batchnorm(),
+    **{name: cases(name).map(lambda case: (case.arguments, case.loops)) for name in PAIRS},
     "batchnorm_fused": batchnorm_fused(),
-    "batchnorm_frozen": batchnorm(moving=True),
-    "conv2d": conv2d(),
     "conv2d_fused": conv2d_fused(),
-    "dense": dense(),
-    "dropout": dropout(),
-    "global_avg_pool2d": of_one_array(loops.global_avg_pool2d, IMAGES),
-    "max_pool2d": pool2d(loops.max_pool2d),
-    "relu": relu(),
-    "relu6": relu6(),
-    "scale": scale(),
     "softmax_cross_entropy": loss(
         loops.softmax_cross_entropy, lambda n, k: st.builds(lambda s: normal(s, (n, k))[0], seeds())
     ),
-    "sum_pool2d": pool2d(loops.sum_pool2d),
 }
 
 
@@ -246,6 +150,7 @@ def uncovered(functions):
 
 
 SWAPPABLES = swappables()
+COMPARED = [n for n in CASES if {f"{n}_forward", f"{n}_backward"} & set(SWAPPABLES)]
 ON_GPU = pytest.param(
     "cupy",
     marks=[
@@ -293,7 +198,7 @@ def compare(name, library, arguments, by_loops, seed):
 
 
 @pytest.mark.parametrize("library", LIBRARIES)
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", COMPARED)
 @drawn_few
 @given(data=st.data(), seed=seeds())
 def test_loops_reference_and_kernels_agree(name, library, data, seed):
@@ -302,7 +207,7 @@ def test_loops_reference_and_kernels_agree(name, library, data, seed):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("library", LIBRARIES)
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", COMPARED)
 @drawn_many
 @given(data=st.data(), seed=seeds())
 def test_loops_reference_and_kernels_agree_on_many_drawn_arguments(name, library, data, seed):
@@ -706,6 +611,110 @@ def test_arrays_with_gaps_and_of_two_dtypes_are_updated_by_the_reference(name, k
         rule.reference(*(a[pick] for a in want), gradient, *more)
     for a, b in zip(got, want, strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+def wrong_gradients(y):
+    """Gradients that are not like y: of other shapes, of another dtype, and what is no array."""
+    shapes = {(), (1,) * y.ndim, y.shape[:-1], (1, *y.shape), (y.size,)}
+    for axis, length in enumerate(y.shape):
+        shapes |= {
+            (*y.shape[:axis], n, *y.shape[axis + 1 :]) for n in (0, 1, length - 1, length + 3)
+        }
+    for shape in shapes - {y.shape}:
+        yield np.ones(shape, y.dtype)
+    yield np.ones(y.shape, "float32" if y.dtype == "float64" else "float64")
+    yield y.tolist()
+
+
+# The shape of their gradient is that of whatever comes, and nothing in the cache says more; or the
+# dtype: of booleans that stand for the input, or of a byte for each winner.
+ANY_SHAPE = {"scale", "channel_shuffle", "group_norm", "adaptive_avg_pool2d"}
+ANY_DTYPE = {"relu", "relu6", "max_pool2d", "global_avg_pool2d", "flatten", "dropout"}
+
+
+@pytest.mark.parametrize(
+    "name", [n for n in CASES if n not in ANY_SHAPE | {"softmax_cross_entropy"}]
+)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("kernels", ["reference", "numpy", "numba"])
+@settings(max_examples=3)
+@given(data=st.data())
+def test_a_wrong_gradient_is_refused_in_words(name, kernels, dtype, data):
+    """Compiled kernels trust the shapes that they are given: the door is the only check."""
+    forward, backward = functions(name)
+    arguments = [
+        a.astype(dtype) if getattr(a, "dtype", None) == np.float64 else a
+        for a in data.draw(CASES[name])[0]
+    ]
+    with use_kernels(kernels):
+        y, cache = forward(*arguments)
+        if name == "dropout" and cache.mask is None:
+            return
+        for dy in wrong_gradients(y):
+            if name in ANY_DTYPE and getattr(dy, "shape", None) == y.shape:
+                continue
+            with pytest.raises(
+                (ValueError, TypeError), match=r"_backward: the gradient is .* want"
+            ):
+                backward(dy, cache)
+
+
+@pytest.mark.parametrize("kernels", ["reference", "numpy", "numba"])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_weights_of_another_shape_are_refused_in_words(dtype, kernels):
+    x, vectors = numbers((2, 6, 6, 16), dtype), numbers((2, 6), dtype)
+    w, deep = numbers((3, 3, 16, 16), dtype), numbers((6, 16), dtype)
+    right, bad = numbers(16, dtype), [numbers(s, dtype) for s in ((), (1,), (15,), (17,), (1, 16))]
+    for b in bad:
+        for call in (
+            lambda b: layers.conv2d_forward(x, w, b),
+            lambda b: epilogues.conv2d_fused_forward(x, w, b, epilogue="relu"),
+            lambda b: layers.dense_forward(vectors, deep, b),
+            lambda b: layers.batchnorm_forward(x, b, right),
+            lambda b: layers.batchnorm_forward(x, right, b),
+            lambda b: layers.batchnorm_frozen_forward(x, right, right, b, right),
+            lambda b: layers.batchnorm_frozen_forward(x, right, right, right, b),
+            lambda b: epilogues.batchnorm_fused_forward(x, b, right, epilogue="relu_pool"),
+        ):
+            with use_kernels(kernels), pytest.raises(ValueError, match=r"want \(16,\) for"):
+                call(b)
+    b = right.astype(
+        "float32" if dtype == "float64" else "float64"
+    )  # another dtype: as the reference
+    with use_kernels(kernels):
+        found = layers.conv2d_forward(x, w, b)[0]
+    np.testing.assert_allclose(found, layers.conv2d_forward.reference(x, w, b)[0], rtol=1e-4)
+
+
+@pytest.mark.parametrize("kernels", ["reference", "numpy", "numba"])
+@pytest.mark.parametrize("name", RULES)
+def test_an_update_of_arrays_of_other_shapes_is_refused_in_words(name, kernels):
+    rule, (changed, more) = SWAPPABLES[name.split(",")[0]], RULES[name]
+    for which in range(changed + 1):
+        for shape in ((), (3,), (1, 40), (40, 30), (50, 40)):
+            arrays = [numbers((40, 40)) for _ in range(changed + 1)]
+            arrays[which] = numbers(shape)
+            with use_kernels(kernels), pytest.raises(ValueError, match=r"_update: w is .* want"):
+                rule(*arrays, *more)
+
+
+@pytest.mark.parametrize("kernels", ["reference", "numpy", "numba"])
+def test_a_dense_layer_adds_to_gradients_of_its_own_shapes(kernels):
+    x, w, dz = numbers((5, 40)), numbers((40, 12)), numbers((5, 12))
+    cache = DenseCache(x, w, True)
+    for dw, db, g in (
+        (w[:3], w[0], dz),
+        (w.T, w[0], dz),
+        (w, w[0, :1], dz),
+        (w, w[0], dz[:1]),
+        (w, w[0], dz[:, :3]),
+        (w, w[0], np.tile(dz, 3)),
+    ):
+        with (
+            use_kernels(kernels),
+            pytest.raises(ValueError, match=r"dense_fused_backward: .* want"),
+        ):
+            epilogues.dense_fused_backward(dw.copy(), db.copy(), g, cache)
 
 
 def test_a_pool_that_does_not_fit_and_an_unknown_epilogue():

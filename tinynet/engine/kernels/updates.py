@@ -60,7 +60,7 @@ def register_update(
     count, numbers_of = RULES[rule]
 
     @register(rule, kernels)
-    def update(*arguments: Any) -> None:
-        if not run(arguments[:count], numbers_of(*arguments[count:])):
+    def update(*arguments: Any, **more: Any) -> None:
+        if not run(arguments[:count], numbers_of(*arguments[count:], **more)):
             fallback = without_numba(rule) if kernels == "numba" else rule.reference
-            fallback(*arguments)
+            fallback(*arguments, **more)

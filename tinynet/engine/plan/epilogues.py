@@ -13,14 +13,23 @@ input and the output, and with a pool one byte for each output instead of the im
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import wraps
+from functools import partial, wraps
 from typing import Any, NamedTuple, TypeAlias
 
-from tinynet.backend import Array, Swappable, array_module, register, swappable
+from tinynet.backend import (
+    Array,
+    Output,
+    Swappable,
+    array_module,
+    backward_of,
+    check_gradient,
+    register,
+    swappable,
+)
 from tinynet.layers.activations import relu_backward, relu_forward
-from tinynet.layers.batchnorm import BatchNormCache, batchnorm_backward, batchnorm_forward
-from tinynet.layers.conv import Conv2DCache, conv2d_backward, conv2d_forward
-from tinynet.layers.dense import DenseCache, dense_backward
+from tinynet.layers.batchnorm import batchnorm_backward, batchnorm_forward
+from tinynet.layers.conv import conv2d_backward, conv2d_forward
+from tinynet.layers.dense import DenseCache, check_bias, dense_backward
 from tinynet.layers.pooling import MaxPoolCache, max_pool2d_backward, max_pool2d_forward
 from tinynet.layers.window import Padding, Pair, window_over
 
@@ -38,8 +47,20 @@ class EpilogueCache(NamedTuple):
 
 
 NO_EPILOGUE = EpilogueCache("none")
-FusedConv2DCache: TypeAlias = tuple[Conv2DCache, EpilogueCache]
-FusedBatchNormCache: TypeAlias = tuple[BatchNormCache, EpilogueCache]
+
+
+class FusedCache(NamedTuple):
+    """The operation's own cache, and its epilogue's."""
+
+    operation: Any  # Conv2DCache or BatchNormCache
+    epilogue: EpilogueCache
+
+    @property
+    def output(self) -> Output:
+        """What dy must be like: y, with a pool smaller than the operation's output."""
+        shape, dtype = self.operation.output
+        kept = self.epilogue.winner if self.epilogue.y is None else self.epilogue.y
+        return Output(shape if kept is None else kept.shape, dtype)
 
 
 @swappable
@@ -52,7 +73,7 @@ def conv2d_fused_forward(
     dilation: int | Pair = 1,
     groups: int = 1,
     epilogue: str = "none",
-) -> tuple[Array, FusedConv2DCache]:
+) -> tuple[Array, FusedCache]:
     """Convolution, then ReLU and a max-pool 2×2 as ``epilogue`` says.  Report §2.5.2, §2.2.2.
 
         z = conv2d(x, w) + b,   r = max{z, 0},   y[a, c] = max_ij r[2a + i, 2c + j]
@@ -64,12 +85,12 @@ def conv2d_fused_forward(
     """
     z, cache = conv2d_forward.reference(x, w, b, stride, padding, dilation, groups)
     y, kept = epilogue_forward(z, epilogue)
-    return y, (cache, kept)
+    return y, FusedCache(cache, kept)
 
 
-@swappable
+@backward_of()
 def conv2d_fused_backward(
-    dy: Array, cache: FusedConv2DCache, need_dx: bool = True
+    dy: Array, cache: FusedCache, need_dx: bool = True
 ) -> tuple[Array | None, Array, Array | None]:
     """The chain rule through pool, ReLU and convolution.  Report §2.5.6.
 
@@ -85,7 +106,7 @@ def conv2d_fused_backward(
 @swappable
 def batchnorm_fused_forward(
     x: Array, gamma: Array, beta: Array, epsilon: float = 1e-3, epilogue: str = "none"
-) -> tuple[Array, FusedBatchNormCache]:
+) -> tuple[Array, FusedCache]:
     """Batch norm, then ReLU and a max-pool 2×2 as ``epilogue`` says.  Report §2.4.3.
 
         z = γ (x − μ) / √(σ² + ε) + β,   then as ``conv2d_fused_forward``
@@ -95,11 +116,11 @@ def batchnorm_fused_forward(
     """
     z, cache = batchnorm_forward.reference(x, gamma, beta, epsilon)
     y, kept = epilogue_forward(z, epilogue)
-    return y, (cache, kept)
+    return y, FusedCache(cache, kept)
 
 
-@swappable
-def batchnorm_fused_backward(dy: Array, cache: FusedBatchNormCache) -> tuple[Array, Array, Array]:
+@backward_of()
+def batchnorm_fused_backward(dy: Array, cache: FusedCache) -> tuple[Array, Array, Array]:
     """The chain rule through pool, ReLU and batch norm.  Report §2.4.3.
 
     dy (the shape of y) ∂L/∂y.  Returns dx (the shape of x), dgamma (C,), dbeta (C,).
@@ -111,7 +132,16 @@ def batchnorm_fused_backward(dy: Array, cache: FusedBatchNormCache) -> tuple[Arr
     return gradients
 
 
-@swappable
+def _check_dense(
+    name: str, dw: Array, db: Array | None, dz: Array, cache: DenseCache, need_dx: bool = True
+) -> None:
+    check_gradient(name, dz, cache.output)
+    if dw.shape != cache.w.shape:
+        raise ValueError(f"{name}: dw is {dw.shape}, want {cache.w.shape}, as w")
+    check_bias(name, db, cache.w)
+
+
+@partial(swappable, check=_check_dense)
 def dense_fused_backward(
     dw: Array, db: Array | None, dz: Array, cache: DenseCache, need_dx: bool = True
 ) -> Array | None:
@@ -184,7 +214,7 @@ def register_fused(fused: Swappable[..., Any], kernels: str) -> Callable[[Kernel
 
             @wraps(single.reference)
             def alone(dy: Array, cache: Any) -> Any:
-                return kernel(dy, (cache, NO_EPILOGUE))
+                return kernel(dy, FusedCache(cache, NO_EPILOGUE))
 
         register(single, kernels)(alone)
         return kernel

@@ -418,7 +418,7 @@ def test_the_division_covers_every_row_and_channel_once(rows, channels, monkeypa
 
 def test_what_few_channels_covers(monkeypatch):
     monkeypatch.undo()
-    x, w = np.empty((1, 8, 8, 3), "f4"), np.empty((3, 3, 3, 64), "f4")
+    x, w = np.zeros((1, 8, 8, 3), "f4"), np.zeros((3, 3, 3, 64), "f4")
     assert few_channels.covers(x, w, 1)
     assert conv.by_few_channels(x, w, window_over((8, 8), (3, 3)), 1)
     assert not few_channels.covers(x, w, 3)

@@ -14,7 +14,7 @@ from tinynet.engine.plan.epilogues import (
     EPILOGUES,
     NO_EPILOGUE,
     EpilogueCache,
-    FusedBatchNormCache,
+    FusedCache,
     batchnorm_fused_backward,
     batchnorm_fused_forward,
     register_fused,
@@ -32,7 +32,7 @@ from tinynet.layers.window import Pair, window_over
 @register_fused(batchnorm_fused_forward, "cuda")
 def batchnorm_forward_cuda(
     x: Array, gamma: Array, beta: Array, epsilon: float = 1e-3, epilogue: str = "none"
-) -> tuple[Array, FusedBatchNormCache]:
+) -> tuple[Array, FusedCache]:
     """batchnorm_fused_forward: x (..., C) -> y."""
     check_scale(x, gamma, beta)
     fits = epilogue in EPILOGUES[:2] or (epilogue == "relu_pool" and x.ndim == 4)
@@ -42,11 +42,11 @@ def batchnorm_forward_cuda(
         window_over((x.shape[1], x.shape[2]), (2, 2), (2, 2))  # ValueError for too small an image
     mean, variance, inv_std = statistics(x, epsilon)
     y, kept = normalise(x, gamma, beta, mean, inv_std, epilogue)
-    return y, (BatchNormCache(x, gamma, inv_std, mean, variance), kept)
+    return y, FusedCache(BatchNormCache(x, gamma, inv_std, mean, variance), kept)
 
 
 @register_fused(batchnorm_fused_backward, "cuda")
-def batchnorm_backward_cuda(dy: Array, cache: FusedBatchNormCache) -> tuple[Array, Array, Array]:
+def batchnorm_backward_cuda(dy: Array, cache: FusedCache) -> tuple[Array, Array, Array]:
     """batchnorm_fused_backward: dy -> dx (the shape of x), dgamma (C,), dbeta (C,)."""
     (x, gamma, inv_std, mean, _), epilogue = cache
     if not covers(x, gamma, inv_std, mean) or dy.dtype != x.dtype:
@@ -59,7 +59,7 @@ def batchnorm_frozen_forward_cuda(
     x: Array, gamma: Array, beta: Array, mean: Array, variance: Array, epsilon: float = 1e-3
 ) -> tuple[Array, FrozenBatchNormCache]:
     """batchnorm_frozen_forward: x (..., C) -> y of its shape."""
-    check_scale(x, gamma, beta)
+    check_scale(x, gamma, beta, mean, variance)
     if not covers(x, gamma, beta, mean, variance):
         return batchnorm_frozen_forward.reference(x, gamma, beta, mean, variance, epsilon)
     inv_std = inverse_root(variance, epsilon)

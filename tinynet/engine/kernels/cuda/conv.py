@@ -14,7 +14,7 @@ from tinynet.engine.kernels.cuda.launch import contiguous
 from tinynet.engine.kernels.cuda.source import Definitions, dtype_macros, function, window_macros
 from tinynet.engine.plan.epilogues import (
     EpilogueCache,
-    FusedConv2DCache,
+    FusedCache,
     conv2d_fused_backward,
     conv2d_fused_forward,
     register_fused,
@@ -44,10 +44,10 @@ def conv2d_forward_cuda(
     dilation: int | Pair = 1,
     groups: int = 1,
     epilogue: str = "none",
-) -> tuple[Array, FusedConv2DCache]:
+) -> tuple[Array, FusedCache]:
     """conv2d_fused_forward: x (N, H, W, C), w (kh, kw, C / groups, K) -> y."""
-    window = conv_window(x, w, stride, padding, dilation, groups)
-    if not covers(x, w):
+    window = conv_window(x, w, b, stride, padding, dilation, groups)
+    if not covers(x, w) or (b is not None and b.dtype != w.dtype):
         more = stride, padding, dilation, groups, epilogue
         return conv2d_fused_forward.reference(x, w, b, *more)
     pools = epilogue == "relu_pool" and min(window.output_size) >= 2
@@ -60,12 +60,12 @@ def conv2d_forward_cuda(
         kept = EpilogueCache(epilogue, None, winner, window.output_size)
     else:
         y, kept = epilogue_forward_cuda(convolve(x, w, b, window, groups), epilogue)
-    return y, (Conv2DCache(x, w, window, groups, b is not None), kept)
+    return y, FusedCache(Conv2DCache(x, w, window, groups, b is not None), kept)
 
 
 @register_fused(conv2d_fused_backward, "cuda")
 def conv2d_backward_cuda(
-    dy: Array, cache: FusedConv2DCache, need_dx: bool = True
+    dy: Array, cache: FusedCache, need_dx: bool = True
 ) -> tuple[Array | None, Array, Array | None]:
     """conv2d_fused_backward: dy (the shape of y) -> dx, dw, db."""
     (x, w, window, groups, has_bias), epilogue = cache

@@ -15,7 +15,7 @@ from tinynet.engine.kernels.cuda.launch import THREADS, blocks, capturing, conti
 from tinynet.engine.kernels.cuda.source import Definitions, dtype_macros, function
 from tinynet.engine.plan.epilogues import dense_fused_backward
 from tinynet.engine.precision import is_bfloat16
-from tinynet.layers.dense import DenseCache, dense_backward, dense_forward
+from tinynet.layers.dense import DenseCache, check_bias, dense_backward, dense_forward
 
 SIDE = 16  # a block has SIDE × SIDE threads
 ENOUGH_BLOCKS = 528  # four for each of an H100's multiprocessors
@@ -40,6 +40,7 @@ def dense_forward_cuda(x: Array, w: Array, b: Array | None = None) -> tuple[Arra
     array_module(x, w, b)  # of one library, or an error
     if not covers(x, w, b):
         return dense_forward.reference(x, w, b)
+    check_bias("dense", b, w)
     (n, inputs), outputs = x.shape, w.shape[1]
     z = load_library("cupy").empty((n, outputs), x.dtype)
     weights = contiguous(w)

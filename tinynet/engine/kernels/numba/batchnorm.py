@@ -21,7 +21,7 @@ from tinynet.engine.plan.epilogues import (
     EPILOGUES,
     NO_WINNER,
     EpilogueCache,
-    FusedBatchNormCache,
+    FusedCache,
     batchnorm_fused_backward,
     batchnorm_fused_forward,
     register_fused,
@@ -77,7 +77,7 @@ def _scale_and_pool(
 @register_fused(batchnorm_fused_forward, "numba")
 def batchnorm_forward_numba(
     x: Array, gamma: Array, beta: Array, epsilon: float = 1e-3, epilogue: str = "none"
-) -> tuple[Array, FusedBatchNormCache]:
+) -> tuple[Array, FusedCache]:
     """batchnorm_fused_forward: x (..., C) -> y."""
     check_scale(x, gamma, beta)
     pools = epilogue == "relu_pool" and x.ndim == 4 and min(x.shape[1:3]) > 1
@@ -91,7 +91,7 @@ def batchnorm_forward_numba(
     else:
         y = _cut(x, mean, gamma * inv_std, beta, floor=0 if epilogue == "relu" else -np.inf)
         kept = EpilogueCache(epilogue, y if epilogue == "relu" else None)
-    return y, (BatchNormCache(x, gamma, inv_std, mean, variance), kept)
+    return y, FusedCache(BatchNormCache(x, gamma, inv_std, mean, variance), kept)
 
 
 @register(batchnorm_frozen_forward, "numba")
@@ -99,7 +99,7 @@ def batchnorm_frozen_forward_numba(
     x: Array, gamma: Array, beta: Array, mean: Array, variance: Array, epsilon: float = 1e-3
 ) -> tuple[Array, FrozenBatchNormCache]:
     """batchnorm_frozen_forward: x (..., C) -> y of its shape."""
-    check_scale(x, gamma, beta)
+    check_scale(x, gamma, beta, mean, variance)
     if not covered(x, gamma, beta, mean, variance):
         return without_numba(batchnorm_frozen_forward)(x, gamma, beta, mean, variance, epsilon)
     inv_std = 1 / np.sqrt(variance + x.dtype.type(epsilon))
@@ -243,7 +243,7 @@ def _pool_gradient(
 
 
 @register_fused(batchnorm_fused_backward, "numba")
-def batchnorm_backward_numba(dy: Array, cache: FusedBatchNormCache) -> tuple[Array, Array, Array]:
+def batchnorm_backward_numba(dy: Array, cache: FusedCache) -> tuple[Array, Array, Array]:
     """batchnorm_fused_backward: dy (the shape of y) -> dx (the shape of x), dgamma, dbeta (C,)."""
     (x, gamma, inv_std, mean, _), epilogue = cache
     y, winner = epilogue.y, epilogue.winner

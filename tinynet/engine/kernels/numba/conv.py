@@ -20,7 +20,7 @@ from tinynet.engine.plan.epilogues import (
     EPILOGUES,
     NO_EPILOGUE,
     EpilogueCache,
-    FusedConv2DCache,
+    FusedCache,
     conv2d_fused_backward,
     conv2d_fused_forward,
     epilogue_backward,
@@ -51,10 +51,10 @@ def conv2d_forward_numba(
     dilation: int | Pair = 1,
     groups: int = 1,
     epilogue: str = "none",
-) -> tuple[Array, FusedConv2DCache]:
+) -> tuple[Array, FusedCache]:
     """conv2d_fused_forward: x (N, H, W, C), w (kh, kw, C, K) -> y."""
-    window = conv_window(x, w, stride, padding, dilation, groups)
-    if not covers(x, w, groups):
+    window = conv_window(x, w, b, stride, padding, dilation, groups)
+    if not covers(x, w, groups) or (b is not None and b.dtype != FLOAT):
         more = stride, padding, dilation, groups, epilogue
         return without_numba(conv2d_fused_forward)(x, w, b, *more)
     x = np.ascontiguousarray(x)
@@ -67,12 +67,12 @@ def conv2d_forward_numba(
         kept = EpilogueCache(epilogue, y)
     else:
         y, kept = epilogue_forward(im2col_forward(x, w, b, window, "none"), epilogue)
-    return y, (Conv2DCache(x, w, window, groups, b is not None), kept)
+    return y, FusedCache(Conv2DCache(x, w, window, groups, b is not None), kept)
 
 
 @register_fused(conv2d_fused_backward, "numba")
 def conv2d_backward_numba(
-    dy: Array, cache: FusedConv2DCache, need_dx: bool = True
+    dy: Array, cache: FusedCache, need_dx: bool = True
 ) -> tuple[Array | None, Array, Array | None]:
     """conv2d_fused_backward: dy (the shape of y) -> dx, dw, db."""
     (x, w, window, groups, has_bias), epilogue = cache

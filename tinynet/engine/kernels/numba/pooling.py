@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tinynet.backend import Array, register, without_numba
+from tinynet.backend import Array, output_like, register, without_numba
 from tinynet.engine.kernels.numba.arrays import cells_in_a_row, covered, seen
 from tinynet.engine.kernels.numba.channel_sums import FEW, fold, passed
 from tinynet.engine.kernels.numba.compile import compiled, inlined
@@ -234,7 +234,8 @@ def sum_pool2d_forward_numba(
     window = pool_window(x, pool_size, stride, padding)
     if not covered(x):
         return without_numba(sum_pool2d_forward)(x, pool_size, stride, padding)
-    return _pooled(x, window, np.ones(window.output_size, x.dtype)), SumPoolCache(window)
+    y = _pooled(x, window, np.ones(window.output_size, x.dtype))
+    return y, SumPoolCache(window, output_like(y))
 
 
 @register(sum_pool2d_backward, "numba")
@@ -258,7 +259,8 @@ def avg_pool2d_forward_numba(
     if not covered(x):
         return without_numba(avg_pool2d_forward)(x, pool_size, stride, padding, count_padding)
     n = cells_under(window, x, count_padding)
-    return _pooled(x, window, 1 / n[0, :, :, 0]), AvgPoolCache(n, window)
+    y = _pooled(x, window, 1 / n[0, :, :, 0])
+    return y, AvgPoolCache(n, window, output_like(y))
 
 
 @register(avg_pool2d_backward, "numba")

@@ -13,7 +13,7 @@ from tinynet.backend import Array
 from tinynet.engine.kernels.numpy import epilogues
 from tinynet.engine.memory import empty, empty_like
 from tinynet.engine.plan.epilogues import (
-    FusedBatchNormCache,
+    FusedCache,
     batchnorm_fused_backward,
     batchnorm_fused_forward,
     register_fused,
@@ -25,7 +25,7 @@ from tinynet.layers.batchnorm import BatchNormCache, check_scale
 @register_fused(batchnorm_fused_forward, "numpy")
 def batchnorm_forward_numpy(
     x: Array, gamma: Array, beta: Array, epsilon: float = 1e-3, epilogue: str = "none"
-) -> tuple[Array, FusedBatchNormCache]:
+) -> tuple[Array, FusedCache]:
     """batchnorm_fused_forward: x (N, H, W, C) -> y."""
     check_scale(x, gamma, beta)
     if x.ndim != 4 or not len(x) or not x.dtype == gamma.dtype == beta.dtype:
@@ -55,11 +55,11 @@ def batchnorm_forward_numpy(
         epilogues.finish(z, y, kept, images, 0)
 
     over_blocks(n, per_block, normalise)
-    return y, (BatchNormCache(x, gamma, inv_std, mean, variance), kept)
+    return y, FusedCache(BatchNormCache(x, gamma, inv_std, mean, variance), kept)
 
 
 @register_fused(batchnorm_fused_backward, "numpy")
-def batchnorm_backward_numpy(dy: Array, cache: FusedBatchNormCache) -> tuple[Array, Array, Array]:
+def batchnorm_backward_numpy(dy: Array, cache: FusedCache) -> tuple[Array, Array, Array]:
     """batchnorm_fused_backward: dy -> dx (N, H, W, C), dgamma (C,), dbeta (C,)."""
     (x, gamma, inv_std, mean, _), epilogue = cache
     if x.ndim != 4 or not len(x) or not x.dtype == gamma.dtype == dy.dtype:

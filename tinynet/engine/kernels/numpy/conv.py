@@ -37,7 +37,7 @@ from tinynet.engine.kernels.numpy.winograd import WinogradRows, WinogradTiles
 from tinynet.engine.memory import empty, empty_like
 from tinynet.engine.plan.epilogues import (
     EpilogueCache,
-    FusedConv2DCache,
+    FusedCache,
     conv2d_fused_backward,
     conv2d_fused_forward,
     register_fused,
@@ -65,10 +65,10 @@ def conv2d_forward_numpy(
     dilation: int | Pair = 1,
     groups: int = 1,
     epilogue: str = "none",
-) -> tuple[Array, FusedConv2DCache]:
+) -> tuple[Array, FusedCache]:
     """conv2d_fused_forward: x (N, H, W, C), w (kh, kw, C / groups, K) -> y."""
-    window = conv_window(x, w, stride, padding, dilation, groups)
-    if x.dtype != w.dtype or not len(x):
+    window = conv_window(x, w, b, stride, padding, dilation, groups)
+    if x.dtype != w.dtype or (b is not None and b.dtype != w.dtype) or not len(x):
         more = stride, padding, dilation, groups, epilogue
         return conv2d_fused_forward.reference(x, w, b, *more)
     chosen = strip_algorithm(x, w, groups, window)
@@ -76,12 +76,12 @@ def conv2d_forward_numpy(
         y, kept = strips_forward(*chosen, x, w, b, epilogue)
     else:
         y, kept = _forward(x, w, b, groups, window, epilogue)
-    return y, (Conv2DCache(x, w, window, groups, b is not None), kept)
+    return y, FusedCache(Conv2DCache(x, w, window, groups, b is not None), kept)
 
 
 @register_fused(conv2d_fused_backward, "numpy")
 def conv2d_backward_numpy(
-    dy: Array, cache: FusedConv2DCache, need_dx: bool = True
+    dy: Array, cache: FusedCache, need_dx: bool = True
 ) -> tuple[Array | None, Array, Array | None]:
     """conv2d_fused_backward: dy -> dx or None, dw, db or None."""
     (x, w, window, groups, has_bias), epilogue = cache

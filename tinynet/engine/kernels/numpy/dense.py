@@ -14,7 +14,7 @@ from tinynet.backend import Array, register
 from tinynet.engine.memory import empty
 from tinynet.engine.plan.epilogues import dense_fused_backward
 from tinynet.engine.threads import over_blocks
-from tinynet.layers.dense import DenseCache, dense_backward, dense_forward
+from tinynet.layers.dense import DenseCache, check_bias, dense_backward, dense_forward
 
 ROWS_BYTES = 1 << 18  # of w: with as many of dw and of its change, within a second-level cache
 FEWEST_ROWS = 4  # runs; a smaller layer is one product
@@ -23,8 +23,9 @@ FEWEST_ROWS = 4  # runs; a smaller layer is one product
 @register(dense_forward, "numpy")
 def dense_forward_numpy(x: Array, w: Array, b: Array | None = None) -> tuple[Array, DenseCache]:
     """dense_forward: z (N, n_out) from x (N, n_in), w (n_in, n_out) and b (n_out,)."""
-    if x.shape[-1:] != w.shape[:1] or not _worth_while(w):
+    if x.ndim != 2 or x.shape[-1:] != w.shape[:1] or not _worth_while(w):
         return dense_forward.reference(x, w, b)
+    check_bias("dense", b, w)
     parts = over_blocks(len(w), _rows(w), lambda rows: x[:, rows] @ w[rows])
     z = parts[0]
     for part in parts[1:]:

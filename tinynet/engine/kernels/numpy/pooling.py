@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tinynet.backend import Array, register
+from tinynet.backend import Array, output_like, register
 from tinynet.engine.memory import empty
 from tinynet.engine.threads import images_per_block, over_blocks
 from tinynet.layer import Shape
@@ -88,7 +88,8 @@ def sum_pool2d_forward_numpy(
     window = pool_window(x, pool_size, stride, padding)
     if x.dtype.kind != "f":
         return sum_pool2d_forward.reference(x, pool_size, stride, padding)
-    return _sums(x, window, None), SumPoolCache(window)
+    y = _sums(x, window, None)
+    return y, SumPoolCache(window, output_like(y))
 
 
 @register(sum_pool2d_backward, "numpy")
@@ -112,7 +113,8 @@ def avg_pool2d_forward_numpy(
     if x.dtype.kind != "f":
         return avg_pool2d_forward.reference(x, pool_size, stride, padding, count_padding)
     n = cells_under(window, x, count_padding)
-    return _sums(x, window, n), AvgPoolCache(n, window)
+    y = _sums(x, window, n)
+    return y, AvgPoolCache(n, window, output_like(y))
 
 
 @register(avg_pool2d_backward, "numpy")
