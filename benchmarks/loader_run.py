@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.workloads import WORKLOADS
-from examples.mura.cache import open_prepared
+from examples.mura.prepare import open_prepared
 from examples.mura.radiographs import Radiographs
 from examples.mura.settings import DEMO
 from tinynet import train
