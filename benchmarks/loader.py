@@ -90,7 +90,7 @@ def measure(device: Cpu, network: str, cache: str, rounds: int) -> dict[str, lis
 
     In the process that is timed.
     """
-    from examples.mura.cache import open_prepared
+    from examples.mura.prepare import open_prepared
     from examples.mura.radiographs import Radiographs
     from examples.mura.settings import DEMO
     from tinynet.train import fit

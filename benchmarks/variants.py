@@ -24,7 +24,7 @@ class Variant:
 
 # on a CPU
 NUMPY = Variant("tinynet NumPy", "tinynet", kernels="numpy")
-NUMBA = Variant("tinynet Numba", "tinynet", kernels="fast")
+NUMBA = Variant("tinynet Numba", "tinynet", kernels="numba")
 STOCK = (
     Variant("torch contiguous", "torch"),
     Variant("torch channels_last", "torch", channels_last=True),
@@ -50,7 +50,7 @@ NAMES_BEFORE = {"tinynet fast": NUMBA.name}  # in results of earlier versions
 
 PACKAGES = {  # library or set of kernels -> what it needs, and how to get it
     **dict.fromkeys(("torch", "both"), ("torch", "python -m pip install torch==2.13.0")),
-    "fast": ("numba", 'python -m pip install ".[fast]"'),
+    "numba": ("numba", 'python -m pip install ".[fast]"'),
 }
 
 

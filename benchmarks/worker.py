@@ -48,7 +48,7 @@ class Server:
 
         {"kind": "training" or "inference", "workload": ..., "precision": ...}   of ``peers``
         {"kind": "op", "op": ..., "library": ..., "shape": ..., ...}             of ``ops``
-        {"kind": "product" or "copy", ...}                                       of ``floors``
+        {"kind": "product" or "copy", ...}                                       of ``device``
         """
         if name in self.subjects:
             self.forget(name)

@@ -6,6 +6,8 @@ import numpy as np
 
 from tinynet.layers import Dense, ReLU, Sequential
 from tinynet.losses import SoftmaxCrossEntropy
+from tinynet.optimizers import SGD
+from tinynet.train import fit
 
 LOSS = SoftmaxCrossEntropy()
 
@@ -22,6 +24,12 @@ def two_classes(n=60, seed=0):
     return x, (np.hypot(*x.T) < 0.7).astype(int)
 
 
+def history_of(model=None, optimizer=None, train=None, validation=None, *, epochs=1, **settings):
+    """``fit`` on the small problem, in silence."""
+    given = (model or network(), LOSS, optimizer or SGD(0.1), train or two_classes(), validation)
+    return fit(*given, epochs=epochs, **{"progress": False} | settings)
+
+
 def rising(values):
     """A metric that returns the given numbers, one an epoch, whatever the predictions."""
     left = iter(values)
@@ -33,12 +41,17 @@ def rising(values):
 
 
 def copy_of(model):
-    return {name: x.copy() for name, x in model.state().items()}
+    return {name: np.array(x) for name, x in model.state().items()}
 
 
 def assert_same(a, b):
     assert a.keys() == b.keys()
-    assert all(np.array_equal(a[name], b[name]) for name in a)
+    for name, x in a.items():
+        assert np.array_equal(x, b[name]), name
+
+
+def files_in(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
 def rows_of(folder):

@@ -5,6 +5,7 @@ import types
 import numpy as np
 import pytest
 
+from tinynet import backend
 from tinynet.backend import (
     array_module,
     default_kernels,
@@ -16,6 +17,7 @@ from tinynet.backend import (
     to_device,
     use_kernels,
     use_reference,
+    without_numba,
 )
 
 
@@ -71,8 +73,9 @@ def test_unknown_library():
         load_library("cuda")
     with pytest.raises(ValueError, match="device is 'cuda'"):
         to_device(np.ones(3), "cuda")
-    with pytest.raises(ValueError, match="kernels are 'cuda', want one of numpy, cupy, fast"):
-        register(swappable(lambda x: x), "cuda")
+    for name, said in (("quick", "'quick', want one of reference"), ("reference", "'reference'")):
+        with pytest.raises(ValueError, match=f"kernels are {said}"):
+            register(swappable(lambda x: x), name)
 
 
 def test_missing_cupy_says_how_to_install_it(monkeypatch):
@@ -138,6 +141,42 @@ def test_use_reference_holds_inside_its_block_only():
     assert len(calls) == 1
 
 
+def test_each_set_hands_on_what_it_lacks():
+    double, by_sum, calls = doubling()
+    compiled = []
+    register(double, "fast")(lambda x: compiled.append(x) or x + x)  # the old name of "numba"
+    assert set(double.kernels) == {"numpy", "numba"}
+    for name, runs in (
+        ("numpy", calls),
+        ("numba", compiled),
+        ("fast", compiled),
+        ("cuda", compiled),
+    ):
+        with use_kernels(name):
+            before = len(runs)
+            double(np.ones(2))
+            assert len(runs) == before + 1
+    assert without_numba(double) is by_sum
+    assert without_numba(swappable(abs)) is abs
+
+
+def test_a_set_is_imported_at_its_first_use(monkeypatch):
+    double, _, calls = doubling()
+    loaded = []
+
+    def load():
+        loaded.append(1)
+        register(double, "numba")(lambda x: -x)
+
+    monkeypatch.setattr(backend, "_loaders", {})
+    backend.load_at_first_use("numba", load)
+    with use_kernels("numpy"):
+        double(np.ones(1))
+    assert (loaded, len(calls)) == ([], 1)
+    assert [double(np.ones(1)).item() for _ in range(2)] == [-1, -1]
+    assert loaded == [1]
+
+
 def test_use_reference_ends_with_an_error_too():
     double, _, calls = doubling()
     with pytest.raises(ZeroDivisionError), use_reference():
@@ -159,10 +198,11 @@ def test_every_kernel_has_a_reference_of_the_same_signature():
     import inspect
 
     from tinynet import layers
+    from tinynet.engine.plan import epilogues
 
+    backend.load_kernels("numba")
     replaced = 0
-    for name in layers.__all__:
-        function = getattr(layers, name)
+    for name, function in {**vars(layers), **vars(epilogues)}.items():
         for library, kernel in getattr(function, "kernels", {}).items():
             wanted = list(inspect.signature(function.reference).parameters)
             assert list(inspect.signature(kernel).parameters) == wanted, (name, library)
@@ -177,7 +217,10 @@ def no_choice_yet():
     default_kernels.cache_clear()
 
 
-@pytest.mark.parametrize(("variable", "chosen"), [(None, "fast"), ("", "fast"), ("numpy", "numpy")])
+@pytest.mark.parametrize(
+    ("variable", "chosen"),
+    [(None, "numba"), ("", "numba"), ("numpy", "numpy"), ("fast", "numba"), ("cuda", "cuda")],
+)
 def test_the_environment_chooses_the_kernels(variable, chosen, monkeypatch, no_choice_yet):
     if variable is None:
         monkeypatch.delenv("TINYNET_KERNELS", raising=False)
@@ -191,7 +234,7 @@ def test_the_environment_chooses_the_kernels(variable, chosen, monkeypatch, no_c
 def test_a_wrong_variable_is_named_with_the_choices(monkeypatch, no_choice_yet):
     monkeypatch.setenv("TINYNET_KERNELS", "quick")
     double, _, _ = doubling()
-    wanted = "TINYNET_KERNELS is 'quick': unset it, or export one of reference, numpy, fast"
+    wanted = "TINYNET_KERNELS is 'quick': unset it, or export one of reference, numpy, numba, cuda"
     with pytest.raises(ValueError, match=wanted):
         double(np.ones(2))
     with pytest.raises(ValueError, match="kernels are 'quick', want one of"), use_kernels("quick"):

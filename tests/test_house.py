@@ -32,11 +32,8 @@ FLOORS = {
 }
 REPORT_ALONE = ("ground", "report", "checker", "testing")  # know nothing of the engine
 
-# Imported when they are called: the checker's tour, and Layer.summary(), a view on the layers.
-DEFERRED = {
-    ("tinynet.layer", "tinynet.visualize.summary"),
-    ("tinynet.gradient_check.__main__", "tinynet.testing.tour"),
-}
+# Imported when it is called: the checker's tour.
+DEFERRED = {("tinynet.gradient_check.__main__", "tinynet.testing.tour")}
 
 # What tinynet needs besides the core's dependencies, and where.
 OPTIONAL = {
@@ -186,7 +183,7 @@ def test_import_tinynet_needs_numpy_alone():
         "import sys, numpy\n"
         "sys.path[:] = [p for p in sys.path if 'site-packages' not in p]\n"
         "import tinynet, tinynet.models, tinynet.train, tinynet.visualize, tinynet.doctor\n"
-        "import tinynet.gradient_check, tinynet.interop, tinynet.testing.planted\n"
+        "import tinynet.gradient_check, tinynet.testing.planted\n"
         "print(tinynet.check_gradients, tinynet.draw, tinynet.fit)\n"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)

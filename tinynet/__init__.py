@@ -47,6 +47,6 @@ _LATER |= {"check_gradients": "tinynet.gradient_check", "draw": "tinynet.visuali
 def __getattr__(name: str) -> Any:
     if name in _LATER:
         return getattr(import_module(_LATER[name]), name)
-    if name == "models":
-        return import_module("tinynet.models")
+    if name in ("models", "kernels", "seeing"):  # the last two are old paths
+        return import_module(f"tinynet.{name}")
     raise AttributeError(f"module 'tinynet' has no attribute {name!r}")

@@ -4,12 +4,16 @@ NumPy and CuPy arrays answer to the same names, so the maths asks ``xp = array_m
 and writes ``xp.maximum`` where a student would write ``np.maximum``.
 
 Functions marked ``@swappable`` are references: the report's formula, legible before fast.
-``register`` gives one of them a faster replacement for one library; the reference stays
+``register`` gives one of them a faster replacement in a set of kernels; the reference stays
 reachable as ``function.reference``, and ``with use_reference():`` forces it everywhere.
 
-NumPy's arrays have two sets of replacements: "numpy", written with NumPy and SciPy alone, and
-"fast", compiled by Numba where that is installed. The best there is runs; the environment
-variable TINYNET_KERNELS (reference, numpy, fast) or ``with use_kernels(...)`` chooses another.
+    reference   what the report says
+    numpy       NumPy's arrays, written with NumPy alone
+    numba       NumPy's arrays, compiled by Numba where that is installed
+    cuda        CuPy's arrays
+
+The best set for an array runs. The environment variable TINYNET_KERNELS or ``with
+use_kernels(...)`` chooses another for NumPy's arrays; CuPy's take "cuda" or "reference".
 """
 
 from __future__ import annotations
@@ -20,8 +24,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cache, wraps
+from inspect import signature
+from operator import attrgetter
 from types import ModuleType
-from typing import Any, ParamSpec, Protocol, TypeAlias, TypeVar, cast
+from typing import Any, NamedTuple, ParamSpec, Protocol, TypeAlias, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,7 +39,8 @@ R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
 
 LIBRARIES = ("numpy", "cupy")
-KERNEL_SETS = ("reference", "numpy", "fast")  # each hands what it lacks to the one before it
+KERNEL_SETS = ("reference", "numpy", "numba", "cuda")
+OLD_NAMES = {"fast": "numba", "cupy": "cuda"}  # of sets, still accepted
 
 
 def library_of(x: object) -> str:
@@ -84,7 +91,7 @@ def to_device(x: Array, device: str) -> Array:
 class Swappable(Protocol[P, R_co]):
     """A function with a reference and faster replacements.
 
-    kernels   "numpy", "fast" (Numba, for NumPy's arrays) or "cupy" -> the replacement
+    kernels   "numpy", "numba" or "cuda" -> the replacement
     """
 
     reference: Callable[..., Any]
@@ -95,46 +102,92 @@ class Swappable(Protocol[P, R_co]):
 
 
 def kernel_set(name: str) -> str:
-    """``name`` itself; ValueError, with the choices, if it is no set of kernels."""
-    if name not in KERNEL_SETS:
+    """``name``, or the new name of an old one; ValueError, with the choices, for another."""
+    found = OLD_NAMES.get(name, name)
+    if found not in KERNEL_SETS:
         raise ValueError(f"kernels are {name!r}, want one of {', '.join(KERNEL_SETS)}")
-    return name
+    return found
 
 
 _kernels: ContextVar[str | None] = ContextVar("kernels", default=None)
+_loaders: dict[str, Callable[[], None]] = {}  # of sets that are not imported yet
 
 
 @cache
 def default_kernels() -> str:
-    """The set that TINYNET_KERNELS names, or "fast".
+    """The set that TINYNET_KERNELS names, or "numba".
 
-    Raises ValueError, which names the variable and the choices, if it is no set of kernels.
+    Raises ValueError, which names the variable and the choices, for another name.
     """
-    name = os.environ.get("TINYNET_KERNELS") or KERNEL_SETS[-1]
-    if name not in KERNEL_SETS:
+    name = os.environ.get("TINYNET_KERNELS") or "numba"
+    try:
+        return kernel_set(name)
+    except ValueError:
         raise ValueError(
             f"TINYNET_KERNELS is {name!r}: unset it, or export one of {', '.join(KERNEL_SETS)}"
-        )
-    return name
+        ) from None
 
 
-def swappable(function: Callable[P, R]) -> Swappable[P, R]:
+class Output(NamedTuple):
+    """The shape and dtype of what a forward pass returned; None for a dtype that is not known."""
+
+    shape: tuple[int, ...]
+    dtype: Any = None
+
+
+def output_like(x: Array, *others: Array) -> Output:
+    """The output of an operation that returns the shape of x, and its dtype if all have that one.
+
+    Booleans, as masks, say nothing of the dtype.
+    """
+    known = x.dtype.kind != "b" and all(a.dtype == x.dtype for a in others)
+    return Output(x.shape, x.dtype if known else None)
+
+
+def check_gradient(name: str, dy: Array, output: Output | None) -> None:
+    """Raise ValueError or TypeError, naming the function, unless dy has y's shape and dtype.
+
+    None for an output of which the cache says nothing.
+    """
+    if output is None:
+        return
+    if getattr(dy, "shape", None) != output.shape:
+        came = dy.shape if hasattr(dy, "shape") else type(dy).__name__
+        raise ValueError(f"{name}: the gradient is {came}, want {output.shape}, the output's shape")
+    if output.dtype is not None and dy.dtype != output.dtype:
+        raise TypeError(f"{name}: the gradient is {dy.dtype}, want {output.dtype}, as the output")
+
+
+def swappable(
+    function: Callable[P, R], check: Callable[..., None] | None = None
+) -> Swappable[P, R]:
     """Mark ``function`` as a reference that ``register`` may speed up.
 
+    check   called with the function's name and its arguments before them, whatever set runs: a
+            kernel trusts the shapes that it is given. Raises an error for those that it refuses
     The library of the first argument, and the set of kernels in use, decide what is called.
     """
     kernels: dict[str, Callable[..., Any]] = {}
+    parameters, name = signature(function), function.__name__
 
     @wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
-        if kernels and (use := kernels_in_use()) != "reference":
-            first = args[0] if args else next(iter(kwargs.values()), None)
-            library = library_of(first)
-            kernel = kernels.get(library, function)
-            if library == "numpy" and use == "fast":
-                kernel = kernels.get("fast", kernel)
-            return cast(R, kernel(*args, **kwargs))
-        return function(*args, **kwargs)
+        if kwargs:  # a kernel may name its arguments otherwise
+            bound = parameters.bind(*args, **kwargs)
+            args, kwargs = bound.args, bound.kwargs  # type: ignore[assignment]
+        if check is not None:
+            check(name, *args, **kwargs)
+        if not kernels or (use := kernels_in_use()) == "reference":
+            return function(*args, **kwargs)
+        first = args[0] if args else None
+        if library_of(first) == "cupy":
+            kernel = kernels.get("cuda", function)
+        else:
+            kernel = kernels.get("numpy", function)
+            if use != "numpy":
+                load_kernels("numba")
+                kernel = kernels.get("numba", kernel)
+        return cast(R, kernel(*args, **kwargs))
 
     marked = cast(Swappable[P, R], call)
     marked.reference = function
@@ -142,35 +195,61 @@ def swappable(function: Callable[P, R]) -> Swappable[P, R]:
     return marked
 
 
+def backward_of(
+    output: Callable[[Any], Output | None] = attrgetter("output"),
+) -> Callable[[Callable[P, R]], Swappable[P, R]]:
+    """Decorator, as ``swappable``, for a function of (dy, cache): dy must be like the output.
+
+    output   the forward pass's, from the cache; by default what the cache's ``output`` is
+    """
+
+    def check(name: str, dy: Array, cache: Any, *more: Any, **named: Any) -> None:
+        check_gradient(name, dy, output(cache))
+
+    return lambda function: swappable(function, check)
+
+
 def register(
     function: Swappable[..., Any], kernels: str
 ) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """Decorator: the function below it replaces ``function``.
+    """Decorator: the function below it replaces ``function`` in the set ``kernels``.
 
-    kernels   "numpy" or "cupy", that library's arrays; "fast", NumPy's arrays where Numba is there
+    kernels   "numpy", "numba" or "cuda"
     It takes the same arguments and returns the same results and the same cache, so that a
     replaced forward pass may be followed by the reference's backward pass and the reverse.
-    Cases it does not cover it hands to ``without_fast(function)`` or ``function.reference``.
+    Cases it does not cover it hands to ``without_numba(function)`` or ``function.reference``.
     """
-    if kernels not in (choices := (*LIBRARIES, "fast")):
-        raise ValueError(f"kernels are {kernels!r}, want one of {', '.join(choices)}")
+    if (name := kernel_set(kernels)) == "reference":
+        raise ValueError("kernels are 'reference', want one of numpy, numba, cuda")
 
     def put(kernel: Callable[P, R]) -> Callable[P, R]:
-        function.kernels[kernels] = kernel
+        function.kernels[name] = kernel
         return kernel
 
     return put
 
 
-def without_fast(function: Swappable[..., Any]) -> Callable[..., Any]:
-    """What runs on NumPy's arrays where no compiled kernel covers a case."""
+def load_at_first_use(kernels: str, load: Callable[[], None]) -> None:
+    """Have ``load``, which imports a set of kernels, called when a function first asks for it."""
+    _loaders[kernels] = load
+
+
+def load_kernels(kernels: str) -> None:
+    """Import the set ``kernels`` if it waits for its first use."""
+    if kernels in _loaders:
+        _loaders[kernels]()
+        _loaders.pop(kernels, None)
+
+
+def without_numba(function: Swappable[..., Any]) -> Callable[..., Any]:
+    """The function that runs on NumPy's arrays where no compiled kernel covers a case."""
     return function.kernels.get("numpy", function.reference)
 
 
 def kernels_in_use() -> str:
-    """The set of kernels that is chosen: "reference", "numpy" or "fast".
+    """The set of kernels that is chosen, one of KERNEL_SETS.
 
-    "fast" is what is chosen by default, whether or not Numba is there. Raises ValueError as
+    "numba" is the default, whether or not Numba is installed. Raises ValueError as
     ``default_kernels``.
     """
     return _kernels.get() or default_kernels()
@@ -178,8 +257,9 @@ def kernels_in_use() -> str:
 
 @contextmanager
 def use_kernels(name: str) -> Iterator[None]:
-    """Within this block the set of kernels ``name`` runs: "reference", "numpy" or "fast".
+    """Within this block the set of kernels ``name`` runs, one of KERNEL_SETS.
 
+    "cuda" is what CuPy's arrays take in any case but "reference"; NumPy's then take "numba".
     Holds for the current thread (a context variable), so parallel runs do not disturb each other.
     Raises ValueError for another name.
     """

@@ -174,7 +174,7 @@ def kernels() -> Iterator[Finding]:
     except ValueError as error:
         chosen = "none"
         yield Advice(str(error), "unset TINYNET_KERNELS")
-    if chosen == KERNEL_SETS[-1]:
+    if chosen in KERNEL_SETS[2:]:
         try:
             importlib.import_module("numba")
         except Exception as error:  # not only ImportError, where NumPy is too new for it

@@ -11,7 +11,7 @@ from benchmarks.ops.op import CONTIGUOUS, Call, Cost, Images, Input, Matrix, Op,
 from benchmarks.ops.op import convolution as conv
 from tinynet import layers, losses
 from tinynet.backend import library_of
-from tinynet.engine.plan import epilogues as blocks
+from tinynet.engine.plan import epilogues
 
 FLOAT = 4  # bytes of a weight
 EPSILON = 1e-3
@@ -195,8 +195,8 @@ def conv_inputs(s: Images) -> list[Input]:
 
 
 def our_conv(s: Images, x: Any, w: Any, b: Any = None) -> Any:
-    geometry = {"groups": s.groups, "tail": s.tail}
-    return blocks.conv2d_block_forward(x, w, b, s.stride, s.padding, **geometry)
+    geometry = {"groups": s.groups, "epilogue": s.epilogue}
+    return epilogues.conv2d_fused_forward(x, w, b, s.stride, s.padding, **geometry)
 
 
 def our_conv_back(dy: Any, cache: Any, wanted: slice) -> Any:
@@ -205,15 +205,15 @@ def our_conv_back(dy: Any, cache: Any, wanted: slice) -> Any:
         from tinynet.engine.kernels.cuda.conv import input_gradient
 
         return (input_gradient(dy, cache.x, cache.w, cache.window, 1),)
-    return blocks.conv2d_block_backward(dy, cache, wanted != DW)
+    return epilogues.conv2d_fused_backward(dy, cache, wanted != DW)
 
 
 def torch_conv(s: Images, x: Any, w: Any, b: Any = None) -> Any:
     from torch.nn.functional import conv2d, max_pool2d, relu
 
     z = conv2d(x, w, b, s.stride, s.padding, 1, s.groups)
-    r = z if s.tail == "none" else relu(z, inplace=True)
-    return max_pool2d(r, 2, return_indices=True)[0] if s.tail == "relu_pool" else r
+    r = z if s.epilogue == "none" else relu(z, inplace=True)
+    return max_pool2d(r, 2, return_indices=True)[0] if s.epilogue == "relu_pool" else r
 
 
 def deep(backend: str) -> Shapes:
@@ -222,10 +222,10 @@ def deep(backend: str) -> Shapes:
     return {backend: kept}
 
 
-def in_block(tail: str) -> Shapes:
-    """A convolution and its tail are one operation in tinynet's step."""
+def in_block(epilogue: str) -> Shapes:
+    """A convolution and its epilogue are one operation in tinynet's step."""
     at = ("W128, layer 2", "W128, layer 6")
-    return {"cpu": {n: replace(SHAPES["conv"]["cpu"][n], tail=tail) for n in at}}
+    return {"cpu": {n: replace(SHAPES["conv"]["cpu"][n], epilogue=epilogue) for n in at}}
 
 
 # pooling: max-pool keeps a byte for each output where torch keeps an int64
@@ -336,8 +336,8 @@ CONV = Layer(conv_inputs, images("y"), our_conv, our_conv_back, torch_conv)
 NORM = Layer(
     lambda s: [Input("images", s.x), *[Input("vector", (s.channels,))] * 2],
     images(),
-    lambda s, x, gamma, beta: blocks.batchnorm_block_forward(x, gamma, beta, EPSILON),
-    lambda dy, cache, wanted: blocks.batchnorm_block_backward(dy, cache),
+    lambda s, x, gamma, beta: epilogues.batchnorm_fused_forward(x, gamma, beta, EPSILON),
+    lambda dy, cache, wanted: epilogues.batchnorm_fused_backward(dy, cache),
     torch_norm,
 )
 RELU = Layer(

@@ -48,7 +48,7 @@ class Images:
     """A batch of square images, and square windows over them with zeros around.
 
     filters   of a convolution; 0 for a pool
-    tail      what follows a convolution in a block: "none", "relu" or "relu_pool"
+    epilogue  what follows a convolution in a block: "none", "relu" or "relu_pool"
     """
 
     batch: int
@@ -60,7 +60,7 @@ class Images:
     padding: int = 0
     groups: int = 1
     bias: bool = True
-    tail: str = "none"
+    epilogue: str = "none"
 
     @property
     def x(self) -> tuple[int, ...]:
@@ -73,13 +73,13 @@ class Images:
     @property
     def y(self) -> tuple[int, ...]:
         side = (self.side + 2 * self.padding - self.kernel) // self.stride + 1
-        side //= 2 if self.tail == "relu_pool" else 1
+        side //= 2 if self.epilogue == "relu_pool" else 1
         return self.batch, side, side, self.filters or self.channels
 
     @property
     def multiply_adds(self) -> int:
         """Of a convolution, taken directly; each of the two gradients has as many."""
-        whole = replace(self, tail="none").y
+        whole = replace(self, epilogue="none").y
         return prod(whole) * prod(self.w[:3]) if self.filters else 0
 
     def small(self) -> Images:

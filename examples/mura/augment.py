@@ -1,8 +1,8 @@
 """Random changes to a batch of radiographs that leave its labels true.  Report §5.2.
 
 Flips, rotation, random-size crop and shift are one affine map per image and so one interpolation;
-brightness and contrast follow.  Every image draws its numbers from the generator given, the same
-count of them whatever is switched on, so that one setting does not alter what another draws.
+brightness and contrast follow.  Every image draws the same count of numbers from the generator
+whatever is switched on, so that one setting does not alter the draws of another.
 """
 
 from __future__ import annotations
@@ -72,10 +72,10 @@ def normalise(pixels: NDArray[np.uint8] | NDArray[np.float32]) -> NDArray[np.flo
 def augment(
     pixels: NDArray[np.uint8], rng: np.random.Generator, settings: AugmentSettings
 ) -> NDArray[np.float32]:
-    """Each image changed at random, then normalised.
+    """Change each image at random, then normalise.
 
     pixels  (N, S, S) grey levels, 0 to 255
-    Returns x (N, S, S, 1); what a map brings in from outside the image is black.
+    Returns x (N, S, S, 1); outside the image is black.
     """
     draws = rng.random((len(pixels), 10))
     x = normalise(warp(pixels, affine_maps(draws[:, :8], pixels.shape[1], settings)))
@@ -114,7 +114,7 @@ def affine_maps(
 
 
 def warp(pixels: NDArray[np.uint8], maps: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Every image seen through its map, by bilinear interpolation; black outside the image.
+    """Resample every image through its map, by bilinear interpolation; black outside the image.
 
     pixels  (N, S, S) grey levels
     maps    (N, 2, 3) as ``affine_maps`` returns them
@@ -131,7 +131,6 @@ def warp(pixels: NDArray[np.uint8], maps: NDArray[np.float32]) -> NDArray[np.flo
 def warp_block(
     pixels: NDArray[np.uint8], maps: NDArray[np.float32], out: NDArray[np.float32]
 ) -> None:
-    """``warp`` of a few images into ``out``."""
     n, side, _ = pixels.shape
     wide = side + 3
     # one black pixel before and two behind, so that all four neighbours of any point are there
@@ -173,5 +172,4 @@ def signed(draws: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def per_image(values: NDArray[np.float64]) -> NDArray[np.float32]:
-    """(N,) numbers in the shape that multiplies or adds to (N, S, S, 1)."""
     return values.astype(np.float32)[:, None, None, None]

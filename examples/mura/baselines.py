@@ -1,45 +1,32 @@
-"""What a network must beat: the majority class, and logistic regression on the pixels.
+"""What a network must beat: logistic regression on the pixels.
 
-Neither sees shapes that move about; a network that is no better has learnt nothing of interest.
+It does not see shapes that move about; a network no better than it has learnt nothing of interest.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 
+from examples.mura.model import balanced_weights
 from tinynet.layers import dense_backward, dense_forward
 from tinynet.losses import SoftmaxCrossEntropy
 from tinynet.metrics import auc
 from tinynet.train.data import generator
 
 SIDES = (16, 32, 64)
-STRENGTHS = (
-    10.0,
-    1.0,
-    0.1,
-    0.01,
-    0.001,
-)  # of the L2 penalty, strongest first: each starts the next
+STRENGTHS = (10.0, 1.0, 0.1, 0.01, 0.001)  # of the L2 penalty; each solution starts the next
 HELD_OUT = 0.25
 LARGEST = 40_000_000  # pixels in memory (160 MB): beyond it the larger sides are not tried
 POOL_AT_ONCE = 1024
 
-
-class Pixels(Protocol):
-    """Images (n, height, width), uint8 or floating: an array, a memory map, or some of its rows."""
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """(number of images, height, width)."""
-        ...
-
-    def __getitem__(self, chunk: slice, /) -> NDArray[Any]: ...
+Pixels = Any  # an array (n, height, width), or ``Selected`` rows of a memory map
+Weights = tuple[NDArray[np.floating], NDArray[np.floating]]  # w (d, 1), b (1,)
 
 
 @dataclass(frozen=True)
@@ -51,43 +38,15 @@ class Selected:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """(number of rows, height, width)."""
         return len(self.rows), *self.pixels.shape[1:]
 
     def __getitem__(self, chunk: slice, /) -> NDArray[Any]:
         return self.pixels[self.rows[chunk]]
 
 
-def majority(train_labels: NDArray[np.integer], n: int) -> NDArray[np.float64]:
-    """The share of abnormal among the training labels, n times: always the majority class.
-
-    At the threshold 0.5 its kappa is 0, and a tie calls everything normal.
-    """
-    return np.full(n, np.mean(train_labels))
-
-
-def logistic_regression(
-    train_pixels: Pixels,
-    train_labels: NDArray[np.integer],
-    valid_pixels: Pixels,
-    *,
-    l2: float,
-    balanced: bool = True,
-) -> NDArray[np.float64]:
-    """Probability (n,) of being abnormal, by logistic regression on standardised pixels.
-
-    train_pixels (m, side, side), valid_pixels (n, side, side);  train_labels (m,) 0 or 1
-    l2         strength of the penalty: see ``fit``
-    balanced   weigh both classes alike, as the network does
-    """
-    x, v = standardise(flat(train_pixels), flat(valid_pixels))
-    w, b = fit(x, train_labels, l2=l2, balanced=balanced)
-    return probability(v, w, b)
-
-
 @dataclass(frozen=True)
 class Chosen:
-    """Logistic regression with the side and the penalty that did best on held-out patients."""
+    """Probabilities (n,) of being abnormal, and the side and penalty chosen for them."""
 
     probability: NDArray[np.float64]
     side: int
@@ -95,7 +54,7 @@ class Chosen:
     held_out_auc: float
 
 
-def chosen_logistic_regression(
+def logistic_regression(
     train_pixels: Pixels,
     train_labels: NDArray[np.integer],
     train_patients: Sequence[str],
@@ -110,32 +69,30 @@ def chosen_logistic_regression(
     A quarter of the training patients are held out, the pair with the largest AUC of their
     images is kept, and the regression is fitted again on all the training patients. Sides at
     which the training images exceed ``LARGEST`` are passed over (MURA's 36,808 images: 64),
-    but for the smallest.
+    except the smallest.
 
     train_pixels (m, side, side), valid_pixels (n, side, side);  train_labels (m,) 0 or 1
-    train_patients   (m,)   whose image it is
+    train_patients   (m,)   the patient of each image
     """
     y = np.asarray(train_labels)
     held = held_out(train_patients, seed)
-    best: Chosen | None = None
+    best: tuple[float, int, float] | None = None  # AUC, side, penalty
     usable = sorted({min(side, train_pixels.shape[1]) for side in sides})
     for side in usable[:1] + [s for s in usable[1:] if len(y) * s * s <= LARGEST]:
-        x_all = flat(pool(train_pixels, side))
-        x, v = standardise(x_all[~held], x_all[held])
+        x_all = pooled(train_pixels, side)
+        x, v = standardised(x_all[~held], x_all[held])
         start = None
         for l2 in strengths:
-            w, b = fit(x, y[~held], l2=l2, start=start)
-            start = (w, b)
-            # a few patients may all have one label: then no pair is better than another
-            score = auc(y[held], probability(v, w, b)) if len(set(y[held].tolist())) > 1 else 0.5
-            if best is None or score > best.held_out_auc:
-                best = Chosen(np.empty(0), side, l2, score)
+            start = fit(x, y[~held], l2=l2, start=start)
+            # if all the held-out patients have one label, no pair is better than another
+            score = auc(y[held], probability(v, *start)) if len(set(y[held].tolist())) > 1 else 0.5
+            if best is None or score > best[0]:
+                best = score, side, l2
     if best is None:
         raise ValueError("sides and strengths are empty, want at least one of each")
-    p = logistic_regression(
-        pool(train_pixels, best.side), y, pool(valid_pixels, best.side), l2=best.l2
-    )
-    return Chosen(p, best.side, best.l2, best.held_out_auc)
+    score, side, l2 = best
+    x, v = standardised(pooled(train_pixels, side), pooled(valid_pixels, side))
+    return Chosen(probability(v, *fit(x, y, l2=l2)), side, l2, score)
 
 
 def fit(
@@ -143,26 +100,25 @@ def fit(
     y: NDArray[np.integer],
     *,
     l2: float,
-    balanced: bool = True,
-    start: tuple[NDArray[np.floating], NDArray[np.floating]] | None = None,
+    start: Weights | None = None,
     iterations: int = 100,
-) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
+) -> Weights:
     """Weights (d, 1) and bias (1,) that minimise the penalised cross-entropy, by L-BFGS.
 
         J(w, b) = L(softmax([0, x w + b]), y) + (λ / 2) ‖w‖²
 
     The logit of "normal" is held at 0, so that the softmax is the sigmoid of x w + b; the bias
-    is not penalised.
+    is not penalised. Both classes count alike, as for the network.
 
     x (n, d), y (n,) 0 or 1;  l2 is λ
     """
-    loss = SoftmaxCrossEntropy(class_weight=class_weight(y).tolist() if balanced else None)
+    loss = SoftmaxCrossEntropy(class_weight=balanced_weights(y))
     d = x.shape[1]
 
     def objective(theta: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
         w, b = theta[:d, None], theta[d:]
         z, cache = dense_forward(x, w.astype(x.dtype), b.astype(x.dtype))
-        value, loss_cache = loss.forward(_logits(z), y)
+        value, loss_cache = loss.forward(two_logits(z), y)
         dz = loss.backward(loss_cache)[:, 1:]
         _, dw, db = dense_backward(dz.astype(x.dtype), cache)
         j = float(value) + 0.5 * l2 * float(np.sum(w**2))
@@ -184,16 +140,14 @@ def probability(
 ) -> NDArray[np.float64]:
     """Probability (n,) of being abnormal: the sigmoid of x w + b; x (n, d), w (d, 1), b (1,)."""
     z, _ = dense_forward(x, w, b)
-    return SoftmaxCrossEntropy().probabilities(_logits(z))[:, 1].astype(np.float64)
+    return SoftmaxCrossEntropy().probabilities(two_logits(z))[:, 1].astype(np.float64)
 
 
-def class_weight(y: NDArray[np.integer]) -> NDArray[np.float64]:
-    """Weights (2,) under which both classes count alike and the mean weight of a case is 1."""
-    n = np.bincount(y, minlength=2)
-    return np.where(n > 0, len(y) / (np.count_nonzero(n) * np.maximum(n, 1)), 1.0)
+def two_logits(z: NDArray[np.floating]) -> NDArray[np.float64]:
+    return np.concatenate([np.zeros_like(z), z], axis=1, dtype=np.float64)
 
 
-def standardise(
+def standardised(
     x: NDArray[np.floating], v: NDArray[np.floating]
 ) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
     """Both less the mean of x, over its deviation, pixel by pixel; constant pixels become 0."""
@@ -203,29 +157,23 @@ def standardise(
     return (x - mean) / scale, (v - mean) / scale
 
 
-def flat(pixels: Pixels) -> NDArray[np.floating]:
-    """(n, side, side) as (n, side²), float32 unless it was floating already."""
-    x = pixels[:].reshape(pixels.shape[0], -1)
-    return x if np.issubdtype(x.dtype, np.floating) else x.astype(np.float32)
-
-
-def pool(pixels: Pixels, side: int) -> NDArray[np.float32]:
+def pooled(pixels: Pixels, side: int) -> NDArray[np.float32]:
     """Means over a side × side grid of blocks as equal as whole pixels allow.
 
     pixels (n, h, w) with h, w ≥ side
-    Returns (n, side, side) float32.
+    Returns (n, side²) float32.
     """
     n, h, w = pixels.shape
     if min(h, w) < side:
         raise ValueError(f"images are {h} × {w}, want at least {side} × {side} to pool to it")
     rows, columns = (np.arange(side) * size // side for size in (h, w))
     area = np.diff(rows, append=h)[:, None] * np.diff(columns, append=w)
-    pooled = np.empty((n, side, side), dtype=np.float32)
+    means = np.empty((n, side, side), dtype=np.float32)
     for start in range(0, n, POOL_AT_ONCE):  # a memory map is never in memory as a whole
         block = np.asarray(pixels[start : start + POOL_AT_ONCE], dtype=np.float32)
         summed = np.add.reduceat(np.add.reduceat(block, rows, axis=1), columns, axis=2)
-        pooled[start : start + POOL_AT_ONCE] = summed / area
-    return pooled
+        means[start : start + POOL_AT_ONCE] = summed / area
+    return means.reshape(n, -1)
 
 
 def held_out(patients: Sequence[str], seed: int) -> NDArray[np.bool_]:
@@ -233,7 +181,3 @@ def held_out(patients: Sequence[str], seed: int) -> NDArray[np.bool_]:
     names, index = np.unique(np.asarray(patients), return_inverse=True)
     order = generator(seed, "baseline held-out").permutation(len(names))
     return np.isin(index, order[: max(1, round(HELD_OUT * len(names)))])
-
-
-def _logits(z: NDArray[np.floating]) -> NDArray[np.float64]:
-    return np.concatenate([np.zeros_like(z), z], axis=1, dtype=np.float64)

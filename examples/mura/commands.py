@@ -1,4 +1,4 @@
-"""What each command does; a function per command of ``flags.COMMANDS``."""
+"""The commands: a function for each of ``flags.COMMANDS``."""
 
 from __future__ import annotations
 
@@ -10,52 +10,47 @@ from pathlib import Path
 from typing import Any
 
 from examples.mura import transfer_plot
-from examples.mura.breakdown import breakdown_figure, breakdown_text
+from examples.mura.breakdown import breakdown_figure, breakdown_text, check_counts
 from examples.mura.computing import CPU, Computing, computing
-from examples.mura.counts import check_counts
 from examples.mura.dataset import Dataset, read_dataset
 from examples.mura.errors import UserError
 from examples.mura.explain import explain_files
 from examples.mura.flags import NOTICE, SYNTHETIC
-from examples.mura.phantom import generate
+from examples.mura.phantom import TRAIN_PATIENTS, VALID_PATIENTS, generate
 from examples.mura.predict import as_table, predict_files, write_csv
 from examples.mura.prepare import Prepared, open_prepared
-from examples.mura.pretrained import sha256, with_weights
 from examples.mura.run import (
     Run,
-    Source,
+    claimed,
     evaluate_run,
+    holds_something,
     load_model,
-    note_place,
+    note_device,
     open_run,
     prepare_images,
     start_run,
+    taken,
 )
 from examples.mura.settings import DEMO, TRANSFER, Settings, check, from_flags
-from examples.mura.training import new_network, train_run
-from examples.mura.transfer import Plan, run_transfer
-from tinynet.losses import SoftmaxCrossEntropy
+from examples.mura.training import new_network, sha256, train_run, with_weights
+from examples.mura.transfer import Experiment, Plan
 from tinynet.models import Classifier
-
-TRAIN_PATIENTS, VALID_PATIENTS = 1500, 230  # of the synthetic set
 
 
 def demo(a: argparse.Namespace) -> None:
-    """Make synthetic radiographs, train, evaluate, write the report."""
     began = time.monotonic()
-    how = place(a)
+    how = device(a)
     settings, model = network(from_flags(a, DEMO))
     data = synthetic_data(a.data_folder, a.data_seed, a.patients)
-    run, prepared = started(a, Path("runs/demo"), settings, data, Source(), how)
-    train_and_say(run, prepared, model, how)
+    run, prepared = started(a, Path("runs/demo"), settings, data, how)
+    train_or_say_how_to_resume(run, prepared, model, how)
     show(evaluate_run(run, prepared, how), run.folder)
     print(f"done in {minutes(began)}")
 
 
 def prepare(a: argparse.Namespace) -> None:
-    """Decode and resize the images of a data folder."""
     settings = from_flags(a, Settings())
-    prepared, dataset = prepare_images(a.data, settings, source(a))
+    prepared, dataset = prepare_images(a.data, settings, **reading(a))
     report_counts(dataset)
     print(
         f"{len(prepared.labels):,} images, {settings.side} × {settings.side}, "
@@ -64,7 +59,6 @@ def prepare(a: argparse.Namespace) -> None:
 
 
 def breakdown(a: argparse.Namespace) -> None:
-    """Count images, studies and patients."""
     dataset = read_dataset(
         a.data or synthetic_data(),
         check_files=not a.csv_only,
@@ -80,38 +74,34 @@ def breakdown(a: argparse.Namespace) -> None:
 
 
 def train(a: argparse.Namespace) -> None:
-    """Train a network, or go on training it, then evaluate it."""
-    how = place(a)
+    how = device(a)
     run, prepared, model = resumed_run(a, how) if a.resume else new_run(a, how)
     print(f"run folder: {run.folder}", file=sys.stderr)
-    train_and_say(run, prepared, model, how)
+    train_or_say_how_to_resume(run, prepared, model, how)
     show(evaluate_run(run, prepared, how, baselines=a.baselines), run.folder)
 
 
 def transfer(a: argparse.Namespace) -> None:
-    """Carry a base to body parts that it has not seen, and measure what it is worth."""
     began = time.monotonic()
-    how = place(a)
+    how = device(a)
     settings = from_flags(a, TRANSFER)
     plan = Plan(a.base_parts, a.target_parts, tuple(a.sizes), a.repeats, a.passes)
     data = a.data or synthetic_data(a.data_folder, a.data_seed, a.patients)
-    prepared, _ = prepare_images(data, settings, source(a))
-    folder = a.run
-    results = run_transfer(folder, plan, settings, prepared, how)
+    prepared, _ = prepare_images(data, settings, **reading(a))
+    results = Experiment(a.run, plan, settings, prepared, how).run()
     print(f"\n{transfer_plot.as_table(results)}")
-    print(f"figures: {folder / 'transfer.json'}")
-    print(f"plot: {transfer_plot.plot(results, a.figure or folder / 'transfer.png')}")
-    print(f"{'Synthetic data. ' if prepared.synthetic else ''}{NOTICE}")
+    print(f"figures: {a.run / 'transfer.json'}")
+    print(f"plot: {transfer_plot.plot(results, a.figure or a.run / 'transfer.png')}")
+    print(notice(prepared.synthetic))
     print(f"done in {minutes(began)}")
 
 
 def evaluate(a: argparse.Namespace) -> None:
-    """Evaluate a trained network on the validation split."""
-    how, run = place(a), open_run(a.run)
+    how, run = device(a), open_run(a.run)
     if a.data is None:
         prepared = open_prepared(run.cache)
     else:
-        prepared, _ = prepare_images(a.data, run.settings, source(a))
+        prepared, _ = prepare_images(a.data, run.settings, **reading(a))
     metrics = evaluate_run(
         run, prepared, how, rule=a.rule, threshold=a.threshold, baselines=a.baselines
     )
@@ -119,19 +109,15 @@ def evaluate(a: argparse.Namespace) -> None:
 
 
 def predict(a: argparse.Namespace) -> None:
-    """Print the probability of each image and study being abnormal."""
-    how, run = place(a), open_run(a.run)
+    how, run = device(a), open_run(a.run)
     predictions = predict_files(
         how.placed(load_model(run)),
-        SoftmaxCrossEntropy(),
         a.files,
-        side=run.settings.side,
-        fit=run.settings.fit,
-        rule=a.rule or run.settings.rule,
+        run.settings,
+        rule=a.rule,
         threshold=a.threshold,
         separate=a.separate,
         synthetic=run.synthetic,
-        form=run.settings.form,
         precision=how.precision,
     )
     print(as_table(predictions))
@@ -141,14 +127,11 @@ def predict(a: argparse.Namespace) -> None:
 
 
 def explain(a: argparse.Namespace) -> None:
-    """Write a picture for each image: where the network sees what speaks for a class."""
-    how, run = place(a), open_run(a.run)
+    how, run = device(a), open_run(a.run)
     explained = explain_files(
         how.placed(load_model(run)),
         a.files,
-        side=run.settings.side,
-        fit=run.settings.fit,
-        form=run.settings.form,
+        run.settings,
         out=a.out,
         label=a.label,
         layer=a.layer,
@@ -157,11 +140,11 @@ def explain(a: argparse.Namespace) -> None:
     )
     for one in explained:
         print(f"{one.probability:.3f}  {one.picture}")
-    print(f"{'Synthetic data. ' if run.synthetic else ''}{NOTICE}")
+    print(notice(run.synthetic))
 
 
-def place(a: argparse.Namespace) -> Computing:
-    """Where and how to compute; says so, where it is not the processor."""
+def device(a: argparse.Namespace) -> Computing:
+    """Where and how to compute; printed unless it is the CPU."""
     how = computing(a.device, a.precision)
     if how != CPU:
         print(f"computing on {how}", file=sys.stderr)
@@ -173,27 +156,30 @@ def new_run(a: argparse.Namespace, how: Computing) -> tuple[Run, Prepared, Class
     settings, model = network(from_flags(a, Settings()))
     data = a.data or synthetic_data()
     folder = Path("runs") / f"{datetime.now():%Y-%m-%d-%H%M%S}"
-    run, prepared = started(a, folder, settings, data, source(a), how)
+    run, prepared = started(a, folder, settings, data, how)
     return run, prepared, model
 
 
 def started(
-    a: argparse.Namespace,
-    folder: Path,
-    settings: Settings,
-    data: Path,
-    source: Source,
-    how: Computing,
+    a: argparse.Namespace, folder: Path, settings: Settings, data: Path, how: Computing
 ) -> tuple[Run, Prepared]:
-    """``start_run`` in the folder that was asked for; without one in ``folder``, or the next."""
-    facts = how.facts | origin(settings)
-    return start_run(
-        a.run or folder, settings, data, source, command_line(), facts, numbered=a.run is None
-    )
+    """A run in the folder that was asked for; by default in ``folder``, or the next one free."""
+    if a.run is not None and holds_something(a.run):
+        raise taken(a.run)  # before any work is done
+    facts = how.facts
+    if settings.weights:
+        facts |= {"weights_sha256": sha256(settings.weights)}
+    command = " ".join(["python -m examples.mura", *sys.argv[1:]])
+    prepared, dataset = prepare_images(data, settings, **reading(a))
+    place = claimed(a.run or folder, numbered=a.run is None)
+    return start_run(place, settings, dataset.root, prepared, command, facts), prepared
 
 
 def network(given: Settings) -> tuple[Settings, Classifier]:
-    """The settings with what their weights ask for, and the network: wrong ones are known now."""
+    """The settings completed by what their weights ask for, and the network.
+
+    Settings that do not go together are refused here, before any work is done.
+    """
     settings = with_weights(given)
     check(settings)
     if settings.freeze == "base" and not settings.weights:
@@ -204,28 +190,24 @@ def network(given: Settings) -> tuple[Settings, Classifier]:
     return settings, new_network(settings)
 
 
-def origin(settings: Settings) -> dict[str, str]:
-    """For config.json: which weights a run started from."""
-    return {"weights_sha256": sha256(settings.weights)} if settings.weights else {}
-
-
 def resumed_run(a: argparse.Namespace, how: Computing) -> tuple[Run, Prepared, None]:
-    """The run in ``--run``, with its own settings and images, and weights from its checkpoint."""
+    """The run in ``--run``, with the settings and images that it was started with."""
     if a.run is None:
         raise UserError("--resume needs the run's folder: --run runs/NAME")
     run = open_run(a.run)
     if from_flags(a, run.settings) != run.settings:
         raise UserError(
-            f"{a.run} keeps the settings it was started with: leave the settings away with "
+            f"{a.run} keeps the settings it was started with: leave out the settings with "
             "--resume, or start a new run"
         )
     prepared = open_prepared(run.cache)
-    note_place(run, how)
+    note_device(run, how)
     return run, prepared, None
 
 
-def train_and_say(run: Run, prepared: Prepared, model: Classifier | None, how: Computing) -> None:
-    """Train, or without a network go on training; when interrupted, say how to go on."""
+def train_or_say_how_to_resume(
+    run: Run, prepared: Prepared, model: Classifier | None, how: Computing
+) -> None:
     try:
         train_run(run, prepared, model, how)
     except KeyboardInterrupt:
@@ -238,7 +220,7 @@ def train_and_say(run: Run, prepared: Prepared, model: Classifier | None, how: C
 
 
 def synthetic_data(folder: Path = SYNTHETIC, seed: int = 0, patients: int | None = None) -> Path:
-    """The folder of the synthetic set, made if it is not there yet.
+    """The folder of the synthetic set, made on first use.
 
     patients   in the training split; the validation split has about 15 for every 100
     """
@@ -247,13 +229,12 @@ def synthetic_data(folder: Path = SYNTHETIC, seed: int = 0, patients: int | None
     return generate(folder, train_patients=train, valid_patients=valid, seed=seed)
 
 
-def source(a: argparse.Namespace) -> Source:
-    """How to read the data folder."""
-    return Source(a.cache, a.skip_bad, a.parts, a.workers)
+def reading(a: argparse.Namespace) -> dict[str, Any]:
+    """How the data are to be read, of what the command has flags for."""
+    return {k: v for k, v in vars(a).items() if k in ("cache", "skip_bad", "parts", "workers")}
 
 
 def report_counts(dataset: Dataset) -> None:
-    """Say how real data differ from the published MURA-v1.1."""
     if dataset.synthetic:
         return
     for line in check_counts(dataset) or ["equal to those published for MURA-v1.1"]:
@@ -261,25 +242,22 @@ def report_counts(dataset: Dataset) -> None:
 
 
 def show(metrics: dict[str, Any], folder: Path) -> None:
-    """The result in a few lines, and where the report is."""
     kind = "synthetic radiographs" if metrics["synthetic"] else "radiographs"
     study = metrics["study"]
-    interval = study["kappa_interval"]  # none where there is one patient only
+    interval = study["kappa_interval"]  # None if there is only one patient
     said = f"   (95% interval {interval[0]:.3f} to {interval[1]:.3f})" if interval else ""
     print(f"\n{kind}, validation patients, {study['n']} studies")
     print(f"  {'study kappa':20s} {study['kappa']:.3f}{said}")
     for name, baseline in metrics["baselines"].items():
         print(f"  {name.replace('_', ' '):20s} {baseline['study']['kappa']:.3f}")
     print(f"report: {(folder / 'report.html').resolve()}")
-    print(f"{'Synthetic data. ' if metrics['synthetic'] else ''}{NOTICE}")
+    print(notice(metrics["synthetic"]))
+
+
+def notice(synthetic: bool) -> str:
+    return f"{'Synthetic data. ' if synthetic else ''}{NOTICE}"
 
 
 def minutes(began: float) -> str:
-    """The time since then, for a person."""
     whole, seconds = divmod(round(time.monotonic() - began), 60)
     return f"{whole} min {seconds} s"
-
-
-def command_line() -> str:
-    """What was typed."""
-    return " ".join(["python -m examples.mura", *sys.argv[1:]])

@@ -1,7 +1,7 @@
 """Where a command computes and how exactly: ``--device`` and ``--precision``.
 
-They are no settings of a run: one that was trained on a GPU is evaluated on a laptop, and the
-reverse. Weights on the disk are the same, float32, wherever they were computed.
+These are not settings of a run: one that was trained on a GPU can be evaluated on a laptop, and the
+reverse. Weights on the disk are float32, wherever they were computed.
 """
 
 from __future__ import annotations
@@ -32,19 +32,18 @@ class Computing:
     gpu: str = ""
 
     def placed(self, model: Model) -> Model:
-        """The model, moved to where it is to be computed."""
+        """Move the model to the device, and return it."""
         model.to("cupy" if self.device == "gpu" else "numpy")
         return model
 
     @property
     def facts(self) -> dict[str, Any]:
-        """Entries of a run's config.json."""
         named = {"gpu": self.gpu} if self.gpu else {}
         return {"device": self.device, **named, "precision": self.precision}
 
     @property
     def flags(self) -> str:
-        """What to type to compute so again, with a blank before it; "" for the defaults."""
+        """The flags that choose this, with a blank before them; "" for the defaults."""
         if self == Computing():
             return ""
         return f" --device {self.device} --precision {self.precision}"
@@ -57,10 +56,10 @@ CPU = Computing()
 
 
 def computing(device: str, precision: str, reading: Callable[[], Gpu] | None = None) -> Computing:
-    """Where and how, once it is known that this machine can.
+    """Device and precision, checked against this machine.
 
-    reading   what is known of the GPU; None: doctor's ``read_gpu``, of the first device
-    Raises UserError, with what to do, if it cannot.
+    reading   returns the facts about the GPU; None: doctor's ``read_gpu``, of the first device
+    Raises UserError, which says what to do, if the machine does not have them.
     """
     if device == "cpu":
         if precision != PRECISIONS[0]:

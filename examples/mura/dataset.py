@@ -1,37 +1,96 @@
 """Which images a MURA folder holds, and whether its CSVs, files and labels agree.
 
-Nothing here opens an image.
+    MURA-v1.1/train/XR_HAND/patient00001/study1_positive/image1.png
+    MURA-v1.1/train_image_paths.csv       a row per image, no header
+    MURA-v1.1/train_labeled_studies.csv   a row per study and its label, no header
+
+Names that start with a dot are skipped: the published folder holds some that macOS left there
+(``._image2.png``), which no decoder opens. Nothing here opens an image.
 """
 
 from __future__ import annotations
 
+import csv
 import os
-from collections.abc import Collection, Iterable, Sequence
+import re
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from examples.mura.errors import UserError
-from examples.mura.layout import (
-    LABELS,
-    PARTS,
-    SPLITS,
-    SYNTHETIC_MARK,
-    Findings,
-    Image,
-    Study,
-    find_root,
-    images_csv,
-    read_images_csv,
-    read_studies_csv,
-    some,
-    studies_csv,
-    study_list,
-    walk,
-    walk_images,
-)
 from tinynet.train.data import generator
 
-__all__ = ["LABELS", "PARTS", "SPLITS", "Dataset", "Image", "read_dataset", "split_by_patient"]
+ROOT_NAME = "MURA-v1.1"
+SPLITS = ("train", "valid")
+PARTS = ("ELBOW", "FINGER", "FOREARM", "HAND", "HUMERUS", "SHOULDER", "WRIST")
+LABELS = {"negative": 0, "positive": 1}  # negative = normal, positive = abnormal
+SYNTHETIC_MARK = "SYNTHETIC.txt"
+SUFFIXES = (".png", ".jpg", ".jpeg")
+
+STUDY_PATH = re.compile(
+    r"(?:[^/]+/)?(?P<split>train|valid)/XR_(?P<part>" + "|".join(PARTS) + ")"
+    r"/(?P<patient>patient\d+)/(?P<study>study\d+_(?P<label>negative|positive))"
+)
+IMAGE_PATH = re.compile(STUDY_PATH.pattern + r"/(?P<name>[^/.][^/]*)")
+
+Study = tuple[str, str, str]  # part, patient, folder name
+
+
+@dataclass(frozen=True)
+class Counts:
+    """(normal, abnormal) studies and images of a body part in a split."""
+
+    studies: tuple[int, int]
+    images: tuple[int, int]
+
+
+# the MURA-v1.1 release and its paper (Rajpurkar et al. 2017, arXiv 1712.06957); the totals are
+# those of the report's Table 1
+PUBLISHED = {
+    "train": {
+        "ELBOW": Counts((1094, 660), (2925, 2006)),
+        "FINGER": Counts((1280, 655), (3138, 1968)),
+        "FOREARM": Counts((590, 287), (1164, 661)),
+        "HAND": Counts((1497, 521), (4059, 1484)),
+        "HUMERUS": Counts((321, 271), (673, 599)),
+        "SHOULDER": Counts((1364, 1457), (4211, 4168)),
+        "WRIST": Counts((2134, 1326), (5765, 3987)),
+    },
+    "valid": {
+        "ELBOW": Counts((92, 66), (235, 230)),
+        "FINGER": Counts((92, 83), (214, 247)),
+        "FOREARM": Counts((69, 64), (150, 151)),
+        "HAND": Counts((101, 66), (271, 189)),
+        "HUMERUS": Counts((68, 67), (148, 140)),
+        "SHOULDER": Counts((99, 95), (285, 278)),
+        "WRIST": Counts((140, 97), (364, 295)),
+    },
+}
+PUBLISHED_PATIENTS = {"train": 11184, "valid": 783}
+PUBLISHED_SHARED_PATIENTS = {"train": 1467, "valid": 248}  # with studies of two parts or more
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Image:
+    """One radiograph: where it lies and the label of its study, 0 normal or 1 abnormal."""
+
+    split: str
+    part: str
+    patient: str
+    study: str
+    name: str
+    label: int
+
+    @property
+    def path(self) -> PurePosixPath:
+        """The path as the CSVs write it, from ``MURA-v1.1`` down."""
+        folder = PurePosixPath(ROOT_NAME, self.split, f"XR_{self.part}", self.patient, self.study)
+        return folder / self.name
+
+    @property
+    def study_key(self) -> Study:
+        """(part, patient, study number): a patient may have a study1 of several parts."""
+        return self.part, self.patient, self.study.partition("_")[0]
 
 
 @dataclass(frozen=True)
@@ -44,7 +103,6 @@ class Dataset:
     warnings: list[str] = field(default_factory=list)
 
     def file(self, image: Image) -> Path:
-        """Where the image lies on this machine."""
         return self.root.joinpath(*image.path.parts[1:])
 
     def split(self, name: str) -> list[Image]:
@@ -60,11 +118,11 @@ def read_dataset(
     splits: Sequence[str] = SPLITS,
     parts: Collection[str] = PARTS,
 ) -> Dataset:
-    """The images of ``folder``, which is MURA-v1.1 or the folder that it lies in.
+    """Return the images of ``folder``, which is MURA-v1.1 or its parent folder.
 
-    Each split is read through its CSVs, or by walking its folders where it has none.
+    Each split is read from its CSVs, or by walking its folders if it has none.
     check_files  compare the rows with the files; False reads the CSVs alone
-    skip_bad     leave out what is wrong and say so in ``Dataset.warnings``
+    skip_bad     leave out what is wrong and list it in ``Dataset.warnings``
     splits, parts  read only these
     Raises UserError, one line that names the file and the fix, for a missing or half-copied
     folder, a malformed row, a row without its file, a file without its row, a label that
@@ -74,7 +132,7 @@ def read_dataset(
     findings = Findings(skip_bad)
     images: list[Image] = []
     for split in splits:
-        images += read_split(root, split, parts, check_files, findings)
+        images += SplitReader(root, split, parts, findings).read(check_files)
     images = without_two_labels(images, root, findings)
     images = without_shared_patients(images, root, findings)
     if not images:
@@ -82,65 +140,197 @@ def read_dataset(
     return Dataset(root, sorted(images), (root / SYNTHETIC_MARK).exists(), findings.warnings)
 
 
-def read_split(
-    root: Path, split: str, parts: Collection[str], check_files: bool, findings: Findings
-) -> list[Image]:
-    """The images of one split, through its CSVs or by walking, checked against each other."""
-    rows, labels = images_csv(root, split), studies_csv(root, split)
-    if not (root / split).is_dir() and (check_files or not rows.is_file()):
-        raise UserError(f"{root} has no folder {split}: copy it again from the MURA-v1.1 archive")
-    if absent := [file.name for file in (rows, labels) if not file.is_file()]:
-        findings.warnings.append(f"{root} has no {' and no '.join(absent)}: read from its folders")
-    if rows.is_file():
-        listed = read_images_csv(rows, split, parts, findings)
-        source = rows.name
-    else:
-        listed = walk_images(root, split, parts, findings)
-        source = f"the folder {split}"
-    unlabelled: set[Study] = set()
-    if labels.is_file():
-        unlabelled = badly_labelled(listed, source, labels, split, parts, findings)
-    if rows.is_file() and check_files:
-        listed = with_files(listed, set(walk(root, split, parts)), rows, findings)
-    return [i for i in listed if (i.part, i.patient, i.study) not in unlabelled]
+def split_by_patient(
+    images: Iterable[Image], fraction: float, seed: int
+) -> tuple[list[Image], list[Image]]:
+    """Split ``images`` into (train, held out), ``fraction`` of the patients being held out.
+
+    All the images of a patient fall on one side: with two views of one bone on both sides a
+    network could recognise the patient instead of the abnormality.
+    """
+    if not 0 < fraction < 1:
+        raise UserError(f"the fraction to hold out is {fraction}, want more than 0 and less than 1")
+    images = list(images)
+    patients = sorted({image.patient for image in images})
+    if len(patients) < 2:
+        raise UserError(f"{len(patients)} patient cannot be split in two: give more data")
+    count = min(max(round(fraction * len(patients)), 1), len(patients) - 1)
+    drawn = generator(seed, "split by patient").permutation(len(patients))[:count]
+    held = {patients[i] for i in drawn}
+    return [i for i in images if i.patient not in held], [i for i in images if i.patient in held]
 
 
-def badly_labelled(
-    images: list[Image],
-    source: str,
-    file: Path,
-    split: str,
-    parts: Collection[str],
-    findings: Findings,
-) -> set[Study]:
-    """Studies of ``images`` without a row in the studies CSV, or with another label there."""
-    agrees = read_studies_csv(file, split, parts, findings)
-    studies = {(image.part, image.patient, image.study) for image in images}
-    if rowless := sorted(studies - agrees.keys()):
-        findings.bad(f"{file}: no row for {study_list(split, rowless)}, in {source}", "add it")
-    if imageless := sorted(agrees.keys() - studies):
-        findings.bad(
-            f"{file}: {study_list(split, imageless)} has no image in {source}",
-            "copy both from the archive again",
-        )
-    return {study for study in studies if not agrees.get(study, False)}
+def parse_image(text: str) -> Image | None:
+    """Return the image that a path in MURA's layout names; None for any other path."""
+    found = IMAGE_PATH.fullmatch(text)
+    if found is None:
+        return None
+    split, part, patient, study, label, name = found.group(
+        "split", "part", "patient", "study", "label", "name"
+    )
+    return Image(split, part, patient, study, name, LABELS[label])
 
 
-def with_files(images: list[Image], found: set[str], file: Path, findings: Findings) -> list[Image]:
-    """The listed images that are there; files that are there and not listed are reported."""
-    listed = {str(image.path): image for image in images}
-    if missing := sorted(listed.keys() - found):
-        findings.bad(
-            f"{file}: {len(missing):,} of {len(listed):,} images not found, {some(missing)}",
-            "copy the folder again",
-        )
-    if rowless := sorted(found - listed.keys()):
-        findings.bad(f"{file}: no row for {some(rowless)}", "add it")
-    return [image for path, image in listed.items() if path in found]
+def find_root(folder: Path) -> Path:
+    if not folder.exists():
+        raise UserError(f"no such folder: {folder}: give the folder {ROOT_NAME} with --data")
+    if not folder.is_dir():
+        raise UserError(f"{folder} is a file: unpack it and give the folder {ROOT_NAME}")
+    for root in (folder, folder / ROOT_NAME):
+        if any((root / s).is_dir() or (root / f"{s}_image_paths.csv").is_file() for s in SPLITS):
+            return root
+    raise UserError(
+        f"{folder} holds neither {ROOT_NAME} nor train and valid: "
+        f"give the folder {ROOT_NAME} with --data"
+    )
+
+
+@dataclass
+class Findings:
+    """What is wrong with a folder: the first finding ends the reading, or all are collected."""
+
+    skip_bad: bool
+    warnings: list[str] = field(default_factory=list)
+
+    def bad(self, what: str, fix: str) -> None:
+        if not self.skip_bad:
+            raise UserError(f"{what}: {fix}, or leave it out with --skip-bad")
+        self.warnings.append(f"{what}: left out")
+
+
+@dataclass(frozen=True)
+class SplitReader:
+    """Reads one split, through its CSVs or by walking, and checks them against each other."""
+
+    root: Path
+    split: str
+    parts: Collection[str]
+    findings: Findings
+
+    def read(self, check_files: bool) -> list[Image]:
+        """The images of the split that nothing speaks against."""
+        rows = self.root / f"{self.split}_image_paths.csv"
+        labels = self.root / f"{self.split}_labeled_studies.csv"
+        if not (self.root / self.split).is_dir() and (check_files or not rows.is_file()):
+            raise UserError(
+                f"{self.root} has no folder {self.split}: copy it again from the MURA-v1.1 archive"
+            )
+        if absent := [file.name for file in (rows, labels) if not file.is_file()]:
+            self.findings.warnings.append(
+                f"{self.root} has no {' and no '.join(absent)}: read from its folders"
+            )
+        if rows.is_file():
+            listed, source = self.read_images_csv(rows), rows.name
+        else:
+            listed, source = self.walk_images(), f"the folder {self.split}"
+        unlabelled = self.badly_labelled(listed, source, labels) if labels.is_file() else set()
+        if rows.is_file() and check_files:
+            listed = self.with_files(listed, rows)
+        return [i for i in listed if (i.part, i.patient, i.study) not in unlabelled]
+
+    def read_images_csv(self, file: Path) -> list[Image]:
+        images: dict[Image, None] = {}
+        for where, row in read_rows(file):
+            if row[0].rpartition("/")[2].startswith("."):
+                continue
+            image = parse_image(row[0]) if len(row) == 1 else None
+            if image is None or image.split != self.split:
+                self.findings.bad(
+                    f"{where}: {','.join(row)!r} is not like {example(self.split)}/image1.png",
+                    "mend it",
+                )
+            elif image in images:
+                self.findings.bad(f"{where}: {row[0]} is listed twice", "delete the line")
+            elif image.part in self.parts:
+                images[image] = None
+        if not images:
+            raise UserError(f"{file} lists no image of {', '.join(self.parts)}: copy it again")
+        return list(images)
+
+    def read_studies_csv(self, file: Path) -> dict[Study, bool]:
+        """Every study that the file lists, and whether its label matches its folder's name."""
+        agrees: dict[Study, bool] = {}
+        for where, row in read_rows(file):
+            found = STUDY_PATH.fullmatch(row[0].rstrip("/"))
+            well_formed = found is not None and len(row) == 2 and row[1] in ("0", "1")
+            if found is None or not well_formed or found["split"] != self.split:
+                self.findings.bad(
+                    f"{where}: {','.join(row)!r} is not like {example(self.split)}/,1", "mend it"
+                )
+            elif found["part"] in self.parts:
+                study = (found["part"], found["patient"], found["study"])
+                agrees[study] = int(row[1]) == LABELS[found["label"]]
+                if not agrees[study]:
+                    self.findings.bad(
+                        f"{where}: label {row[1]} contradicts the folder {row[0]}",
+                        "correct the label or rename the folder",
+                    )
+        return agrees
+
+    def walk(self) -> Iterator[str]:
+        unwanted = {f"XR_{part}" for part in PARTS if part not in self.parts}
+        for folder, folders, files in os.walk(self.root / self.split):
+            folders[:] = [f for f in folders if not f.startswith(".") and f not in unwanted]
+            place = PurePosixPath(ROOT_NAME, *Path(folder).relative_to(self.root).parts)
+            for name in files:
+                if name.lower().endswith(SUFFIXES) and not name.startswith("."):
+                    yield f"{place}/{name}"
+
+    def walk_images(self) -> list[Image]:
+        images = []
+        for path in self.walk():
+            image = parse_image(path)
+            if image is None:
+                file = self.root.joinpath(*PurePosixPath(path).parts[1:])
+                self.findings.bad(f"{file} is not like {example('train')}/image1.png", "move it")
+            else:
+                images.append(image)
+        return images
+
+    def badly_labelled(self, images: list[Image], source: str, file: Path) -> set[Study]:
+        """Studies of ``images`` without a row in the studies CSV, or with another label there."""
+        agrees = self.read_studies_csv(file)
+        studies = {(image.part, image.patient, image.study) for image in images}
+        if rowless := sorted(studies - agrees.keys()):
+            where = study_list(self.split, rowless)
+            self.findings.bad(f"{file}: no row for {where}, in {source}", "add it")
+        if imageless := sorted(agrees.keys() - studies):
+            self.findings.bad(
+                f"{file}: {study_list(self.split, imageless)} has no image in {source}",
+                "copy both from the archive again",
+            )
+        return {study for study in studies if not agrees.get(study, False)}
+
+    def with_files(self, images: list[Image], file: Path) -> list[Image]:
+        """The listed images that exist; files that are not listed are reported."""
+        found = set(self.walk())
+        listed = {str(image.path): image for image in images}
+        if missing := sorted(listed.keys() - found):
+            self.findings.bad(
+                f"{file}: {len(missing):,} of {len(listed):,} images not found, {some(missing)}",
+                "copy the folder again",
+            )
+        if rowless := sorted(found - listed.keys()):
+            self.findings.bad(f"{file}: no row for {some(rowless)}", "add it")
+        return [image for path, image in listed.items() if path in found]
+
+
+def read_rows(file: Path) -> Iterator[tuple[str, list[str]]]:
+    """("FILE, line 3", fields) of every row of a headerless CSV; empty lines are passed over."""
+    try:
+        with file.open(newline="", encoding="utf-8-sig") as stream:
+            reader = csv.reader(stream)
+            for row in reader:
+                if row:
+                    yield f"{file}, line {reader.line_num}", [text.strip() for text in row]
+    except OSError as error:
+        raise UserError(f"cannot read {file} ({error.strerror}): copy it again") from error
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{file} is not a CSV file ({error}): copy it again") from error
 
 
 def without_two_labels(images: list[Image], root: Path, findings: Findings) -> list[Image]:
-    """Without the studies that are there as normal and as abnormal."""
+    """Leave out the studies that exist both as normal and as abnormal."""
     names: dict[tuple[str, Study], set[str]] = {}
     for image in images:
         names.setdefault((image.split, image.study_key), set()).add(image.study)
@@ -153,7 +343,7 @@ def without_two_labels(images: list[Image], root: Path, findings: Findings) -> l
 
 
 def without_shared_patients(images: list[Image], root: Path, findings: Findings) -> list[Image]:
-    """Without the training images of patients who are also in the validation split."""
+    """Leave out the training images of patients who are also in the validation split."""
     patients = [{i.patient for i in images if i.split == split} for split in SPLITS]
     shared = patients[0] & patients[1]
     if shared:
@@ -163,21 +353,14 @@ def without_shared_patients(images: list[Image], root: Path, findings: Findings)
     return [i for i in images if i.split != "train" or i.patient not in shared]
 
 
-def split_by_patient(
-    images: Iterable[Image], fraction: float, seed: int
-) -> tuple[list[Image], list[Image]]:
-    """``images`` as (train, held out): ``fraction`` of the patients, drawn at random, held out.
+def example(split: str) -> str:
+    return f"{ROOT_NAME}/{split}/XR_HAND/patient00001/study1_positive"
 
-    All the images of a patient fall on one side: two views of one bone on both sides would
-    let a network recognise the patient instead of the abnormality.
-    """
-    if not 0 < fraction < 1:
-        raise UserError(f"the fraction to hold out is {fraction}, want more than 0 and less than 1")
-    images = list(images)
-    patients = sorted({image.patient for image in images})
-    if len(patients) < 2:
-        raise UserError(f"{len(patients)} patient cannot be split in two: give more data")
-    count = min(max(round(fraction * len(patients)), 1), len(patients) - 1)
-    drawn = generator(seed, "split by patient").permutation(len(patients))[:count]
-    held = {patients[i] for i in drawn}
-    return [i for i in images if i.patient not in held], [i for i in images if i.patient in held]
+
+def some(names: list[str]) -> str:
+    """The first name, and how many more there are."""
+    return names[0] if len(names) == 1 else f"{names[0]} (and {len(names) - 1:,} more)"
+
+
+def study_list(split: str, studies: list[Study]) -> str:
+    return some([f"{ROOT_NAME}/{split}/XR_{p}/{patient}/{name}" for p, patient, name in studies])

@@ -1,6 +1,6 @@
-"""One image file to a small square of grey levels.
+"""Image files to small squares of grey levels, one by one or in parallel.
 
-The only place that decodes: the training cache and ``predict`` see the same pixels.
+The only place that decodes: the training cache, ``predict`` and ``explain`` see the same pixels.
 """
 
 from __future__ import annotations
@@ -8,6 +8,10 @@ from __future__ import annotations
 import struct
 import warnings
 import zlib
+from collections.abc import Generator
+from concurrent.futures import as_completed
+from concurrent.futures.process import BrokenProcessPool
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -16,6 +20,9 @@ from numpy.typing import NDArray
 from PIL import Image as Pillow
 from PIL import UnidentifiedImageError
 
+from examples.mura.errors import UserError
+from examples.mura.processes import usable_cores, worker_pool
+
 Fit = Literal["stretch", "letterbox"]
 FITS: tuple[Fit, ...] = ("stretch", "letterbox")
 
@@ -23,8 +30,10 @@ FITS: tuple[Fit, ...] = ("stretch", "letterbox")
 MAX_PIXELS = 64_000_000
 TOO_LARGE = f"has more than {MAX_PIXELS:,} pixels, too many to decode"
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP")
+CHUNK = 32  # images handed to a process at a time
+POOL_FROM = 512  # fewer images are decoded before the processes have started, half a second
 
-# what Pillow raises for a file that is damaged or is no image
+# what Pillow raises for a file that is damaged or not an image
 DECODE_ERRORS = (
     OSError,
     SyntaxError,
@@ -38,13 +47,16 @@ DECODE_ERRORS = (
     Pillow.DecompressionBombWarning,
 )
 
+Job = tuple[int, Path]  # row of the pixel file, image file
+Outcome = tuple[int, str | None]  # row, what is wrong with its image if it is bad
+
 
 class BadImage(Exception):
     """An image that cannot be used; the message says what is wrong with it, without its name."""
 
 
 def read_square(file: Path, side: int, fit: Fit = "stretch") -> NDArray[np.uint8]:
-    """The image in ``file`` as (side, side) grey levels, 0 to 255.
+    """Return the image in ``file`` as (side, side) grey levels, 0 to 255.
 
     fit  "stretch" fills the square and loses the aspect ratio; "letterbox" keeps it and pads
          with black, the grey level of air
@@ -62,7 +74,6 @@ def read_square(file: Path, side: int, fit: Fit = "stretch") -> NDArray[np.uint8
 
 
 def to_grey(image: Pillow.Image) -> Pillow.Image:
-    """8-bit grey, whatever came: RGB, palette, alpha, one bit or sixteen bits."""
     if image.mode.startswith("I"):  # 16 bits: the high byte, where Pillow's own rule may clip
         return Pillow.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     return image.convert("L")
@@ -85,7 +96,6 @@ def to_square(image: Pillow.Image, side: int, fit: Fit) -> NDArray[np.uint8]:
 
 
 def reason(file: Path, error: Exception) -> str:
-    """What is wrong with the file, in words that follow its name."""
     if not file.is_file():
         return "is missing"
     if isinstance(error, Pillow.DecompressionBombError | Pillow.DecompressionBombWarning):
@@ -97,3 +107,46 @@ def reason(file: Path, error: Exception) -> str:
     if "truncated" in str(error).lower():
         return "is truncated"
     return f"cannot be decoded ({error})"
+
+
+def decode_files(
+    jobs: list[Job], pixels: Path, offset: int, side: int, fit: Fit, workers: int | None
+) -> Generator[Outcome, None, None]:
+    """Decode every job's image into its row of ``pixels``, whose rows start at byte ``offset``.
+
+    Yields (row, None) for an image whose pixels are written and (row, what is wrong) for a bad
+    one, in any order.  Closing the generator stops the processes.
+    """
+    if workers is None:
+        workers = usable_cores() if len(jobs) >= POOL_FROM else 1
+    decode = partial(decode_chunk, pixels, offset, side, fit)
+    chunks = [jobs[i : i + CHUNK] for i in range(0, len(jobs), CHUNK)]
+    if workers <= 1:
+        for chunk in chunks:
+            yield from decode(chunk)
+        return
+    try:
+        with worker_pool(workers) as pool:
+            for future in as_completed([pool.submit(decode, chunk) for chunk in chunks]):
+                yield from future.result()
+    except BrokenProcessPool as error:
+        raise UserError(
+            "a process that decodes images ended early, perhaps for want of memory: "
+            "run it again with --workers 1, it goes on from there"
+        ) from error
+
+
+def decode_chunk(pixels: Path, offset: int, side: int, fit: Fit, chunk: list[Job]) -> list[Outcome]:
+    """Decode some images, write each to its row of the file, and say how each went."""
+    outcomes: list[Outcome] = []
+    with pixels.open("r+b") as stream:
+        for row, file in chunk:
+            try:
+                square = read_square(file, side, fit)
+            except BadImage as problem:
+                outcomes.append((row, str(problem)))
+            else:
+                stream.seek(offset + row * side * side)
+                stream.write(square.tobytes())
+                outcomes.append((row, None))
+    return outcomes

@@ -1,4 +1,4 @@
-"""Everything that metrics.json says, from one probability per image.  Report §2.6.
+"""The content of metrics.json, from one probability per image.  Report §2.6.
 
 Each measure is computed once over the collected predictions, for single images and for whole
 studies, overall and for each body part. JSON has no NaN: what is undefined is null, and a
@@ -8,7 +8,7 @@ studies, overall and for each body part. JSON has no NaN: what is undefined is n
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,15 +16,25 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from examples.mura.calibration import brier_score, operating_points, reliability, sweep
 from examples.mura.dataset import Image
 from examples.mura.errors import UserError
-from examples.mura.intervals import patient_counts, percentile_interval, resampled_kappas
-from examples.mura.studies import RULES, Cases, image_cases, study_probabilities
-from tinynet.metrics import accuracy, auc, cohen_kappa, confusion_matrix, rates, roc_curve
+from examples.mura.studies import (
+    RULES,
+    Cases,
+    image_cases,
+    patient_counts,
+    percentile_interval,
+    resampled_kappas,
+    study_cases,
+)
+from tinynet.metrics import accuracy, auc, cohen_kappa, confusion_matrix, kappa_of, rates, roc_curve
 from tinynet.train.checkpoint import write_whole
 
 Metrics = dict[str, Any]
+
+BINS = 10  # of the reliability table
+TARGETS = (0.80, 0.90, 0.95)  # sensitivities and specificities that users ask for
+SWEEP = tuple(round(0.1 * k, 1) for k in range(1, 10))
 
 
 @dataclass(frozen=True)
@@ -33,6 +43,9 @@ class Bootstrap:
 
     resamples: int = 2000
     seed: int = 0
+
+    def kappas(self, counts: NDArray[np.int64]) -> NDArray[np.float64]:
+        return resampled_kappas(counts, self.resamples, self.seed)
 
 
 def evaluate(
@@ -46,24 +59,21 @@ def evaluate(
     synthetic: bool,
     baselines: Mapping[str, NDArray[np.floating]] | None = None,
 ) -> Metrics:
-    """The content of metrics.json.
+    """Return the content of metrics.json.
 
     probability (n,)   of each image being abnormal, in the order of ``images``
     rule               how views make a study: see ``studies.RULES``
     threshold          abnormal above it; baselines always use 0.5
     resamples, seed    bootstrap over patients, for the 95% intervals of kappa
     baselines          name -> probability (n,), scored in the same way
-    Raises UserError if there are no images, or a study bears two labels.
+    Raises UserError if there are no images, or a study has two labels.
     """
     if not images:
         raise UserError(
             "there are no images to evaluate: check that --data has the split asked for"
         )
     bootstrap = Bootstrap(resamples, seed)
-    levels = {
-        "image": image_cases(probability, images, threshold),
-        "study": study_probabilities(probability, images, rule, threshold),
-    }
+    levels = levels_of(probability, images, rule, threshold)
     return {
         "synthetic": synthetic,
         "not_for_clinical_use": True,
@@ -72,11 +82,27 @@ def evaluate(
         "threshold": threshold,
         "interval": f"95%, percentile bootstrap over patients, {resamples} resamples, seed {seed}",
         **{level: scores_in_full(cases, bootstrap) for level, cases in levels.items()},
-        "parts": _by_part(levels, bootstrap),
+        "parts": by_part(levels, lambda cases: scores_and_roc(cases, bootstrap)),
         "baselines": {
-            name: _baseline(p, images, rule, levels, bootstrap)
+            name: baseline_scores(levels_of(p, images, rule), levels, bootstrap)
             for name, p in (baselines or {}).items()
         },
+    }
+
+
+def levels_of(
+    probability: NDArray[np.floating], images: Sequence[Image], rule: str, threshold: float = 0.5
+) -> dict[str, Cases]:
+    return {
+        "image": image_cases(probability, images, threshold),
+        "study": study_cases(probability, images, rule, threshold),
+    }
+
+
+def by_part(levels: Mapping[str, Cases], score: Callable[[Cases], Metrics]) -> Metrics:
+    return {
+        part: {level: score(cases.of_part(part)) for level, cases in levels.items()}
+        for part in np.unique(levels["image"].part).tolist()
     }
 
 
@@ -98,12 +124,11 @@ def scores(cases: Cases, bootstrap: Bootstrap) -> Metrics:
         "kappa_interval": None,
         "auc": None,
         "confusion_matrix": confusion_matrix(y, predicted, num_classes=2).tolist(),
-        "rates": {name: _number(rate) for name, rate in rates(y, predicted)._asdict().items()},
+        "rates": {name: finite(rate) for name, rate in rates(y, predicted)._asdict().items()},
     }
     notes = []
     if len(counts) > 1:
-        kappas = resampled_kappas(counts, bootstrap.resamples, bootstrap.seed)
-        found["kappa_interval"] = percentile_interval(kappas)
+        found["kappa_interval"] = percentile_interval(bootstrap.kappas(counts))
     else:
         notes.append("one patient only: kappa has no interval")
     if found["normal"] and found["abnormal"]:
@@ -116,7 +141,6 @@ def scores(cases: Cases, bootstrap: Bootstrap) -> Metrics:
 
 
 def scores_and_roc(cases: Cases, bootstrap: Bootstrap) -> Metrics:
-    """``scores``, and the ROC curve where there is one."""
     found = scores(cases, bootstrap)
     return {**found, "roc": None if found["auc"] is None else roc_points(cases)}
 
@@ -126,11 +150,32 @@ def scores_in_full(cases: Cases, bootstrap: Bootstrap) -> Metrics:
     found = scores_and_roc(cases, bootstrap)
     return {
         **found,
-        "brier": brier_score(cases),
+        # mean of (p − y)²: 0 is perfect, always saying one half gives 0.25.  Source: Brier 1950
+        "brier": float(np.mean((cases.probability - cases.label) ** 2)),
         "calibration": reliability(cases),
         "operating_points": [] if found["auc"] is None else operating_points(cases),
         "sweep": sweep(cases),
     }
+
+
+def baseline_scores(
+    levels: Mapping[str, Cases], network: Mapping[str, Cases], bootstrap: Bootstrap
+) -> Metrics:
+    """Scores of a baseline, and by how much the network's kappa exceeds its kappa."""
+    found: Metrics = {level: scores(cases, bootstrap) for level, cases in levels.items()}
+    for level, cases in levels.items():
+        found[level]["network_exceeds_by"] = kappa_difference(network[level], cases, bootstrap)
+    return found | {"parts": by_part(levels, lambda cases: scores(cases, bootstrap))}
+
+
+def kappa_difference(a: Cases, b: Cases, bootstrap: Bootstrap) -> Metrics:
+    """Kappa of ``a`` less that of ``b``, two classifiers of the same cases; interval paired."""
+    one, other = patient_counts(a), patient_counts(b)
+    difference = cohen_kappa(a.label, a.abnormal) - cohen_kappa(b.label, b.abnormal)
+    if len(one) < 2:
+        return {"kappa": difference, "interval": None}
+    paired = bootstrap.kappas(one) - bootstrap.kappas(other)
+    return {"kappa": difference, "interval": percentile_interval(paired)}
 
 
 def roc_points(cases: Cases) -> Metrics:
@@ -144,17 +189,99 @@ def roc_points(cases: Cases) -> Metrics:
     return {
         "false_positive_rate": fpr[corner].tolist(),
         "true_positive_rate": tpr[corner].tolist(),
-        "threshold": [_number(t) for t in thresholds[corner]],
+        "threshold": [finite(t) for t in thresholds[corner]],
     }
 
 
+def reliability(cases: Cases) -> Metrics:
+    """Reliability table of ten equal bins, and the expected calibration error.
+
+        ECE = Σ_b (n_b / n) |mean probability in b − share of abnormal in b|
+
+    A probability on the border of two bins belongs to the upper one; empty bins are left out.
+    Source: Naeini, Cooper & Hauskrecht 2015.
+    """
+    p, y = cases.probability, cases.label
+    b = np.minimum((p * BINS).astype(int), BINS - 1)
+    n = np.bincount(b, minlength=BINS)
+    total_p = np.bincount(b, weights=p, minlength=BINS)
+    total_y = np.bincount(b, weights=y, minlength=BINS)
+    return {
+        "ece": float(np.abs(total_p - total_y).sum() / len(p)),
+        "bins": [
+            {
+                "from": round(k / BINS, 1),
+                "to": round((k + 1) / BINS, 1),
+                "n": int(n[k]),
+                "mean_probability": float(total_p[k] / n[k]),
+                "share_abnormal": float(total_y[k] / n[k]),
+            }
+            for k in np.flatnonzero(n).tolist()
+        ],
+    }
+
+
+def operating_points(cases: Cases) -> list[Metrics]:
+    """The best specificity at a sensitivity of at least 80, 90, 95%, and the reverse.
+
+    A case is abnormal at or above the threshold. The thresholds are chosen on the very cases
+    they are scored on, so they flatter: choose one for use on other patients. The threshold is
+    null where only calling everything normal will do. Both classes must be present.
+    """
+    fpr, sensitivity, thresholds = (
+        np.asarray(v) for v in roc_curve(cases.label, cases.probability)
+    )
+    specificity = 1 - fpr
+    points = []
+    for fixed, other, name in (
+        (sensitivity, specificity, "sensitivity"),
+        (specificity, sensitivity, "specificity"),
+    ):
+        for target in TARGETS:
+            enough = np.flatnonzero(fixed >= target - 1e-12)
+            best = enough[np.lexsort((fixed[enough], other[enough]))[-1]]
+            points.append(
+                {
+                    "fixed": name,
+                    "at_least": target,
+                    "threshold": finite(thresholds[best]),
+                    "sensitivity": float(sensitivity[best]),
+                    "specificity": float(specificity[best]),
+                }
+            )
+    return points
+
+
+def sweep(cases: Cases) -> list[Metrics]:
+    """Sensitivity, specificity, accuracy and kappa, calling abnormal above 0.1, 0.2, ... 0.9."""
+    rows = []
+    for threshold in SWEEP:
+        cell = 2 * cases.label + (cases.probability > threshold)
+        counts = np.bincount(cell, minlength=4).reshape(2, 2)
+        (tn, fp), (fn, tp) = counts.tolist()
+        rows.append(
+            {
+                "threshold": threshold,
+                "sensitivity": tp / (tp + fn) if tp + fn else None,
+                "specificity": tn / (tn + fp) if tn + fp else None,
+                "accuracy": (tn + tp) / len(cases),
+                "kappa": kappa_of(counts),
+            }
+        )
+    return rows
+
+
+def finite(value: float) -> float | None:
+    """The value as JSON has it: None where it is NaN or infinite."""
+    return float(value) if np.isfinite(value) else None
+
+
 def save_metrics(path: Path, metrics: Metrics) -> None:
-    """Write metrics.json, whole or not at all; CheckpointError if it cannot be written."""
     write_whole(path, (json.dumps(metrics, indent=1, allow_nan=False) + "\n").encode())
 
 
 def load_metrics(path: Path) -> Metrics:
-    """The content of metrics.json; raises UserError, naming the file, if it cannot be read."""
+    """Read metrics.json; raises UserError, naming the file, if that is not possible."""
     try:
         metrics: Metrics = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
@@ -164,51 +291,3 @@ def load_metrics(path: Path) -> Metrics:
             f"cannot read {path}: {error}; run `python -m examples.mura evaluate` again"
         ) from error
     return metrics
-
-
-def _by_part(levels: Mapping[str, Cases], bootstrap: Bootstrap) -> Metrics:
-    parts = np.unique(levels["image"].part).tolist()
-    return {
-        part: {
-            level: scores_and_roc(cases.of_part(part), bootstrap) for level, cases in levels.items()
-        }
-        for part in parts
-    }
-
-
-def _baseline(
-    probability: NDArray[np.floating],
-    images: Sequence[Image],
-    rule: str,
-    network: Mapping[str, Cases],
-    bootstrap: Bootstrap,
-) -> Metrics:
-    """Scores of a baseline, and by how much the network's kappa exceeds its own."""
-    levels = {
-        "image": image_cases(probability, images),
-        "study": study_probabilities(probability, images, rule),
-    }
-    found: Metrics = {level: scores(cases, bootstrap) for level, cases in levels.items()}
-    for level, cases in levels.items():
-        found[level]["network_exceeds_by"] = kappa_difference(network[level], cases, bootstrap)
-    found["parts"] = {
-        part: {level: scores(cases.of_part(part), bootstrap) for level, cases in levels.items()}
-        for part in np.unique(levels["image"].part).tolist()
-    }
-    return found
-
-
-def kappa_difference(a: Cases, b: Cases, bootstrap: Bootstrap) -> Metrics:
-    """Kappa of ``a`` less that of ``b``, two classifiers of the same cases; interval paired."""
-    one, other = patient_counts(a), patient_counts(b)
-    difference = cohen_kappa(a.label, a.abnormal) - cohen_kappa(b.label, b.abnormal)
-    if len(one) < 2:
-        return {"kappa": difference, "interval": None}
-    r, seed = bootstrap.resamples, bootstrap.seed
-    paired = resampled_kappas(one, r, seed) - resampled_kappas(other, r, seed)
-    return {"kappa": difference, "interval": percentile_interval(paired)}
-
-
-def _number(value: float) -> float | None:
-    """The value as JSON has it: None where it is NaN or infinite."""
-    return float(value) if np.isfinite(value) else None

@@ -1,6 +1,6 @@
 """Where in an image a network finds what speaks for a class: a heat map over the radiograph.
 
-The heat is that of the network's last layer with places, whose cells are far larger than a pixel:
+The heat comes from the network's last layer with places, whose cells are far larger than a pixel:
 it shows a region, not an outline. Each place is weighed by its own slope (HiResCAM), since the head
 of the VGG-like network flattens; ``average`` gives Grad-CAM, which weighs all places alike.
 Sources: Draelos & Carin 2020, "Use HiResCAM instead of Grad-CAM"; Selvaraju et al. 2017,
@@ -22,13 +22,12 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from examples.mura.augment import normalise
-from examples.mura.decode import Fit
 from examples.mura.errors import UserError
-from examples.mura.figures import STYLE, save
-from examples.mura.inputs import GREY, InputForm
+from examples.mura.figures import STYLE, row_of_images, save
 from examples.mura.model import CLASSES
-from examples.mura.predict import EXPLAINED, decode, find_images
-from examples.mura.prepare import Prepared
+from examples.mura.predict import EXPLAINED, decoded, find_images
+from examples.mura.radiographs import InputForm, Radiographs
+from examples.mura.settings import Settings
 from tinynet.backend import to_device
 from tinynet.losses import SoftmaxCrossEntropy
 from tinynet.train.evaluation import device_of, predict
@@ -50,10 +49,8 @@ class Explained:
 def explain_files(
     model: Any,
     files: Iterable[str | os.PathLike[str]],
+    settings: Settings,
     *,
-    side: int,
-    fit: Fit,
-    form: InputForm = GREY,
     out: Path | None = None,
     label: str = "abnormal",
     layer: str | None = None,
@@ -63,23 +60,24 @@ def explain_files(
     """Write a picture for each image: the image, and over it where ``label`` is seen.
 
     files       images, or folders that are searched for them; pictures made here are passed over
-    side, fit, form   as the model's training images were prepared, and what the model takes
-    out         folder for the pictures, in which the images' own folders are kept apart; None: each
-                goes beside its image
+    settings    of the model's run: how its images are prepared
+    out         folder for the pictures, in which the images' folders are kept apart; None: each
+                picture is written beside its image
     label       the class whose logit is explained
     layer       dotted name of another layer of the model
     average     Grad-CAM's mean slopes instead of each place's own
     synthetic   whether the model was trained on synthetic radiographs
-    Raises UserError, naming the file, for what is missing or is no image, and for an unknown layer.
+    Raises UserError, naming the file, for one that is missing or not an image, and for an unknown
+    layer.
     """
     found = [path for path in find_images(files) if not path.name.endswith(EXPLAINED)]
     if not found:
         raise UserError("only pictures that explain images were given: name the images themselves")
-    pictures = places(found, out)
+    pictures = picture_paths(found, out)
     explained = []
     for start in range(0, len(found), AT_ONCE):
-        pixels = np.stack([decode(path, side, fit) for path in found[start : start + AT_ONCE]])
-        probability, heat = looked_at(model, pixels, form, label, layer, average)
+        pixels = decoded(found[start : start + AT_ONCE], settings)
+        probability, heat = heat_maps(model, pixels, settings.form, label, layer, average)
         for i, p in enumerate(probability.tolist()):
             file, picture = found[start + i], pictures[start + i]
             with rc_context(STYLE):
@@ -90,8 +88,7 @@ def explain_files(
     return explained
 
 
-def places(files: Sequence[Path], out: Path | None) -> list[Path]:
-    """Where each image's picture goes."""
+def picture_paths(files: Sequence[Path], out: Path | None) -> list[Path]:
     if out is None:
         return [path.with_name(path.stem + EXPLAINED) for path in files]
     whole = [path.resolve() for path in files]
@@ -99,7 +96,7 @@ def places(files: Sequence[Path], out: Path | None) -> list[Path]:
     return [out / path.parent.relative_to(common) / (path.stem + EXPLAINED) for path in whole]
 
 
-def looked_at(
+def heat_maps(
     model: Any,
     pixels: NDArray[np.uint8],
     form: InputForm,
@@ -121,12 +118,12 @@ def looked_at(
 def one_image(
     pixels: NDArray[np.uint8], heat: NDArray[np.floating], name: str, p: float, label: str
 ) -> Figure:
-    """The image as the network gets it, and beside it with the heat over it."""
+    """The network's input, and beside it the same with the heat over it."""
     figure = Figure(figsize=(7.2, 4.3), layout="constrained")
     left, right = figure.subplots(1, 2)
     show(left, pixels, None)
     show(right, pixels, heat)
-    left.set_title(shortened(name, 34), loc="left", fontsize=10)
+    left.set_title(name if len(name) <= 34 else "…" + name[-33:], loc="left", fontsize=10)
     right.set_title(f"probability of abnormal {p:.2f}", loc="left", fontsize=10, fontweight="bold")
     seen = f"bright: speaks for {label}" if heat.max() > 0 else f"nothing here speaks for {label}"
     right.set_xlabel(seen, fontsize=9)
@@ -134,39 +131,20 @@ def one_image(
 
 
 def write_sheet(
-    run_folder: Path,
-    model: Any,
-    prepared: Prepared,
-    rows: NDArray[np.integer],
-    probability: NDArray[np.floating],
-    form: InputForm,
+    run_folder: Path, model: Any, data: Radiographs, probability: NDArray[np.floating]
 ) -> Path:
-    """Draw ``explained_sheet`` of the evaluated images into ``run_folder/figures``.
-
-    rows          (n,) where they are in ``prepared``
-    probability   (n,) of each being abnormal
-    """
+    """Draw ``explained_sheet`` of the evaluated images into ``run_folder/figures``."""
     with rc_context(STYLE):
-        figure = explained_sheet(
-            model, prepared.pixels, rows, probability, prepared.labels[rows], form
-        )
-        return save(figure, run_folder / "figures" / "explained.png", prepared.synthetic)
+        figure = explained_sheet(model, data, probability)
+        return save(figure, run_folder / "figures" / "explained.png", data.prepared.synthetic)
 
 
-def explained_sheet(
-    model: Any,
-    pixels: NDArray[np.uint8],
-    rows: NDArray[np.integer],
-    probability: NDArray[np.floating],
-    labels: NDArray[np.integer],
-    form: InputForm = GREY,
-) -> Figure:
+def explained_sheet(model: Any, data: Radiographs, probability: NDArray[np.floating]) -> Figure:
     """The images found most surely abnormal, and what speaks for it: right calls above wrong ones.
 
-    pixels        (m, side, side), of which row rows[i] is image i
-    probability   (n,) of being abnormal
-    labels        (n,) 1 for abnormal
+    probability   (n,) of each image of ``data`` being abnormal
     """
+    labels = data.labels
     order = np.argsort(-np.asarray(probability), kind="stable")
     groups = [
         ("Abnormal, and most surely called so", order[labels[order] == 1][:ACROSS]),
@@ -175,27 +153,17 @@ def explained_sheet(
     figure = Figure(figsize=(8.4, 5.6), layout="constrained")
     parts = figure.subfigures(len(groups), 1, squeeze=False)[:, 0]
     for part, (heading, chosen) in zip(parts, groups, strict=True):
-        part.suptitle(heading, x=0.01, ha="left", fontsize=11, fontweight="bold")
-        images = pixels[rows[chosen]]
-        heat = looked_at(model, images, form, "abnormal")[1] if len(chosen) else images
-        for k, ax in enumerate(part.subplots(1, ACROSS)):
-            if k >= len(chosen):
-                ax.set_visible(False)
-                continue
+        images = data.pixels(chosen)
+        heat = heat_maps(model, images, data.form, "abnormal")[1] if len(chosen) else images
+        for k, ax in enumerate(row_of_images(part, heading, len(chosen), ACROSS)):
             show(ax, images[k], heat[k])
             ax.set_title(f"p = {probability[chosen[k]]:.2f}", fontsize=9)
     return figure
 
 
 def show(ax: Axes, pixels: NDArray[np.uint8], heat: NDArray[np.floating] | None) -> None:
-    """An image, with heat over it or without."""
     plain = np.repeat(pixels[..., None], 3, axis=-1)
     ax.imshow(plain if heat is None else overlaid(pixels, heat), interpolation="nearest")
     ax.set_xticks([])
     ax.set_yticks([])
     ax.spines[:].set_visible(False)
-
-
-def shortened(text: str, length: int) -> str:
-    """``text``, or its end after an ellipsis."""
-    return text if len(text) <= length else "…" + text[1 - length :]

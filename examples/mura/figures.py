@@ -1,8 +1,8 @@
 """The figures of a run, as PNG files.  Report §2.6, §4.3.
 
-Drawn with matplotlib's objects and not its global state: nothing needs a display. The colours
+Drawn with matplotlib's objects and not its global state: no display is needed. The colours
 are those of Okabe & Ito 2008, which colour-blind readers can tell apart; line styles and
-markers say the same again.
+markers repeat the distinction.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from typing import Any
 import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, SubFigure
 from matplotlib.ticker import MaxNLocator
 
-from examples.mura.prepare import Prepared
-from examples.mura.sheet import examples_sheet
-from examples.mura.studies import image_cases
+from examples.mura.radiographs import Radiographs
+from examples.mura.studies import Cases, image_cases
 from tinynet.backend import Array
 from tinynet.train.checkpoint import write_whole
+from tinynet.train.data import generator
 
 BLUE, ORANGE, GREEN, GREY, INK = "#0072B2", "#D55E00", "#009E73", "#6B6B6B", "#222222"
 STYLE: Any = {
@@ -35,6 +35,13 @@ STYLE: Any = {
     "legend.frameon": False,
     "savefig.dpi": 180,
 }
+ACROSS = 6  # images of each kind on the sheet of examples
+GROUPS = (  # heading, label, call
+    ("True positives: abnormal, called abnormal", 1, True),
+    ("True negatives: normal, called normal", 0, False),
+    ("False positives: normal, called abnormal", 0, True),
+    ("False negatives: abnormal, called normal", 1, False),
+)
 BASELINES = {
     "logistic_regression": ("logistic regression", ORANGE, "s"),
     "majority": ("majority class", GREY, "x"),
@@ -46,18 +53,16 @@ def write_figures(
     history: Sequence[Mapping[str, Any]],
     metrics: Mapping[str, Any],
     probability: Array,
-    prepared: Prepared,
-    rows: Sequence[int],
+    data: Radiographs,
 ) -> list[Path]:
     """Draw every figure of a run into ``run_folder/figures``; returns the files.
 
     history       rows of history.jsonl; [] leaves the curves out
-    metrics       what ``evaluate`` returned
+    metrics       content of metrics.json
     probability   (n,) of each evaluated image being abnormal
-    rows          (n,) where the evaluated images are in ``prepared``
+    data          the evaluated images
     """
-    images = [prepared.images[i] for i in rows]
-    cases = image_cases(probability, images, metrics["threshold"])
+    cases = image_cases(probability, data.images, metrics["threshold"])
     with rc_context(STYLE):
         figures = {f"curves_{name}": curves(history, name) for name in measures(history)}
         figures["kappa_by_part"] = kappa_by_part(metrics)
@@ -67,7 +72,7 @@ def write_figures(
             figures["roc"] = roc(metrics)
             figures["roc_by_part"] = roc_by_part(metrics)
         figures["reliability"] = reliability(metrics)
-        figures["examples"] = examples_sheet(cases, prepared.pixels, rows)
+        figures["examples"] = examples_sheet(cases, data)
         folder = run_folder / "figures"
         for old in folder.glob("*.png"):
             old.unlink()
@@ -78,7 +83,7 @@ def write_figures(
 
 
 def save(figure: Figure, path: Path, synthetic: bool) -> Path:
-    """Write the figure with the line that every figure bears; returns its path."""
+    """Write the figure, with its notice below; returns its path."""
     notice = "synthetic radiographs · not for clinical use" if synthetic else "not for clinical use"
     figure.supxlabel(notice, x=0.99, ha="right", fontsize=8, color=GREY)
     data = io.BytesIO()
@@ -89,17 +94,11 @@ def save(figure: Figure, path: Path, synthetic: bool) -> Path:
 
 def measures(history: Sequence[Mapping[str, Any]]) -> list[str]:
     """Names such as "loss" that the rows have as train_loss, validation_loss, or both."""
-    names = {
-        key.split("_", 1)[1]: None
-        for row in history
-        for key in row
-        if key.startswith(("train_", "validation_"))
-    }
-    return list(names)
+    keys = [key.split("_", 1) for row in history for key in row]
+    return list(dict.fromkeys(key[1] for key in keys if key[0] in ("train", "validation")))
 
 
 def curves(history: Sequence[Mapping[str, Any]], measure: str) -> Figure:
-    """One measure over the epochs, on the training and on the validation images."""
     figure, ax = chart(measure.replace("_", " ").capitalize(), (4.8, 3.4))
     lines = (("train", BLUE, "-", "o"), ("validation", ORANGE, "--", "s"))
     for split, colour, style, marker in lines:
@@ -109,20 +108,11 @@ def curves(history: Sequence[Mapping[str, Any]], measure: str) -> Figure:
             if row.get(f"{split}_{measure}") is not None
         ]
         if points:
-            ax.plot(
-                *zip(*points, strict=True),
-                color=colour,
-                linestyle=style,
-                marker=marker if len(points) < 25 else None,
-                markersize=4,
-                label=split,
-            )
-    losses = [
-        (row["validation_loss"], row["epoch"])
-        for row in history
-        if row.get("validation_loss") is not None
-    ]
-    if losses:
+            x, y = zip(*points, strict=True)
+            look: Any = {"marker": marker if len(points) < 25 else None, "markersize": 4}
+            ax.plot(x, y, color=colour, linestyle=style, label=split, **look)
+    losses = [(row.get("validation_loss"), row["epoch"]) for row in history]
+    if losses := [pair for pair in losses if pair[0] is not None]:
         best = min(losses)[1]
         ax.axvline(best, color=GREY, linewidth=1, linestyle=":", label=f"lowest loss, epoch {best}")
     ax.set_xlabel("epoch")
@@ -132,15 +122,12 @@ def curves(history: Sequence[Mapping[str, Any]], measure: str) -> Figure:
 
 
 def roc(metrics: Mapping[str, Any]) -> Figure:
-    """ROC curves of images and studies, each with the point of the threshold in use."""
     figure, ax = chart("ROC curve", (4.8, 4.8))
     for level, colour, style in (("study", BLUE, "-"), ("image", ORANGE, "--")):
         scores = metrics[level]
         draw_roc(ax, scores, colour, style, f"{level}, AUC {scores['auc']:.2f}")
-        rates = scores["rates"]
-        ax.plot(
-            rates["false_positive_rate"], rates["true_positive_rate"], "o", color=colour, zorder=3
-        )
+        fpr, tpr = (scores["rates"][f"{which}_positive_rate"] for which in ("false", "true"))
+        ax.plot(fpr, tpr, "o", color=colour, zorder=3)
     ax.plot([], [], "o", color=GREY, label=f"threshold {metrics['threshold']:g}")
     chance(ax)
     ax.set(xlabel="false positive rate", ylabel="true positive rate", aspect="equal")
@@ -149,7 +136,6 @@ def roc(metrics: Mapping[str, Any]) -> Figure:
 
 
 def roc_by_part(metrics: Mapping[str, Any]) -> Figure:
-    """A small ROC curve per body part, of its studies and images."""
     parts = metrics["parts"]
     across = min(4, len(parts))
     down = -(-len(parts) // across)
@@ -177,36 +163,25 @@ def roc_by_part(metrics: Mapping[str, Any]) -> Figure:
 
 
 def draw_roc(ax: Axes, scores: Mapping[str, Any], colour: str, style: str, label: str) -> None:
-    """One ROC curve on ``ax``, from the points in ``scores``."""
-    points = scores["roc"]
-    x, y = points["false_positive_rate"], points["true_positive_rate"]
+    x, y = (scores["roc"][f"{which}_positive_rate"] for which in ("false", "true"))
     ax.plot(x, y, color=colour, linestyle=style, label=label)
     ax.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
 
 
 def chance(ax: Axes, label: str | None = "chance, AUC 0.50") -> None:
-    """The diagonal, where a classifier that guesses lies."""
     ax.plot([0, 1], [0, 1], color=GREY, linestyle=":", linewidth=1, label=label)
 
 
 def confusion(scores: Mapping[str, Any], level: str) -> Figure:
-    """Confusion matrix, rows true and columns predicted, shaded by the share of the row."""
     counts = np.array(scores["confusion_matrix"])
     share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     plural = {"image": "images", "study": "studies"}[level]
     figure, ax = chart(f"{scores['n']:,} {plural}", (3.8, 3.9))
     ax.imshow(share, cmap="Blues", vmin=0, vmax=1)
     for (i, j), n in np.ndenumerate(counts):
-        ax.text(
-            j,
-            i,
-            f"{n:,}\n{share[i, j]:.0%}",
-            ha="center",
-            va="center",
-            fontsize=13,
-            linespacing=1.5,
-            color="white" if share[i, j] > 0.55 else INK,
-        )
+        colour = "white" if share[i, j] > 0.55 else INK
+        text: Any = {"ha": "center", "va": "center", "fontsize": 13, "linespacing": 1.5}
+        ax.text(j, i, f"{n:,}\n{share[i, j]:.0%}", color=colour, **text)
     names = ["normal", "abnormal"]
     ax.set_xticks([0, 1], names)
     ax.set_yticks([0, 1], names, rotation=90, va="center")
@@ -249,7 +224,6 @@ def kappa_by_part(metrics: Mapping[str, Any]) -> Figure:
 def draw_intervals(
     ax: Axes, y: Array, scores: Sequence[Mapping[str, Any]], colour: str, marker: str, label: str
 ) -> None:
-    """Kappas at the heights ``y``, each with its interval as a line."""
     kappa = np.array([s["kappa"] for s in scores])
     intervals = [s["kappa_interval"] or (s["kappa"], s["kappa"]) for s in scores]
     low, high = np.array(intervals).T
@@ -278,8 +252,49 @@ def reliability(metrics: Mapping[str, Any]) -> Figure:
     return figure
 
 
+def examples_sheet(cases: Cases, data: Radiographs, seed: int = 0) -> Figure:
+    """Six images of each of the four kinds, drawn at random and from different studies."""
+    figure = Figure(figsize=(9.6, 9.6), layout="constrained")
+    parts = figure.subfigures(len(GROUPS), 1, squeeze=False)[:, 0]
+    for part, (heading, label, call) in zip(parts, GROUPS, strict=True):
+        members = np.flatnonzero((cases.label == label) & (cases.abnormal == call))
+        colour = GREEN if label == call else ORANGE
+        heading += f" ({len(members):,} of {np.sum(cases.label == label):,})"
+        chosen = different_studies(cases, members, seed)
+        for ax, i in zip(
+            row_of_images(part, heading, len(chosen), ACROSS, colour), chosen, strict=True
+        ):
+            ax.imshow(data.pixels(i), cmap="gray", vmin=0, vmax=255, interpolation="bicubic")
+            ax.spines[:].set(visible=True, color=colour, linewidth=1.5)
+            about = f"{cases.part[i].capitalize()}, p = {cases.probability[i]:.2f}"
+            ax.set_title(about, fontsize=9)
+            ax.set_xlabel(f"{cases.patient[i]} {cases.study[i]}", fontsize=7.5)
+    return figure
+
+
+def row_of_images(
+    part: SubFigure, heading: str, count: int, across: int, colour: str = INK
+) -> list[Axes]:
+    """Write a heading, and make room below it for ``count`` images of at most ``across``."""
+    part.suptitle(heading, x=0.01, ha="left", fontsize=11, fontweight="bold", color=colour)
+    axes = list(part.subplots(1, across))
+    for ax in axes:
+        ax.set_xticks([])
+        ax.set_yticks([])
+    for ax in axes[count:]:
+        ax.set_visible(False)
+    return axes[:count]
+
+
+def different_studies(cases: Cases, members: Array, seed: int) -> list[int]:
+    """Up to ``ACROSS`` of the members, in random order, each of a different study."""
+    chosen: dict[tuple[str, str, str], int] = {}
+    for i in generator(seed, "examples").permutation(members).tolist():
+        chosen.setdefault((cases.part[i], cases.patient[i], cases.study[i]), i)
+    return list(chosen.values())[:ACROSS]
+
+
 def chart(title: str, size: tuple[float, float]) -> tuple[Figure, Axes]:
-    """An empty chart with its title at the left; size in inches."""
     figure = Figure(figsize=size, layout="constrained")
     ax = figure.subplots()
     ax.set_title(title, loc="left", fontweight="bold")

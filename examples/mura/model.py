@@ -30,21 +30,25 @@ def build_model(s: Settings) -> Classifier:
 
 
 def build_loss(s: Settings, train_labels: NDArray[np.integer]) -> Loss:
-    """Cross-entropy on logits; with class weights, the mean weight over ``train_labels`` is 1.
+    """Cross-entropy on logits, with ``balanced_weights`` if the settings ask for class weights.
 
-    w_class = N / (2 N_class): both classes then count alike, however many images they have.
-    GoogLeNet's auxiliary classifiers add 0.3 of their own losses.
+    GoogLeNet's auxiliary classifiers add 0.3 times their losses.
     """
-    counts = np.bincount(train_labels, minlength=len(CLASSES))
-    weights = None
-    if s.class_weights and 0 not in counts:
-        weights = (counts.sum() / (len(CLASSES) * counts)).tolist()
+    weights = balanced_weights(train_labels) if s.class_weights else None
     loss = SoftmaxCrossEntropy(class_weight=weights)
     return WithAuxiliary(loss) if s.model == "googlenet" else loss
 
 
+def balanced_weights(labels: NDArray[np.integer]) -> list[float] | None:
+    """Class weights under which both classes count alike; None if one of them is absent.
+
+    w_class = N / (2 N_class), whose mean over the ``labels`` is 1.
+    """
+    counts = np.bincount(labels, minlength=len(CLASSES))
+    return None if 0 in counts else (counts.sum() / (len(CLASSES) * counts)).tolist()
+
+
 def build_optimizer(s: Settings) -> Optimizer:
-    """The weight-update rule."""
     if s.optimizer == "sgd":
         return SGD(s.learning_rate, momentum=0.9, nesterov=True, weight_decay=s.weight_decay)
     if s.optimizer == "rmsprop":
@@ -53,7 +57,6 @@ def build_optimizer(s: Settings) -> Optimizer:
 
 
 def build_schedule(s: Settings, rate: float, epochs: int) -> Schedule:
-    """How the learning rate decays from ``rate`` in so many epochs."""
     if s.schedule == "cosine":
         return Cosine(rate, epochs)
     if s.schedule == "plateau":  # as the MURA paper: by 10 when the validation loss plateaus

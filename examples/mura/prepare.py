@@ -1,49 +1,86 @@
 """Decode every radiograph once, into a memory-mapped cache of small grey squares.
 
-A run that was killed, or met a full disk or a bad image, goes on from where it was. Of two at the
-same moment, the second waits for the first and uses its cache.
+    pixels.npy      uint8 (n, side, side), opened as a memory map: never all in memory
+    manifest.json   the plan, the n images in order, and which were left out
+    prepare.lock    empty; locked by the process that makes the cache, left there afterwards
+
+Until the cache is complete there is no manifest, but ``plan.json`` (what it is made of) and
+``done.part`` (a byte per image, 1 once its pixels are on the disk): a run that was killed, or met a
+full disk or a bad image, goes on from where it was. The manifest is written last, in one rename.
+Of two processes at the same moment, the second waits for the first and uses its cache.
 """
 
 from __future__ import annotations
 
 import errno
+import hashlib
 import io
 import json
 import os
 import shutil
-from dataclasses import asdict
+from collections.abc import Collection, Iterable
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from examples.mura.alone import alone
-from examples.mura.cache import (
-    DONE,
-    LOCK,
-    MANIFEST,
-    PIXELS,
-    PLAN,
-    Plan,
-    Prepared,
-    cache_name,
-    make_plan,
-    open_prepared,
-    read_plan,
-    refuse_other,
-)
-from examples.mura.dataset import Dataset
-from examples.mura.decode import FITS, Fit
-from examples.mura.decode_pool import decode_files
+from examples.mura.dataset import PARTS, Dataset, Image, parse_image, some
+from examples.mura.decode import FITS, Fit, decode_files
 from examples.mura.errors import UserError
-from examples.mura.layout import some
+from examples.mura.processes import locked
 from tinynet.train.checkpoint import CheckpointError, write_whole
 
-__all__ = ["Prepared", "cache_name", "open_prepared", "prepare"]
-
+FORMAT = "tinynet-mura-cache"
+VERSION = 1
+PIXELS, MANIFEST, PLAN, DONE = "pixels.npy", "manifest.json", "plan.json", "done.part"
+LOCK = "prepare.lock"
 SAVE_EVERY = 1024  # images between two writes of what is done: a few seconds of work
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    folder: Path
+    pixels: NDArray[np.uint8]  # (n, side, side), a read-only memory map
+    images: list[Image]
+    labels: NDArray[np.int64]  # (n,), 0 normal, 1 abnormal
+    side: int
+    fit: Fit
+    synthetic: bool
+    left_out: list[str]  # "FILE is truncated", a line each
+
+    def rows(self, images: Iterable[Image]) -> NDArray[np.int64]:
+        """Row numbers of ``images`` in ``pixels``, without those that were left out."""
+        row_of = {image: row for row, image in enumerate(self.images)}
+        return np.array([row_of[i] for i in images if i in row_of], dtype=np.int64)
+
+    def split(self, name: str, parts: Collection[str] = PARTS) -> list[Image]:
+        """The images of one split and of ``parts``."""
+        return [i for i in self.images if i.split == name and i.part in parts]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a cache is made of: two caches are the same if their plans are equal."""
+
+    side: int
+    fit: Fit
+    synthetic: bool
+    count: int
+    digest: str
+    format: str = FORMAT
+    version: int = VERSION
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        return self.count, self.side, self.side
+
+    @property
+    def nbytes(self) -> int:
+        return int(np.prod(self.shape))
 
 
 def prepare(
@@ -56,23 +93,23 @@ def prepare(
     skip_bad: bool = False,
     progress: bool = True,
 ) -> Prepared:
-    """Decode and resize the images of ``data`` into the folder ``cache``; at once if it is done.
+    """Decode and resize the images of ``data`` into the folder ``cache``, unless that is done.
 
     side, fit  of the squares, see ``decode.read_square``
-    workers    processes; None takes every core, or for a few images none but this one
+    workers    processes; None: one per core, or for a few images this one alone
     skip_bad   leave out images that cannot be decoded and list them in ``Prepared.left_out``
-    Raises UserError for an image that cannot be decoded (when all the others are done), a full
+    Raises UserError for an image that cannot be decoded (once all the others are done), a full
     disk, and a folder that holds something else: other files, other settings, other images.
     """
     if side < 1 or fit not in FITS:
         raise UserError(f"got side {side} and fit {fit!r}, want 1 or more and {' or '.join(FITS)}")
     cache = Path(cache)
-    plan = make_plan(data, side, fit)
+    plan = Plan(side, fit, data.synthetic, len(data.images), digest(data))
     if not (cache / MANIFEST).exists():
         try:
-            refuse_foreign(cache)  # before a lock is left there
+            refuse_foreign(cache, LOCK, PLAN, MANIFEST)  # before a lock is left there
             cache.mkdir(parents=True, exist_ok=True)
-            with alone(cache / LOCK, str(cache)):
+            with locked(cache / LOCK, str(cache)):
                 if not (cache / MANIFEST).exists():  # else another process was first
                     start(cache, plan)
                     bad = decode_missing(data, cache, plan, workers, progress)
@@ -86,27 +123,122 @@ def prepare(
     return prepared
 
 
-def refuse_foreign(cache: Path) -> None:
-    """Raise UserError if the folder holds files, and none that tells of a cache."""
-    if not cache.exists() or not any(cache.iterdir()):
+def open_prepared(cache: str | os.PathLike[str]) -> Prepared:
+    """Open the finished cache in the folder ``cache``.
+
+    Raises UserError if it is half written, damaged, or not a cache.
+    """
+    cache = Path(cache)
+    if not (cache / MANIFEST).exists():
+        if (cache / PLAN).exists():
+            raise UserError(f"{cache} is half prepared: run prepare again, it goes on from there")
+        raise UserError(
+            f"{cache} holds no prepared images (no {MANIFEST}): "
+            "make them with python -m examples.mura prepare --data FOLDER"
+        )
+    plan, more = read_plan(cache / MANIFEST)
+    images = [image for path in more.get("images", []) if (image := parse_image(path))]
+    return Prepared(
+        cache,
+        open_pixels(cache / PIXELS, (len(images), plan.side, plan.side)),
+        images,
+        np.array([image.label for image in images], dtype=np.int64),
+        plan.side,
+        plan.fit,
+        plan.synthetic,
+        more.get("left_out", []),
+    )
+
+
+def cache_name(data: Dataset, side: int, fit: Fit) -> str:
+    """A folder name that differs for every choice of images, side and fit."""
+    return f"{side}-{fit}-{digest(data)[:12]}"
+
+
+def digest(data: Dataset) -> str:
+    """SHA-256 of every image's path and size in bytes: quick, and changes when a file does."""
+    total = hashlib.sha256()
+    for image in data.images:
+        try:
+            size = data.file(image).stat().st_size
+        except OSError:
+            size = -1  # decoding it will say that it is missing
+        total.update(f"{image.path}\t{size}\n".encode())
+    return total.hexdigest()
+
+
+def open_pixels(file: Path, shape: tuple[int, int, int]) -> NDArray[np.uint8]:
+    try:
+        pixels = np.load(file, mmap_mode="r", allow_pickle=False)
+        found = f"{pixels.dtype} {pixels.shape}"
+    except (OSError, ValueError, EOFError) as error:
+        pixels, found = None, str(error)
+    if pixels is None or pixels.shape != shape or pixels.dtype != np.uint8:
+        raise UserError(
+            f"{file} is damaged (got {found}, want uint8 {shape}): "
+            f"delete the folder {file.parent} and run prepare again"
+        )
+    return pixels
+
+
+def read_plan(file: Path) -> tuple[Plan, dict[str, Any]]:
+    """The plan that a manifest or a plan file holds, and its other entries."""
+    try:
+        entries = json.loads(file.read_text(encoding="utf-8"))
+        version = entries["version"] if entries["format"] == FORMAT else None
+    except (OSError, ValueError, KeyError, TypeError):
+        version = None
+    if version is None:
+        raise UserError(
+            f"{file} is not of a cache of prepared images: give another folder with --cache"
+        )
+    if version != VERSION:
+        raise UserError(
+            f"{file} is of version {version}, want {VERSION}: "
+            f"delete the folder {file.parent} and run prepare again"
+        )
+    plan = Plan(**{name: entries.pop(name) for name in Plan.__dataclass_fields__})
+    return plan, entries
+
+
+def refuse_other(found: Plan, wanted: Plan, cache: Path) -> None:
+    if found == wanted:
         return
-    # asked last: whoever makes a cache in the meantime begins with the lock
-    if not any((cache / name).exists() for name in (LOCK, PLAN, MANIFEST)):
-        raise holds_others(cache)
+    if (found.side, found.fit) != (wanted.side, wanted.fit):
+        differing = (
+            f"at {found.side} x {found.side} ({found.fit}), "
+            f"want {wanted.side} x {wanted.side} ({wanted.fit})"
+        )
+    else:
+        differing = f"from other images ({found.count:,}, want {wanted.count:,})"
+    raise UserError(
+        f"{cache} was prepared {differing}: give another folder with --cache or delete this one"
+    )
 
 
-def holds_others(cache: Path) -> UserError:
-    """The error for a folder that holds other files."""
-    return UserError(f"{cache} holds other files: give an empty or a new folder with --cache")
+def refuse_foreign(cache: Path, *ours: str) -> None:
+    """Raise UserError if the folder holds files, and none of ``ours``."""
+    if not cache.exists() or not any(file.name != LOCK for file in cache.iterdir()):
+        return
+    # asked last: a process that makes a cache in the meantime begins with the lock
+    if not any((cache / name).exists() for name in ours):
+        raise UserError(f"{cache} holds other files: give an empty or a new folder with --cache")
+
+
+def refuse_bad(problems: list[str], skip_bad: bool) -> None:
+    """Raise UserError for images that cannot be used, unless they may be left out."""
+    if problems and not skip_bad:
+        raise UserError(
+            f"{some(problems)}: copy it again from the archive, or leave it out with --skip-bad"
+        )
 
 
 def start(cache: Path, plan: Plan) -> None:
     """Reserve the cache's space, or check that what is there is ours to go on with."""
+    refuse_foreign(cache, PLAN)
     if (cache / PLAN).exists():
         refuse_other(read_plan(cache / PLAN)[0], plan, cache)
-    elif any(file.name != LOCK for file in cache.iterdir()):
-        raise holds_others(cache)
-    size = len(npy_header(plan.shape)) + int(np.prod(plan.shape))
+    size = len(npy_header(plan.shape)) + plan.nbytes
     pixels, done = cache / PIXELS, cache / DONE
     if done.exists() and pixels.exists() and pixels.stat().st_size == size:
         return
@@ -122,7 +254,7 @@ def start(cache: Path, plan: Plan) -> None:
 
 
 def npy_header(shape: tuple[int, ...]) -> bytes:
-    """What a .npy file of uint8 says before its first element."""
+    """What a .npy file of uint8 holds before its first element."""
     stream = io.BytesIO()
     entries = {"descr": "|u1", "fortran_order": False, "shape": shape}
     np.lib.format.write_array_header_1_0(stream, entries)
@@ -148,27 +280,21 @@ def reserve(file: Path, header: bytes, size: int) -> None:
 def decode_missing(
     data: Dataset, cache: Path, plan: Plan, workers: int | None, progress: bool
 ) -> dict[int, str]:
-    """Decode every image that is not done; returns what is wrong with the bad ones, by row."""
+    """Decode every image that is not done; return what is wrong with the bad ones, by row."""
     done = np.fromfile(cache / DONE, dtype=np.uint8)
     jobs = [(int(row), data.file(data.images[row])) for row in np.flatnonzero(done == 0)]
     offset = len(npy_header(plan.shape))
     outcomes = decode_files(jobs, cache / PIXELS, offset, plan.side, plan.fit, workers)
     bad: dict[int, str] = {}
-    bar = tqdm(
-        total=len(done),
-        initial=len(done) - len(jobs),
-        desc="prepare",
-        unit=" images",
-        disable=not progress,
-    )
+    bar = {"total": len(done), "initial": len(done) - len(jobs), "unit": " images"}
     try:
-        with bar:
+        with tqdm(**bar, desc="prepare", disable=not progress) as shown:
             for seen, (row, problem) in enumerate(outcomes, start=1):
                 if problem is None:
                     done[row] = 1
                 else:
                     bad[row] = f"{data.file(data.images[row])} {problem}"
-                bar.update()
+                shown.update()
                 if seen % SAVE_EVERY == 0:
                     save_done(cache, done)
     finally:
@@ -196,7 +322,6 @@ def finish(data: Dataset, cache: Path, plan: Plan, bad: dict[int, str]) -> None:
 
 
 def drop_rows(file: Path, rows: NDArray[np.int64]) -> None:
-    """Keep only ``rows`` of the .npy file, in one rename."""
     pixels = np.load(file, mmap_mode="r")
     part = file.with_suffix(".part")
     try:
@@ -213,27 +338,14 @@ def drop_rows(file: Path, rows: NDArray[np.int64]) -> None:
     os.replace(part, file)
 
 
-def refuse_bad(problems: list[str], skip_bad: bool) -> None:
-    """Raise UserError naming the first of the images that cannot be used, unless they may go."""
-    if problems and not skip_bad:
-        raise UserError(
-            f"{some(problems)}: copy it again from the archive, or leave it out with --skip-bad"
-        )
-
-
 def unwritable(cache: Path, plan: Plan, error: Exception) -> UserError:
-    """The error for a cache that cannot be written, with the space it needs."""
     cause = error.__cause__ or error  # the system's own error, where write_whole wrapped it
     if getattr(cause, "errno", None) in DISK_FULL:
+        existing = next(place for place in (cache, *cache.parents) if place.exists())
         return UserError(
-            f"no space in {cache}: the cache needs {int(np.prod(plan.shape)):,} bytes, "
-            f"{shutil.disk_usage(nearest(cache)).free:,} are free: "
+            f"no space in {cache}: the cache needs {plan.nbytes:,} bytes, "
+            f"{shutil.disk_usage(existing).free:,} are free: "
             "free some, or give a folder on another disk with --cache"
         )
     reason = getattr(cause, "strerror", None) or cause
     return UserError(f"cannot write to {cache} ({reason}): give another with --cache")
-
-
-def nearest(folder: Path) -> Path:
-    """The folder, or where it is not there yet the first one above it that is."""
-    return next(place for place in (folder, *folder.parents) if place.exists())

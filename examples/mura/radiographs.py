@@ -1,17 +1,58 @@
-"""The prepared radiographs as the data set that ``tinynet.train.fit`` takes its batches from."""
+"""The prepared radiographs as the data set that ``tinynet.train.fit`` takes its batches from.
+
+Networks that were trained on colour photographs get the grey image in all three channels, each
+scaled and shifted as that channel was in their training.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from examples.mura.augment import AugmentSettings, augment, normalise
-from examples.mura.cache import Prepared
+from examples.mura.augment import DEVIATION, MEAN, AugmentSettings, augment, normalise
+from examples.mura.dataset import Image
 from examples.mura.errors import UserError
-from examples.mura.inputs import GREY, InputForm
-from examples.mura.layout import Image
+from examples.mura.prepare import Prepared
+from tinynet.interop.preprocess import KINDS, imagenet_preprocess
+
+FORMS = ("centred", *KINDS)  # ours, as ``augment.normalise`` gives it; then ImageNet's
+
+
+@dataclass(frozen=True)
+class InputForm:
+    """How a normalised grey image becomes the network's input.
+
+    name       one of FORMS
+    channels   1, or 3: the grey image three times
+    Raises UserError if the form does not have that many channels.
+    """
+
+    name: str = "centred"
+    channels: int = 1
+
+    def __post_init__(self) -> None:
+        if self.channels not in (1, 3):
+            raise UserError(f"--channels is {self.channels}, want 1, 3, or 0 to choose by weights")
+        if self.channels == 1 and self.name != "centred":
+            raise UserError(
+                f"--preprocessing {self.name} has three colours: want it with --channels 3"
+            )
+
+    def __call__(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The network's input (N, S, S, channels) from x (N, S, S, 1), as ``normalise`` gives it.
+
+        Returns x itself for "centred" with one channel.
+        """
+        if self.name == "centred":
+            return x if self.channels == 1 else np.repeat(x, self.channels, axis=-1)
+        pixels = np.clip((x * np.float32(DEVIATION) + np.float32(MEAN)) * 255, 0, 255)
+        return imagenet_preprocess(pixels, self.name)
+
+
+GREY = InputForm()
 
 
 class Radiographs:
@@ -19,7 +60,7 @@ class Radiographs:
 
     rows      which rows of ``prepared``, for example ``prepared.rows(data.split("valid"))``
     augment   how to change a batch that comes with a generator; None: not at all
-    form      what the network takes: grey, or three channels in the form of its weights
+    form      the network's input: grey, or three channels in the form of its weights
     """
 
     def __init__(
@@ -35,29 +76,28 @@ class Radiographs:
                 f"no radiographs: got rows of shape {self.rows.shape} of {prepared.folder}, "
                 "want at least one: choose other body parts or a larger share"
             )
-        self.prepared = prepared
-        self.settings = augment
-        self.form = form
+        self.prepared, self.settings, self.form = prepared, augment, form
 
     def __len__(self) -> int:
         return len(self.rows)
 
     @property
     def images(self) -> list[Image]:
-        """What is known of each radiograph, in the order of the rows."""
         return [self.prepared.images[row] for row in self.rows]
 
     @property
     def labels(self) -> NDArray[np.int64]:
-        """(n,) labels, 0 normal and 1 abnormal."""
         return self.prepared.labels[self.rows]
+
+    def pixels(self, indices: NDArray[np.int64] | int) -> NDArray[np.uint8]:
+        """(n, side, side) grey levels."""
+        return self.prepared.pixels[self.rows[indices]]
 
     def batch(
         self, indices: NDArray[np.int64], rng: np.random.Generator | None = None
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """x (n, side, side, C) and labels y (n,); augmented if a generator is given."""
-        rows = self.rows[indices]
-        pixels = self.prepared.pixels[rows]
+        pixels, y = self.pixels(indices), self.labels[indices]
         if rng is None or self.settings is None:
-            return self.form(normalise(pixels)), self.prepared.labels[rows]
-        return self.form(augment(pixels, rng, self.settings)), self.prepared.labels[rows]
+            return self.form(normalise(pixels)), y
+        return self.form(augment(pixels, rng, self.settings)), y

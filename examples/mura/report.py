@@ -1,4 +1,4 @@
-"""The run folder as one page, report.html, that a person would rather read than the JSON.
+"""The run folder as one page, report.html.
 
 The page stands alone: images and style are inside it, and it loads and runs nothing.
 """
@@ -7,37 +7,34 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from examples.mura.counts import count, count_patients
+from examples.mura.breakdown import count, count_patients
+from examples.mura.dataset import PARTS, Image
 from examples.mura.errors import UserError
 from examples.mura.evaluate import load_metrics
-from examples.mura.layout import PARTS, Image
 from tinynet.train.checkpoint import write_whole
 
 TEMPLATES = Path(__file__).parent / "templates"
-BASELINE_NAMES = {
-    "logistic_regression": "Logistic regression",
-    "majority": "Majority class",
-}
-# of config.json: what has a place of its own on the page
+BASELINE_NAMES = {"logistic_regression": "Logistic regression", "majority": "Majority class"}
+# entries of config.json that the page shows separately
 APART = ("command", "data_counts", "versions", "synthetic", "not_for_clinical_use", "settings")
 
 
 def write_report(run_folder: Path) -> Path:
-    """Write ``run_folder/report.html`` from what else is there; returns its path.
+    """Write ``run_folder/report.html`` from the folder's other files; returns its path.
 
     metrics.json must be there; config.json, history.jsonl and figures/*.png are used if they
     are. Of config.json, "settings", "command" (how to make the run again), "versions" and
-    "data_counts" (split -> what ``data_counts`` gives) have tables of their own.
+    "data_counts" (split -> ``data_counts``) have separate tables.
     Raises UserError if a file cannot be read, CheckpointError if the page cannot be written.
     """
     metrics = load_metrics(run_folder / "metrics.json")
-    config = load_config(run_folder / "config.json")
+    config = read_json(run_folder / "config.json", {})
     evaluated = {"evaluated on": metrics["computed_on"]} if "computed_on" in metrics else {}
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
@@ -54,7 +51,7 @@ def write_report(run_folder: Path) -> Path:
         synthetic=metrics["synthetic"],
         verdict=verdict(metrics),
         classifiers=list(classifiers(metrics)),
-        history=load_history(run_folder / "history.jsonl"),
+        history=read_json(run_folder / "history.jsonl", [], json_lines),
         figures=load_figures(run_folder / "figures"),
         counts=config.get("data_counts", {}),
         command=config.get("command"),
@@ -68,7 +65,7 @@ def write_report(run_folder: Path) -> Path:
 
 
 def data_counts(images: Iterable[Image]) -> dict[str, Any]:
-    """The data breakdown of one split, as config.json's "data_counts" has it by split.
+    """The counts of one split, for config.json's "data_counts".
 
     {"patients": n, "parts": {"ELBOW": {"studies": [normal, abnormal], "images": [...]}, ...}}
     """
@@ -85,7 +82,6 @@ def data_counts(images: Iterable[Image]) -> dict[str, Any]:
 
 
 def verdict(metrics: Mapping[str, Any]) -> list[str]:
-    """The result in plain words, a paragraph each."""
     study = metrics["study"]
     sentences = [
         f"On {study['n']:,} studies of {study['patients']:,} patients, the network's calls agree "
@@ -124,7 +120,6 @@ def comparison(name: str, baseline: Mapping[str, Any]) -> str:
 
 
 def classifiers(metrics: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """(name, {"image": scores, "study": scores}) of the network and of each baseline."""
     yield "The network", metrics
     for name, baseline in metrics["baselines"].items():
         yield BASELINE_NAMES.get(name, name), baseline
@@ -139,7 +134,6 @@ def number(value: float | None, digits: int = 2) -> str:
 
 
 def percent(value: float | None) -> str:
-    """64%, or an en dash for what is undefined."""
     return "–" if value is None else f"{value:.0%}"
 
 
@@ -151,29 +145,20 @@ def interval(scores: Mapping[str, Any]) -> str:
     return f"{number(scores['kappa'])} ({number(low)} to {number(high)})"
 
 
-def load_config(path: Path) -> dict[str, Any]:
-    """The content of config.json; {} where there is none."""
+def read_json(path: Path, default: Any, read: Callable[[str], Any] = json.loads) -> Any:
     if not path.exists():
-        return {}
+        return default
     try:
-        config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return read(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UserError(f"cannot read {path}: {error}; mend it, or delete it") from error
-    return config
 
 
-def load_history(path: Path) -> list[dict[str, Any]]:
-    """The rows of history.jsonl; [] where there is none."""
-    if not path.exists():
-        return []
-    try:
-        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    except (OSError, ValueError) as error:
-        raise UserError(f"cannot read {path}: {error}; mend it, or delete it") from error
+def json_lines(text: str) -> list[Any]:
+    return [json.loads(line) for line in text.splitlines()]
 
 
 def load_figures(folder: Path) -> dict[str, str]:
-    """Name -> data URL of each PNG in the folder."""
     return {
         path.stem: "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode()
         for path in sorted(folder.glob("*.png"))

@@ -5,7 +5,7 @@ history.jsonl        a line per epoch
 last.safetensors     where training stands      best.safetensors   the best epoch's weights
 predictions.csv      probability of each evaluated image
 metrics.json         every figure               figures/           the pictures
-report.html          all of it, for a person
+report.html          all of it, to be read
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import json
 import platform
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -24,9 +24,9 @@ from typing import Any
 import numpy as np
 
 import tinynet
-from examples.mura.baselines import Selected, chosen_logistic_regression, majority
+from examples.mura.baselines import Selected, logistic_regression
 from examples.mura.computing import CPU, Computing
-from examples.mura.dataset import PARTS, SPLITS, Dataset, read_dataset, split_by_patient
+from examples.mura.dataset import PARTS, SPLITS, Dataset, Image, read_dataset, split_by_patient
 from examples.mura.errors import UserError
 from examples.mura.evaluate import Metrics, evaluate, load_metrics, save_metrics
 from examples.mura.explain import write_sheet
@@ -45,24 +45,8 @@ CONFIG = "config.json"
 
 
 @dataclass(frozen=True)
-class Source:
-    """How a data folder is read.
-
-    cache     folder of the prepared images; None: one of their own under ``data/prepared``
-    skip_bad  leave out what is wrong with the data, and say so
-    parts     only these body parts
-    workers   processes that decode; None: as many as there are cores
-    """
-
-    cache: Path | None = None
-    skip_bad: bool = False
-    parts: tuple[str, ...] = PARTS
-    workers: int | None = None
-
-
-@dataclass(frozen=True)
 class Run:
-    """A run's folder and what its config.json says."""
+    """A run's folder and the content of its config.json."""
 
     folder: Path
     settings: Settings
@@ -72,7 +56,7 @@ class Run:
 
     @property
     def history(self) -> list[dict[str, Any]]:
-        """The rows of history.jsonl; [] before the first epoch has ended."""
+        """The rows of history.jsonl; [] before the end of the first epoch."""
         file = self.folder / "history.jsonl"
         return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
 
@@ -81,32 +65,19 @@ def start_run(
     folder: Path,
     settings: Settings,
     data: Path,
-    source: Source,
+    prepared: Prepared,
     command: str,
-    more: dict[str, Any] | None = None,
-    *,
-    numbered: bool = False,
-) -> tuple[Run, Prepared]:
-    """Prepare the images and open a run's folder with its config.json.
-
-    more       entries of config.json besides what the others say
-    numbered   where the folder holds something, take ``folder-2``, ...; False: raise UserError
-    """
-    if not numbered and holds_something(folder):
-        raise taken(folder)
-    prepared, dataset = prepare_images(data, settings, source)
-    folder = claimed(folder, numbered)
-    run = Run(folder, settings, dataset.root, prepared.folder, prepared.synthetic)
+    more: dict[str, Any],
+) -> Run:
+    """Write the config.json of a run in ``folder``; ``more`` are further entries."""
+    run = Run(folder, settings, data, prepared.folder, prepared.synthetic)
     config = {
         "synthetic": run.synthetic,
         "not_for_clinical_use": True,
-        "settings": settings.to_json(),
+        "settings": asdict(settings),
         "data": str(run.data.resolve()),
         "cache": str(run.cache.resolve()),
-        "data_counts": {
-            split: data_counts([image for image in prepared.images if image.split == split])
-            for split in SPLITS
-        },
+        "data_counts": {split: data_counts(prepared.split(split)) for split in SPLITS},
         "command": command,
         "started": datetime.now().astimezone().isoformat(timespec="seconds"),
         "versions": {
@@ -115,13 +86,16 @@ def start_run(
             "python": platform.python_version(),
         },
         "machine": f"{platform.system()} {platform.machine()}",
-    } | (more or {})
+    } | more
     write_whole(folder / CONFIG, json.dumps(config, indent=2).encode())
-    return run, prepared
+    return run
 
 
 def claimed(folder: Path, numbered: bool) -> Path:
-    """The folder, made, with an empty config.json that tells another process that it is taken."""
+    """Make the folder, with an empty config.json that tells other processes that it is taken.
+
+    numbered   if the folder holds something, take ``folder-2``, ...; False: raise UserError
+    """
     place, number = folder, 1
     while True:
         if not holds_something(place):
@@ -138,12 +112,10 @@ def claimed(folder: Path, numbered: bool) -> Path:
 
 
 def holds_something(folder: Path) -> bool:
-    """Whether there is anything in the folder."""
     return folder.exists() and any(folder.iterdir())
 
 
 def taken(folder: Path) -> UserError:
-    """The error for a run's folder that is not empty."""
     return UserError(
         f"{folder} is not empty: continue that run with --resume, or name another --run folder"
     )
@@ -167,8 +139,8 @@ def open_run(folder: Path) -> Run:
     return Run(folder, settings, Path(data), Path(cache), synthetic)
 
 
-def note_place(run: Run, how: Computing) -> None:
-    """Write to config.json where a run goes on, if that is not where it was computed before.
+def note_device(run: Run, how: Computing) -> None:
+    """Write to config.json where a run goes on, if that differs from where it was computed before.
 
     "resumed": {"after epoch 3": "cpu, fp32"}
     """
@@ -182,17 +154,20 @@ def note_place(run: Run, how: Computing) -> None:
     write_whole(file, json.dumps(config | {"resumed": resumed}, indent=2).encode())
 
 
-def prepare_images(data: Path, settings: Settings, source: Source) -> tuple[Prepared, Dataset]:
-    """Read the data folder and prepare its images, or find them prepared; says what was amiss."""
-    dataset = read_dataset(data, skip_bad=source.skip_bad, parts=source.parts)
-    prepared = prepare(
-        dataset,
-        source.cache or CACHES / cache_name(dataset, settings.side, settings.fit),
-        side=settings.side,
-        fit=settings.fit,
-        workers=source.workers,
-        skip_bad=source.skip_bad,
-    )
+def prepare_images(
+    data: Path,
+    settings: Settings,
+    *,
+    cache: Path | None = None,
+    skip_bad: bool = False,
+    parts: tuple[str, ...] = PARTS,
+    workers: int | None = None,
+) -> tuple[Prepared, Dataset]:
+    """Read the data folder and prepare its images, or find them prepared; prints warnings."""
+    side, fit = settings.side, settings.fit
+    dataset = read_dataset(data, skip_bad=skip_bad, parts=parts)
+    cache = cache or CACHES / cache_name(dataset, side, fit)
+    prepared = prepare(dataset, cache, side=side, fit=fit, workers=workers, skip_bad=skip_bad)
     left_out = [f"{line}: left out" for line in prepared.left_out]
     for warning in [*dataset.warnings, *left_out]:
         print(f"warning: {warning}", file=sys.stderr)
@@ -201,21 +176,11 @@ def prepare_images(data: Path, settings: Settings, source: Source) -> tuple[Prep
 
 def training_rows(prepared: Prepared, s: Settings) -> tuple[np.ndarray, np.ndarray]:
     """Rows of the images trained on, and of those of held-out training patients."""
-    images = [image for image in prepared.images if image.split == "train"]
-    train, held_out = split_by_patient(images, s.held_out, s.seed)
+    train, held_out = split_by_patient(prepared.split("train"), s.held_out, s.seed)
     return prepared.rows(train), prepared.rows(held_out)
 
 
-def rows_of(prepared: Prepared, split: str) -> np.ndarray:
-    """Where the images of a split are in ``prepared``; raises UserError if there are none."""
-    rows = np.flatnonzero([image.split == split for image in prepared.images])
-    if not len(rows):
-        raise UserError(f"the data have no {split!r} images: give a folder that has them, --data")
-    return rows
-
-
 def load_model(run: Run) -> Classifier:
-    """The run's network with the best epoch's weights."""
     file = run.folder / "best.safetensors"
     if not file.exists():
         raise UserError(
@@ -238,12 +203,14 @@ def evaluate_run(
 ) -> Metrics:
     """Predict the validation images; write predictions, metrics, figures and the report."""
     s = run.settings
-    train, valid = rows_of(prepared, "train"), rows_of(prepared, "valid")
+    train, valid = (prepared.rows(prepared.split(split)) for split in SPLITS)
+    if not (len(train) and len(valid)):
+        raise UserError("the data lack training or validation images: give others with --data")
     model, loss = how.placed(load_model(run)), build_loss(s, prepared.labels[train])
     print(f"evaluating {len(valid):,} validation images", file=sys.stderr)
     data = Radiographs(prepared, valid, None, s.form)
     probability = predict(model, loss, data, precision=how.precision)[:, 1]
-    images = [prepared.images[i] for i in valid]
+    images = data.images
     metrics = evaluate(
         probability,
         images,
@@ -255,8 +222,8 @@ def evaluate_run(
     )
     save_predictions(run.folder / "predictions.csv", images, probability, run.synthetic)
     save_metrics(run.folder / "metrics.json", metrics | {"computed_on": str(how)})
-    write_figures(run.folder, run.history, metrics, probability, prepared, valid.tolist())
-    write_sheet(run.folder, model, prepared, valid, probability, s.form)
+    write_figures(run.folder, run.history, metrics, probability, data)
+    write_sheet(run.folder, model, data, probability)
     write_report(run.folder)
     return load_metrics(run.folder / "metrics.json")
 
@@ -264,23 +231,23 @@ def evaluate_run(
 def baseline_probabilities(
     prepared: Prepared, train: np.ndarray, valid: np.ndarray
 ) -> dict[str, np.ndarray]:
-    """What the majority class and a logistic regression on the same pixels say."""
+    """Probabilities of the majority class and of a logistic regression on the same pixels."""
     print("fitting the logistic-regression baseline", file=sys.stderr)
     labels = prepared.labels[train]
     patients = [prepared.images[i].patient for i in train]
-    chosen = chosen_logistic_regression(
+    fitted = logistic_regression(
         Selected(prepared.pixels, train), labels, patients, Selected(prepared.pixels, valid)
     )
     return {
-        "majority": majority(labels, len(valid)),
-        "logistic_regression": chosen.probability,
+        # the share of abnormal training images, always: at the threshold 0.5 its kappa is 0
+        "majority": np.full(len(valid), np.mean(labels)),
+        "logistic_regression": fitted.probability,
     }
 
 
 def save_predictions(
-    file: Path, images: Sequence[Any], probability: np.ndarray, synthetic: bool
+    file: Path, images: Sequence[Image], probability: np.ndarray, synthetic: bool
 ) -> None:
-    """A row per image: path, label, probability of being abnormal."""
     text = io.StringIO()
     writer = csv.writer(text)
     notice = ("synthetic, " if synthetic else "") + "not for clinical use"

@@ -1,4 +1,4 @@
-"""Every setting of a training run, in one place; each is a flag of ``train`` and ``demo``.
+"""Every setting of a training run; each is a flag of ``train`` and ``demo``.
 
 python -m examples.mura train --side 128 --filters 32 64 128 256 --epochs 30
 """
@@ -14,29 +14,23 @@ from typing import Any, get_args, get_origin, get_type_hints
 from examples.mura.augment import AugmentSettings
 from examples.mura.decode import FITS, Fit
 from examples.mura.errors import UserError
-from examples.mura.inputs import FORMS, InputForm
+from examples.mura.radiographs import FORMS, InputForm
 from examples.mura.studies import RULES
 from tinynet.models.architecture import ARCHITECTURES
 
-OWN_FLAGS = (
-    "filters",
-    "hidden",
-    "batch_norm",
-    "keep_prob",
-)  # settings of vgg_like with a flag each
+OWN_FLAGS = ("filters", "hidden", "batch_norm", "keep_prob")  # vgg_like's settings with a flag
 FREEZE = ("none", "statistics", "base")
 
 
 def setting(
     default: Any, help: str, choices: tuple[str, ...] | None = None, *, metavar: str = "N"
 ) -> Any:
-    """A field with the line that ``--help`` shows for it, and what its value is called there."""
     return field(default=default, metadata={"help": help, "choices": choices, "metavar": metavar})
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What a run is made with; kept in its config.json."""
+    """The settings of a run, kept in its config.json."""
 
     # the images
     side: int = setting(64, "height and width of the network's input, pixels")
@@ -55,7 +49,9 @@ class Settings:
         0, "1: grey; 3: the grey image three times; 0: 3 for weights of colour networks, else 1"
     )
     preprocessing: str = setting(
-        "auto", "grey levels as the weights want them; auto: by the weights", ("auto", *FORMS)
+        "auto",
+        "the form of grey levels that the weights expect; auto: by the weights",
+        ("auto", *FORMS),
     )
 
     # vgg_like, the default architecture
@@ -71,14 +67,14 @@ class Settings:
         metavar="FILE",
     )
     freeze: str = setting(
-        "none", "what of the base stays as it is: its batch norm's statistics, or all of it", FREEZE
+        "none", "what of the base is frozen: its batch norm's statistics, or all of it", FREEZE
     )
     cache_features: bool = setting(
-        False, "run the frozen base once, not augmented, and train the head on what it gave"
+        False, "run the frozen base once, without augmentation, and train the head on its output"
     )
-    unfreeze_after: int = setting(0, "fine-tune after so many of the epochs; 0: never")
+    unfreeze_after: int = setting(0, "start fine-tuning after this many of the epochs; 0: never")
     unfreeze_from: str = setting(
-        "base", "fine-tune this layer and all after it, as base.layer4", metavar="NAME"
+        "base", "fine-tune this layer and all after it, such as base.layer4", metavar="NAME"
     )
     fine_tune_rate: float = setting(1e-4, "first learning rate of the fine-tuning")
 
@@ -93,13 +89,13 @@ class Settings:
     weight_decay: float = setting(0.0, "decoupled weight decay (Adam), L2 gradient (SGD)")
     class_weights: bool = setting(True, "weigh both classes alike in the loss")
     held_out: float = setting(0.05, "share of the training patients kept to choose the best epoch")
-    patience: int = setting(0, "stop after so many epochs without a better one; 0: never")
-    seed: int = setting(0, "everything drawn follows from it")
+    patience: int = setting(0, "stop after this many epochs without a better one; 0: never")
+    seed: int = setting(0, "seed of every random draw")
 
     # augmentation of the training images
     flip: bool = setting(True, "mirror half of them left to right")
     vertical_flip: bool = setting(False, "turn half of them upside down")
-    rotation: float = setting(10.0, "turn by up to so many degrees, 0 to 30")
+    rotation: float = setting(10.0, "turn by up to this many degrees, 0 to 30")
     crop: float = setting(0.9, "random-size crop: smallest share of the area kept; 1: none")
     shift: float = setting(0.05, "move by up to this share of the side")
     brightness: float = setting(0.1, "brighten or darken by up to this share of the full range")
@@ -110,13 +106,12 @@ class Settings:
 
     @property
     def form(self) -> InputForm:
-        """How grey levels become the network's input."""
         name = "centred" if self.preprocessing == "auto" else self.preprocessing
         return InputForm(name, self.channels or 1)
 
     @property
     def builder_settings(self) -> dict[str, Any]:
-        """Keywords for the architecture's builder, but for ``rng``.
+        """Keywords for the architecture's builder, except ``rng``.
 
         Raises UserError for a setting in ``network`` that cannot be read.
         """
@@ -126,7 +121,6 @@ class Settings:
 
     @property
     def augmentation(self) -> AugmentSettings:
-        """The augmentation part, as ``augment`` wants it."""
         return AugmentSettings(
             horizontal_flip=self.flip,
             vertical_flip=self.vertical_flip,
@@ -137,13 +131,9 @@ class Settings:
             contrast=self.contrast,
         )
 
-    def to_json(self) -> dict[str, Any]:
-        """Plain values for config.json."""
-        return asdict(self)
-
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Settings:
-        """The reverse of ``to_json``; raises UserError for a setting it does not know."""
+        """Settings from config.json's values; raises UserError for an unknown setting."""
         known = {f.name for f in fields(cls)}
         if unknown := sorted(set(values) - known):
             raise UserError(
@@ -190,7 +180,7 @@ def parsed(texts: tuple[str, ...]) -> dict[str, Any]:
 def add_flags(
     parser: argparse.ArgumentParser, defaults: Settings, only: tuple[str, ...] | None = None
 ) -> None:
-    """One flag per setting. A flag that is not given leaves no trace in the parsed arguments."""
+    """Add one flag per setting. A flag that is not given is absent from the parsed arguments."""
     types = get_type_hints(Settings)
     section, groups = "settings", dict[str, Any]()
     for f in fields(Settings):
@@ -231,7 +221,7 @@ def from_flags(arguments: argparse.Namespace, defaults: Settings) -> Settings:
     """
     given = {f.name: getattr(arguments, f.name, MISSING) for f in fields(Settings)}
     values = {name: value for name, value in given.items() if value is not MISSING}
-    settings = Settings.from_json(defaults.to_json() | values)
+    settings = Settings.from_json(asdict(defaults) | values)
     check(settings)
     if others := [name for name in OWN_FLAGS if name in values and settings.model != "vgg_like"]:
         flag = "--" + others[0].replace("_", "-")
@@ -246,6 +236,7 @@ def check(s: Settings) -> None:
     """Raise UserError, naming the flag, for a value out of its range."""
     check_network(s)
     smallest = 2 ** len(s.filters) if s.model == "vgg_like" else 1
+    frozen, inf = s.freeze == "base", float("inf")
     wanted = [
         ("side", s.side >= smallest, f"at least {smallest}, since each of --filters halves it"),
         ("filters", min(s.filters) >= 1, "whole numbers from 1"),
@@ -253,37 +244,24 @@ def check(s: Settings) -> None:
         ("keep_prob", 0 < s.keep_prob <= 1, "more than 0 and at most 1"),
         ("epochs", s.epochs >= 1, "at least 1"),
         ("batch_size", s.batch_size >= 1, "at least 1"),
-        ("learning_rate", 0 < s.learning_rate < float("inf"), "more than 0"),
+        ("learning_rate", 0 < s.learning_rate < inf, "more than 0"),
         ("weight_decay", s.weight_decay >= 0, "0 or more"),
         ("held_out", 0 < s.held_out < 1, "more than 0 and less than 1"),
         ("patience", s.patience >= 0, "0 or more"),
-        (
-            "patience",
-            not (s.patience and s.unfreeze_after),
-            "0 with --unfreeze-after: the fine-tuning would be judged by the epochs before it",
-        ),
-        (
-            "unfreeze_after",
-            0 <= s.unfreeze_after < s.epochs,
-            f"0, or less than the {s.epochs} --epochs, which count the fine-tuning too",
-        ),
-        (
-            "unfreeze_after",
-            s.freeze == "base" or not s.unfreeze_after,
-            "0 without --freeze base: nothing is frozen that could be unfrozen",
-        ),
-        ("fine_tune_rate", 0 < s.fine_tune_rate < float("inf"), "more than 0"),
-        (
-            "cache_features",
-            s.freeze == "base" or not s.cache_features,
-            "it only with --freeze base: what a base gives changes while it is trained",
-        ),
+        ("patience", not (s.patience and s.unfreeze_after),
+         "0 with --unfreeze-after: the fine-tuning would be judged by the epochs before it"),
+        ("unfreeze_after", 0 <= s.unfreeze_after < s.epochs,
+         f"0, or less than the {s.epochs} --epochs, which count the fine-tuning too"),
+        ("unfreeze_after", frozen or not s.unfreeze_after,
+         "0 without --freeze base: nothing is frozen that could be unfrozen"),
+        ("fine_tune_rate", 0 < s.fine_tune_rate < inf, "more than 0"),
+        ("cache_features", frozen or not s.cache_features,
+         "it only with --freeze base: a base's output changes while it is trained"),
         ("rotation", 0 <= s.rotation <= 30, "0 to 30 degrees"),
         ("crop", 0 < s.crop <= 1, "more than 0 and at most 1"),
-        ("shift", 0 <= s.shift <= 1, "0 to 1"),
-        ("brightness", 0 <= s.brightness <= 1, "0 to 1"),
-        ("contrast", 0 <= s.contrast <= 1, "0 to 1"),
-    ]
+        *((name, 0 <= getattr(s, name) <= 1, "0 to 1")
+          for name in ("shift", "brightness", "contrast")),
+    ]  # fmt: skip
     for name, fine, want in wanted:
         if not fine:
             flag = "--" + name.replace("_", "-")
@@ -291,7 +269,7 @@ def check(s: Settings) -> None:
 
 
 def check_network(s: Settings) -> None:
-    """Raise UserError for an architecture or a setting of it that is not there."""
+    """Raise UserError for an unknown architecture, or a setting that it does not have."""
     if s.model not in ARCHITECTURES:
         raise UserError(f"--model is {s.model!r}, want one of {', '.join(sorted(ARCHITECTURES))}")
     has = inspect.signature(ARCHITECTURES[s.model]).parameters

@@ -1,7 +1,12 @@
-"""From the probability of each view to the probability of each study.  Report §5.4.
+"""From the probability of each view to the decision on each study, and how sure kappa is.
 
 MURA labels studies, not images: the 1 to 11 views of one study share its label. The network
-sees one view at a time, so its probabilities are brought together by one of three rules.
+sees one view at a time, and one of three rules combines its probabilities (report §5.4).
+
+Intervals are those of the percentile bootstrap over patients: images and studies of one patient
+resemble each other, so patients are drawn again with replacement, not images. Kappa needs only the
+confusion matrix, and that of a resample is the sum of its patients' matrices: 2,000 resamples are
+one matrix product. Source: Efron & Tibshirani 1993, An Introduction to the Bootstrap, ch. 13.
 """
 
 from __future__ import annotations
@@ -14,12 +19,15 @@ from numpy.typing import NDArray
 
 from examples.mura.dataset import Image
 from examples.mura.errors import UserError
+from tinynet.train.data import generator
 
 RULES = {
     "mean": "mean of the views' probabilities; abnormal above the threshold",
     "vote": "share of views above the threshold; abnormal above one half, a tie goes to the mean",
     "max": "largest of the views' probabilities; abnormal above the threshold",
 }
+CONFIDENCE = 0.95
+DRAWS_AT_ONCE = 2_000_000  # patients drawn in one chunk: bounds the memory to some 50 MB
 
 
 @dataclass(frozen=True)
@@ -45,7 +53,6 @@ class Cases:
         return len(self.label)
 
     def of_part(self, part: str) -> Cases:
-        """The rows of one body part, in the same order."""
         chosen = self.part == part
         return Cases(**{name: column[chosen] for name, column in vars(self).items()})
 
@@ -54,7 +61,14 @@ def image_cases(
     probability: NDArray[np.floating], images: Sequence[Image], threshold: float = 0.5
 ) -> Cases:
     """One row per image; abnormal where probability (n,) > threshold, so a tie is normal."""
-    p = _checked(probability, images)
+    p = np.asarray(probability, dtype=np.float64)
+    if p.shape != (len(images),):
+        raise ValueError(f"probability is {p.shape}, want one per image, ({len(images)},)")
+    if not np.all((p >= 0) & (p <= 1)):
+        raise UserError(
+            "some of the probabilities are NaN or outside 0 to 1: the weights are damaged, "
+            "use another checkpoint or train again"
+        )
     return Cases(
         part=np.array([image.part for image in images]),
         patient=np.array([image.patient for image in images]),
@@ -66,7 +80,7 @@ def image_cases(
     )
 
 
-def study_probabilities(
+def study_cases(
     probability: NDArray[np.floating],
     images: Sequence[Image],
     rule: str = "mean",
@@ -74,26 +88,30 @@ def study_probabilities(
 ) -> Cases:
     """One row per study, in the order in which the studies first appear.  Report §5.4.
 
-    A study is keyed by (body part, patient, study number). Its probability, and when it is
-    called abnormal, follow ``rule`` (see ``RULES``); comparisons are strict, so a mean or a
-    maximum that equals the threshold is normal. The mean is that of the MURA paper.
+    A study is keyed by (body part, patient, study number). Its probability and the decision follow
+    ``rule`` (see ``RULES``); comparisons are strict, so a mean or a maximum that equals the
+    threshold is normal. The mean is the MURA paper's rule.
 
     probability (n,)   of each image being abnormal
-    Raises UserError if two views of a study bear different labels, or for a threshold or a
-    probability outside 0 to 1; ValueError for another rule.
+    Raises UserError if two views of a study have different labels, or for a threshold or a
+    probability outside 0 to 1; ValueError for an unknown rule.
     """
     number: dict[tuple[str, str, str], int] = {}
     index = np.array([number.setdefault(image.study_key, len(number)) for image in images], int)
-    views_of = image_cases(probability, images, threshold)
+    views = image_cases(probability, images, threshold)
     first = np.unique(index, return_index=True)[1]
-    _check_labels(views_of, index, first)
-
-    score, abnormal = combine(views_of.probability, index, rule, threshold)
+    if len(clash := np.flatnonzero(views.label != views.label[first][index])):
+        at = clash[0]
+        raise UserError(
+            f"{views.part[at]} {views.patient[at]} {views.study[at]} is labelled both normal and "
+            "abnormal: keep one of its folders, or correct the labels"
+        )
+    score, abnormal = combine(views.probability, index, rule, threshold)
     return Cases(
-        part=views_of.part[first],
-        patient=views_of.patient[first],
-        study=views_of.study[first],
-        label=views_of.label[first],
+        part=views.part[first],
+        patient=views.patient[first],
+        study=views.study[first],
+        label=views.label[first],
         probability=score,
         abnormal=abnormal,
         views=np.bincount(index, minlength=len(number)).astype(np.int64),
@@ -103,11 +121,10 @@ def study_probabilities(
 def combine(
     probability: NDArray[np.float64], index: NDArray[np.int64], rule: str, threshold: float
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Probability and decision of each group.
+    """Return the probability (m,) and the decision (m,) of each group of views.
 
     probability (n,)   of the views
     index       (n,)   group 0, 1, ... m - 1 that each view belongs to
-    Returns probability (m,) float64 and decision (m,) bool.
     """
     if rule not in RULES:
         raise ValueError(f"study rule is {rule!r}, want one of {', '.join(RULES)}")
@@ -127,23 +144,52 @@ def combine(
     return votes / views, np.where(tied, mean > threshold, 2 * votes > views)
 
 
-def _checked(probability: NDArray[np.floating], images: Sequence[Image]) -> NDArray[np.float64]:
-    p = np.asarray(probability, dtype=np.float64)
-    if p.shape != (len(images),):
-        raise ValueError(f"probability is {p.shape}, want one per image, ({len(images)},)")
-    if not np.all((p >= 0) & (p <= 1)):
-        raise UserError(
-            "some of the probabilities are NaN or outside 0 to 1: the weights are damaged, "
-            "use another checkpoint or train again"
-        )
-    return p
+def kappas(counts: NDArray[np.number]) -> NDArray[np.float64]:
+    """Cohen's kappa of many confusion matrices at once.  Report §2.6.3.
+
+        κ = (p_o − p_e) / (1 − p_e);   0 where p_e = 1 (all labels and decisions of one class)
+
+    counts (..., 2, 2)   rows true, columns predicted, each with at least one case
+    Returns κ (...).
+    """
+    c = np.asarray(counts, dtype=np.float64)
+    n = c.sum(axis=(-2, -1))
+    # n² times numerator and denominator: whole numbers, so that p_e = 1 is met exactly
+    agreed = n * (c[..., 0, 0] + c[..., 1, 1])
+    by_chance = (c.sum(axis=-1) * c.sum(axis=-2)).sum(axis=-1)
+    beyond = n**2 - by_chance
+    return np.divide(agreed - by_chance, beyond, out=np.zeros_like(n), where=beyond > 0)
 
 
-def _check_labels(views: Cases, index: NDArray[np.int64], first: NDArray[np.int64]) -> None:
-    clash = np.flatnonzero(views.label != views.label[first][index])
-    if len(clash):
-        at = clash[0]
-        raise UserError(
-            f"{views.part[at]} {views.patient[at]} {views.study[at]} is labelled both normal and "
-            "abnormal: keep one of its folders, or correct the labels"
-        )
+def patient_counts(cases: Cases) -> NDArray[np.int64]:
+    """Confusion matrix of each patient, (patients, 2, 2), in the order of the patients' names."""
+    names, index = np.unique(cases.patient, return_inverse=True)
+    cell = 4 * index + 2 * cases.label + cases.abnormal
+    return np.bincount(cell, minlength=4 * len(names)).reshape(-1, 2, 2)
+
+
+def resampled_kappas(
+    counts: NDArray[np.int64], resamples: int = 2000, seed: int = 0
+) -> NDArray[np.float64]:
+    """Kappas (resamples,) of the patients of ``patient_counts``, drawn again with replacement.
+
+    The draws depend only on the seed and the number of patients: two classifiers of the same
+    patients get the same resamples, so their differences are paired.
+    """
+    patients = len(counts)
+    rng = generator(seed, "bootstrap")
+    cells = counts.reshape(patients, 4).astype(np.float64)
+    chunk = max(1, DRAWS_AT_ONCE // patients)
+    totals = []
+    for start in range(0, resamples, chunk):
+        m = min(chunk, resamples - start)
+        drawn = rng.integers(patients, size=(m, patients)) + patients * np.arange(m)[:, None]
+        times = np.bincount(drawn.ravel(), minlength=m * patients).reshape(m, patients)
+        totals.append(times @ cells)
+    return kappas(np.concatenate(totals).reshape(-1, 2, 2))
+
+
+def percentile_interval(values: NDArray[np.float64]) -> list[float]:
+    tail = (1 - CONFIDENCE) / 2
+    low, high = np.quantile(values, [tail, 1 - tail])
+    return [float(low), float(high)]

@@ -1,4 +1,4 @@
-"""The plot and the table of ``transfer``: what each method reaches with how many images."""
+"""The plot and the table of ``transfer``: each method's AUC and kappa by number of images."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from matplotlib.ticker import NullLocator
 from examples.mura.figures import BLUE, GREEN, GREY, INK, ORANGE, STYLE, save
 from examples.mura.transfer import METHODS, names
 
-SKY = "#56B4E9"  # of the same colours as those of ``figures``
+SKY = "#56B4E9"  # from the same palette as the colours of ``figures``
 LOOKS = {  # colour, line, marker
     "scratch": (ORANGE, "--", "s"),
     "random": (GREY, ":", "x"),
@@ -24,7 +24,7 @@ LOOKS = {  # colour, line, marker
     "fine_tuned": (GREEN, "-", "o"),
 }
 AS_IT_IS = "carried base and its old head, not trained"
-MEASURES = {"auc": ("AUC", 0.5), "kappa": ("kappa", 0.0)}  # and what guessing reaches
+MEASURES = {"auc": ("AUC", 0.5), "kappa": ("kappa", 0.0)}  # label, and the value of guessing
 
 
 def summary(results: dict[str, Any]) -> list[dict[str, Any]]:
@@ -47,14 +47,13 @@ def summary(results: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def values(results: dict[str, Any], method: str, size: int) -> dict[str, list[float]]:
-    """Every repeat's figures of a method at a size, in the order of the seeds."""
+    """The measurements of a method at a size, in the order of the seeds."""
     points = [p for p in results["points"] if (p["method"], p["size"]) == (method, size)]
     points.sort(key=lambda p: p["seed"])
     return {key: [p[key] for p in points] for key in (*MEASURES, "seconds")}
 
 
 def as_table(results: dict[str, Any]) -> str:
-    """``summary`` as text."""
     lines = [f"{'images':>7}  {'':46}  {'AUC':>20}  {'kappa':>21}  {'seconds':>7}"]
     rows = summary(results)
     as_it_is = results["as_it_is"]
@@ -74,7 +73,6 @@ def as_table(results: dict[str, Any]) -> str:
 
 
 def plot(results: dict[str, Any], path: Path) -> Path:
-    """Draw both measures over the number of images: small marks are repeats, large ones means."""
     plan = results["plan"]
     with rc_context(STYLE):
         figure = Figure(figsize=(9.6, 4.6), layout="constrained")
@@ -95,7 +93,7 @@ def plot(results: dict[str, Any], path: Path) -> Path:
 
 
 def panel(ax: Axes, results: dict[str, Any], measure: str) -> None:
-    """One measure: beside each other at every size, so that no mark hides another."""
+    """Draw one measure; the methods stand side by side, so that no mark hides another."""
     sizes = np.array(results["plan"]["sizes"], dtype=float)
     for i, method in enumerate(METHODS):
         colour, line, marker = LOOKS[method]

@@ -2,6 +2,7 @@
 
 import gc
 import threading
+from contextvars import Context
 
 import numpy as np
 import pytest
@@ -13,26 +14,22 @@ from tinynet.engine.memory import ALIGNMENT, LONG_LIVED, SMALL, Workspace, empty
 LARGE = (SMALL, 2)
 
 
-def test_outside_a_workspace_arrays_are_fresh():
-    a = empty(LARGE, "float32")
-    assert a.shape == LARGE
-    assert a.base is None
-    assert empty_like(a).dtype == np.float32
-
-
-def test_small_arrays_are_fresh():
+def test_small_arrays_and_those_outside_a_workspace_are_fresh():
     workspace = Workspace()
     with workspace:
         assert empty((4,), "float32").base is None
     assert workspace.allocated == 0
+    a = Context().run(empty, LARGE, "float32")
+    assert a.shape == LARGE
+    assert a.base is None
+    assert empty_like(a).dtype == np.float32
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64", "uint8", "complex128"])
 def test_shape_dtype_alignment_and_writing(dtype):
     with Workspace() as workspace:
         a = empty(LARGE, dtype)
-        assert a.shape == LARGE
-        assert a.dtype == dtype
+        assert (a.shape, a.dtype) == (LARGE, dtype)
         assert a.flags.c_contiguous
         assert a.flags.writeable
         assert a.ctypes.data % ALIGNMENT == 0
@@ -89,19 +86,18 @@ def test_an_array_outlives_the_block_the_slab_and_the_workspace():
 
 
 def test_what_does_not_fit_makes_the_slab_grow():
-    workspace = Workspace()
+    workspace, sizes = Workspace(), []
     filled(workspace)
-    with workspace:
-        a, b = (empty((2 * LONG_LIVED,), "uint8") for _ in range(2))
-        a[...], b[...] = 1, 2
-        assert (a == 1).all()
-        assert workspace.allocated > 4 * LONG_LIVED
-        del a, b
-    size = workspace.allocated
-    with workspace:
-        a, b = (empty((2 * LONG_LIVED,), "uint8") for _ in range(2))
-        assert workspace.allocated == size
-        assert a.ctypes.data != b.ctypes.data
+    for _ in range(2):
+        with workspace:
+            a, b = (empty((2 * LONG_LIVED,), "uint8") for _ in range(2))
+            a[...], b[...] = 1, 2
+            assert (a == 1).all()
+            sizes.append(workspace.allocated)
+            del a, b
+        sizes.append(workspace.allocated)
+    assert sizes[0] > 4 * LONG_LIVED
+    assert sizes[1] == sizes[2] == sizes[3]
 
 
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(1, 3 * LONG_LIVED)), max_size=30))
@@ -146,50 +142,53 @@ def test_workspaces_nest_and_end_with_an_error():
             empty(LARGE, "float32")
             raise KeyError
 
-    with outer:
-        with pytest.raises(KeyError):
-            fail()
-        b = empty(LARGE, "float32")
-    assert inner.allocated == b.nbytes
-    assert outer.allocated == 2 * b.nbytes  # the slab, and b beside it
-    assert empty(LARGE, "float32").base is None
+    def nested():
+        with outer:
+            with pytest.raises(KeyError):
+                fail()
+            b = empty(LARGE, "float32")
+        assert inner.allocated == b.nbytes
+        assert outer.allocated == 2 * b.nbytes  # the slab, and b beside it
+        assert empty(LARGE, "float32").base is None
+
+    Context().run(nested)
 
 
-def test_blocks_of_several_threads_end_each_by_itself():
-    workspace, wrong = Workspace(), []
-    both_inside = threading.Barrier(2)
-
-    def work():
-        with workspace:
-            both_inside.wait(10)
-            a = empty(LARGE, "float32")
-        both_inside.wait(10)
-        if a.base is None or empty(LARGE, "float32").base is not None:
-            wrong.append(a)
-
-    threads = [threading.Thread(target=work) for _ in range(2)]
+def together(count, work):
+    """Run ``work(number)`` in that many threads; [what it returned]."""
+    results = []
+    threads = [threading.Thread(target=lambda i=i: results.append(work(i))) for i in range(count)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert not wrong
-    assert not both_inside.broken
+    assert len(results) == count
+    return results
+
+
+def test_blocks_of_several_threads_end_each_by_itself():
+    workspace, both_inside = Workspace(), threading.Barrier(2)
+
+    def work(_):
+        with workspace:
+            both_inside.wait(60)
+            a = empty(LARGE, "float32")
+        both_inside.wait(60)
+        return a.base is not None and empty(LARGE, "float32").base is None
+
+    assert together(2, work) == [True, True]
 
 
 def test_threads_never_share_a_buffer():
-    workspace, wrong = Workspace(), []
+    workspace = Workspace()
 
     def work(number):
         for _ in range(200):
             a = workspace.take((SMALL,), np.dtype("uint8"))
             a[...] = number
             if (a != number).any():
-                wrong.append(number)
+                return False
+        return True
 
-    threads = [threading.Thread(target=work, args=(i,)) for i in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert not wrong
+    assert together(4, work) == [True] * 4
     assert workspace.allocated == 0

@@ -1,14 +1,23 @@
-"""Small folders in MURA's layout for the tests: drawn images, or CSVs with the published counts."""
+"""Small folders in MURA's layout for the tests, and a data set with MURA's published counts."""
 
-from __future__ import annotations
-
+from itertools import product
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image as Pillow
 
-from examples.mura.counts import PUBLISHED, PUBLISHED_PATIENTS, PUBLISHED_SHARED_PATIENTS
-from examples.mura.dataset import PARTS
+from examples.mura.dataset import (
+    PARTS,
+    PUBLISHED,
+    PUBLISHED_PATIENTS,
+    PUBLISHED_SHARED_PATIENTS,
+    Dataset,
+    Image,
+)
+
+NAMES = ("negative", "positive")
+# flags of a network that trains in a moment
+SMALL = ("--side", "16", "--filters", "4", "8", "--hidden", "8", "--batch-size", "4")
 
 STUDIES = {  # split -> (part, patient, study folder, number of images)
     "train": [
@@ -26,15 +35,14 @@ STUDIES = {  # split -> (part, patient, study folder, number of images)
 }
 
 
-def grey(seed: int, height: int = 40, width: int = 30) -> np.ndarray:
+def grey(seed, height=40, width=30):
     """A smooth picture that no other seed gives."""
     rows, columns = np.mgrid[:height, :width]
     return ((seed * 37 + 3 * rows + 2 * columns) % 256).astype(np.uint8)
 
 
-def make_mura(folder: Path, *, csvs: bool = True) -> Path:
+def make_mura(folder, *, csvs=True):
     """MURA-v1.1 inside ``folder``: two body parts, both splits, and both kinds of CSV."""
-    root = folder / "MURA-v1.1"
     seed = 0
     for split, studies in STUDIES.items():
         rows, labels = [], []
@@ -45,38 +53,50 @@ def make_mura(folder: Path, *, csvs: bool = True) -> Path:
             for number in range(1, count + 1):
                 seed += 1
                 rows.append(f"{place}/image{number}.png")
-                Image.fromarray(grey(seed)).save(folder / rows[-1])
+                Pillow.fromarray(grey(seed)).save(folder / rows[-1])
         if csvs:
-            (root / f"{split}_image_paths.csv").write_text("\n".join(rows) + "\n")
-            (root / f"{split}_labeled_studies.csv").write_text("\n".join(labels) + "\n")
-    return root
+            for name, lines in (("image_paths", rows), ("labeled_studies", labels)):
+                file = folder / f"MURA-v1.1/{split}_{name}.csv"
+                file.write_text("\n".join(lines) + "\n")
+    return folder / "MURA-v1.1"
 
 
-def make_published(folder: Path) -> Path:
-    """CSVs alone, with every published count of MURA-v1.1: its tables, patients, shared patients.
+def draw_spots(folder, parts=("ELBOW", "FINGER", "HAND")):
+    """MURA-v1.1 of 20 x 20 pixels, 28 patients a part; what is abnormal has a bright spot."""
+    rng = np.random.default_rng(0)
+    patient = 0
+    for split, patients in (("train", 10), ("valid", 4)):
+        for part in parts:
+            for label in ("negative", "positive") * patients:
+                patient += 1
+                place = folder / f"MURA-v1.1/{split}/XR_{part}/patient{patient:05d}/study1_{label}"
+                place.mkdir(parents=True)
+                pixels = rng.integers(0, 120, (20, 20)).astype(np.uint8)
+                if label == "positive":
+                    y, x = rng.integers(3, 14, 2)
+                    pixels[y : y + 4, x : x + 4] = 255
+                Pillow.fromarray(pixels).save(place / "image1.png")
+    return folder / "MURA-v1.1"
+
+
+def published():
+    """A data set with every published count of MURA-v1.1: its tables, patients, shared patients.
 
     Per split with S studies, P patients and K of them shared between parts: K patients have one
     study in each of two parts, the others one study, and some a second one of the same part.
     """
-    root = folder / "MURA-v1.1"
-    root.mkdir(parents=True)
-    number = 0
+    found, number = [], 0
     for split, counts in PUBLISHED.items():
-        # a study is (label, number of images); images are dealt out as evenly as they go
-        studies: dict[str, list[tuple[int, int]]] = {part: [] for part in PARTS}
-        for part in PARTS:
-            for label in (0, 1):
-                n, images = counts[part].studies[label], counts[part].images[label]
-                studies[part] += [(label, images // n + (i < images % n)) for i in range(n)]
-        rows, labels = [], []
+        # a study is (label, number of images); images are dealt out as evenly as possible
+        studies = {part: [] for part in PARTS}
+        for part, label in product(PARTS, (0, 1)):
+            n, images = counts[part].studies[label], counts[part].images[label]
+            studies[part] += [(label, images // n + (i < images % n)) for i in range(n)]
 
-        def give(part: str, patient: int, split=split, studies=studies, rows=rows, labels=labels):
-            label, images = studies[part].pop()
-            place = f"MURA-v1.1/{split}/XR_{part}/patient{patient:05d}"
-            study = sum(f"{place}/" in text for text in labels[-2:]) + 1
-            place = f"{place}/study{study}_{('negative', 'positive')[label]}/"
-            labels.append(f"{place},{label}")
-            rows.extend(f"{place}image{i}.png" for i in range(1, images + 1))
+        def give(part, patient, study=1, split=split, studies=studies):
+            label, count = studies[part].pop()
+            place = (split, part, f"patient{patient:05d}", f"study{study}_{NAMES[label]}")
+            found.extend(Image(*place, f"image{i}.png", label) for i in range(1, count + 1))
 
         for _ in range(PUBLISHED_SHARED_PATIENTS[split]):
             number += 1
@@ -89,8 +109,6 @@ def make_published(folder: Path) -> Path:
             part = max(PARTS, key=lambda p: len(studies[p]))
             give(part, number)
             if second:
-                give(part, number)
+                give(part, number, 2)
                 second -= 1
-        (root / f"{split}_image_paths.csv").write_text("\n".join(rows) + "\n")
-        (root / f"{split}_labeled_studies.csv").write_text("\n".join(labels) + "\n")
-    return root
+    return Dataset(Path("MURA-v1.1"), sorted(found))

@@ -1,46 +1,41 @@
 """From one probability per image to metrics.json: study rules, intervals, every measure."""
 
-from __future__ import annotations
-
-import json
 import math
-from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import pytest
 from sklearn import metrics as sklearn_metrics
 from sklearn.calibration import calibration_curve
 
-from examples.mura.calibration import operating_points, reliability, sweep
+from examples.mura.dataset import Image
 from examples.mura.errors import UserError
-from examples.mura.evaluate import Bootstrap, evaluate, load_metrics, save_metrics, scores
-from examples.mura.intervals import (
-    kappa_interval,
+from examples.mura.evaluate import (
+    Bootstrap,
+    evaluate,
+    load_metrics,
+    operating_points,
+    reliability,
+    save_metrics,
+    scores,
+    sweep,
+)
+from examples.mura.studies import (
+    image_cases,
     kappas,
     patient_counts,
-    percentile_interval,
     resampled_kappas,
+    study_cases,
 )
-from examples.mura.layout import Image
-from examples.mura.studies import Cases, image_cases, study_probabilities
 from tinynet.metrics import cohen_kappa
 from tinynet.train.data import generator
 
 
-def image(patient: int = 1, study: int = 1, view: int = 1, label: int = 0, part: str = "WRIST"):
+def image(patient=1, study=1, view=1, label=0, part="WRIST"):
     folder = f"study{study}_{'positive' if label else 'negative'}"
     return Image("valid", part, f"patient{patient:05d}", folder, f"image{view}.png", label)
 
 
-def one_study(*probability: float, rule: str = "mean", threshold: float = 0.5) -> tuple:
-    """(probability, abnormal) of a single study with these views."""
-    views = [image(view=k) for k in range(len(probability))]
-    cases = study_probabilities(np.array(probability), views, rule, threshold)
-    return cases.probability.item(), cases.abnormal.item()
-
-
-def drawn(patients: int, seed: int, strength: float = 1.0) -> tuple[np.ndarray, list[Image]]:
+def drawn(patients, seed, strength=1.0):
     """Patients with 1 or 2 parts, 1 to 4 views each, and probabilities that know something."""
     rng = np.random.default_rng(seed)
     images, p = [], []
@@ -53,152 +48,169 @@ def drawn(patients: int, seed: int, strength: float = 1.0) -> tuple[np.ndarray, 
     return np.array(p), images
 
 
-class TestStudies:
-    def test_mean_by_hand(self) -> None:
-        assert one_study(0.2, 0.4, 0.9) == (pytest.approx(0.5), False)
-        assert one_study(0.25, 0.5, 1.0) == (pytest.approx(1.75 / 3), True)
+# ---- from views to studies
 
-    def test_a_mean_equal_to_the_threshold_is_normal(self) -> None:
-        assert one_study(0.25, 0.75) == (0.5, False)
-        assert one_study(0.9, 0.8, threshold=0.85) == (
-            0.85,
-            False,
-        )  # in float64, 0.8500000000000001
 
-    def test_a_constant_probability_is_the_same_for_any_number_of_views(self) -> None:
-        assert {one_study(*[0.4487] * n)[0] for n in range(1, 12)} == {0.4487}
+@pytest.mark.parametrize(
+    ("rule", "views", "threshold", "probability", "abnormal"),
+    [
+        ("mean", (0.2, 0.4, 0.9), 0.5, 0.5, False),  # a mean equal to the threshold is normal
+        ("mean", (0.25, 0.5, 1.0), 0.5, 1.75 / 3, True),
+        ("mean", (0.9, 0.8), 0.85, 0.85, False),  # in float64 the mean is 0.8500000000000001
+        ("mean", (0.3, 0.25), 0.2, 0.275, True),
+        ("max", (0.1, 0.5), 0.5, 0.5, False),
+        ("max", (0.1, 0.51), 0.5, 0.51, True),
+        ("vote", (0.6, 0.6, 0.1), 0.5, 2 / 3, True),
+        ("vote", (0.9, 0.4, 0.4), 0.5, 1 / 3, False),
+        ("vote", (0.9, 0.4), 0.5, 0.5, True),  # a tie: the mean, 0.65, is above the threshold
+        ("vote", (0.6, 0.1), 0.5, 0.5, False),  # a tie: the mean, 0.35, is not
+        ("vote", (0.75, 0.25), 0.5, 0.5, False),  # a tie whose mean is a tie as well
+        ("vote", (0.5, 0.5), 0.5, 0.0, False),  # a view at the threshold does not vote
+        ("vote", (0.3, 0.3, 0.1), 0.2, 2 / 3, True),
+    ],
+)
+def test_rules_by_hand(rule, views, threshold, probability, abnormal):
+    images = [image(view=k) for k in range(len(views))]
+    cases = study_cases(np.array(views), images, rule, threshold)
+    assert cases.probability.item() == pytest.approx(probability)
+    assert cases.abnormal.item() == abnormal
 
-    def test_max_by_hand(self) -> None:
-        assert one_study(0.1, 0.5, rule="max") == (0.5, False)
-        assert one_study(0.1, 0.51, rule="max") == (0.51, True)
 
-    @pytest.mark.parametrize(
-        ("views", "share", "abnormal"),
-        [
-            ((0.6, 0.6, 0.1), 2 / 3, True),
-            ((0.9, 0.4, 0.4), 1 / 3, False),
-            ((0.9, 0.4), 0.5, True),  # a tie: the mean, 0.65, is above the threshold
-            ((0.6, 0.1), 0.5, False),  # a tie: the mean, 0.35, is not
-            ((0.75, 0.25), 0.5, False),  # a tie whose mean is a tie as well
-            ((0.5, 0.5), 0.0, False),  # a view at the threshold does not vote
-        ],
+def test_views_are_grouped_by_part_patient_and_study_in_any_order():
+    views = [
+        image(1, 1, 1),
+        image(2, 1, 1, label=1),
+        image(1, 2, 1, label=1),
+        image(1, 1, 2),
+        image(1, 1, 1, part="HAND"),
+    ]
+    p = np.array([0.2, 0.8, 0.9, 0.4, 0.7])
+    cases = study_cases(p, views)
+    keys = list(zip(cases.part, cases.patient, cases.study, strict=True))
+    assert keys == [
+        ("WRIST", "patient00001", "study1"),
+        ("WRIST", "patient00002", "study1"),
+        ("WRIST", "patient00001", "study2"),
+        ("HAND", "patient00001", "study1"),
+    ]
+    np.testing.assert_allclose(cases.probability, [0.3, 0.8, 0.9, 0.7])
+    assert cases.label.tolist() == [0, 1, 1, 0]
+    assert cases.views.tolist() == [2, 1, 1, 1]
+    other = study_cases(p[::-1], views[::-1])
+    assert sorted(zip(other.part, other.patient, other.study, other.probability, strict=True)) == (
+        sorted(zip(cases.part, cases.patient, cases.study, cases.probability, strict=True))
     )
-    def test_vote_by_hand(self, views: tuple, share: float, abnormal: bool) -> None:
-        assert one_study(*views, rule="vote") == (pytest.approx(share), abnormal)
-
-    def test_the_threshold_moves_views_and_means_but_not_the_majority(self) -> None:
-        assert one_study(0.3, 0.3, 0.1, rule="vote", threshold=0.2) == (pytest.approx(2 / 3), True)
-        assert one_study(0.3, 0.25, threshold=0.2)[1]
-        assert not one_study(0.75, 0.5, threshold=0.625)[1]
-
-    def test_views_are_grouped_by_part_patient_and_study(self) -> None:
-        views = [
-            image(1, 1, 1),
-            image(2, 1, 1, label=1),
-            image(1, 2, 1, label=1),
-            image(1, 1, 2),
-            image(1, 1, 1, part="HAND"),
-        ]
-        cases = study_probabilities(np.array([0.2, 0.8, 0.9, 0.4, 0.7]), views)
-        keys = list(zip(cases.part, cases.patient, cases.study, strict=True))
-        assert keys == [
-            ("WRIST", "patient00001", "study1"),
-            ("WRIST", "patient00002", "study1"),
-            ("WRIST", "patient00001", "study2"),
-            ("HAND", "patient00001", "study1"),
-        ]
-        np.testing.assert_allclose(cases.probability, [0.3, 0.8, 0.9, 0.7])
-        assert cases.label.tolist() == [0, 1, 1, 0]
-        assert cases.views.tolist() == [2, 1, 1, 1]
-
-    def test_order_of_the_images_does_not_matter(self) -> None:
-        p, images = drawn(30, seed=5)
-        order = np.random.default_rng(0).permutation(len(p))
-        for rule in ("mean", "vote", "max"):
-            a = study_probabilities(p, images, rule)
-            b = study_probabilities(p[order], [images[i] for i in order], rule)
-            place = {key: i for i, key in enumerate(zip(b.part, b.patient, strict=True))}
-            same = [place[key] for key in zip(a.part, a.patient, strict=True)]
-            np.testing.assert_allclose(a.probability, b.probability[same], rtol=1e-12)
-            np.testing.assert_array_equal(a.abnormal, b.abnormal[same])
-
-    def test_two_labels_in_one_study(self) -> None:
-        with pytest.raises(UserError, match="WRIST patient00001 study1 is labelled both"):
-            study_probabilities(np.array([0.1, 0.9]), [image(label=0), image(label=1)])
-
-    def test_bad_arguments(self) -> None:
-        with pytest.raises(ValueError, match="rule is 'median', want one of mean, vote, max"):
-            one_study(0.1, rule="median")
-        with pytest.raises(ValueError, match=r"probability is \(2,\), want one per image, \(1,\)"):
-            study_probabilities(np.zeros(2), [image()])
-        with pytest.raises(UserError, match="NaN or outside 0 to 1"):
-            study_probabilities(np.array([np.nan]), [image()])
-        with pytest.raises(UserError, match="threshold is 5, want a probability"):
-            one_study(0.1, threshold=5)
 
 
-class TestIntervals:
-    def test_kappas_equal_kappa_and_are_0_where_it_is_not_defined(self) -> None:
-        rng = np.random.default_rng(0)
-        for _ in range(20):
-            y, predicted = rng.integers(0, 2, (2, 40))
-            counts = np.bincount(2 * y + predicted, minlength=4).reshape(2, 2)
-            assert kappas(counts) == pytest.approx(cohen_kappa(y, predicted), abs=1e-12)
-        np.testing.assert_array_equal(kappas(np.array([[[7, 0], [0, 0]], [[0, 0], [0, 7]]])), 0)
-
-    def test_counts_of_each_patient(self) -> None:
-        views = [image(2, label=1), image(1), image(1, view=2), image(2, view=2, label=1)]
-        cases = image_cases(np.array([0.9, 0.8, 0.1, 0.2]), views)
-        assert patient_counts(cases).tolist() == [[[1, 1], [0, 0]], [[0, 0], [1, 1]]]
-
-    def test_equals_a_plain_loop_over_resampled_patients(self) -> None:
-        p, images = drawn(12, seed=1)
-        cases = study_probabilities(p, images)
-        names = sorted({*cases.patient})
-        drawn_patients = generator(3, "bootstrap").integers(len(names), size=(50, len(names)))
-        plain = []
-        for resample in drawn_patients:
-            rows = np.concatenate([np.flatnonzero(cases.patient == names[i]) for i in resample])
-            plain.append(cohen_kappa(cases.label[rows], cases.abnormal[rows]))
-        fast = resampled_kappas(patient_counts(cases), resamples=50, seed=3)
-        np.testing.assert_allclose(fast, plain, atol=1e-12)
-        interval = np.quantile(plain, [0.025, 0.975]).tolist()
-        assert kappa_interval(cases, 50, 3) == pytest.approx(interval)
-
-    def test_chunks_make_no_difference_to_what_is_drawn(
-        self, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        counts = patient_counts(study_probabilities(*drawn(12, seed=1)))
-        whole = resampled_kappas(counts, 50)
-        monkeypatch.setattr("examples.mura.intervals.DRAWS_AT_ONCE", 7 * len(counts))
-        np.testing.assert_array_equal(resampled_kappas(counts, 50), whole)
-
-    def test_patients_are_drawn_and_not_images(self) -> None:
-        """Ten copies of every view add no information, so the interval must stay as wide."""
-        p, images = drawn(60, seed=2)
-        copies = [i for i in images for _ in range(10)]
-        once = kappa_interval(image_cases(p, images))
-        tenfold = kappa_interval(image_cases(np.repeat(p, 10), copies))
-        assert once == pytest.approx(tenfold)
-
-    def test_covers_the_true_kappa_about_19_times_in_20(self) -> None:
-        """True kappa: of balanced labels called right with chance 0.8 each, 0.6."""
-        rng = np.random.default_rng(0)
-        covered = 0
-        for seed in range(200):
-            y = rng.integers(0, 2, 150)
-            called = np.where(rng.random(150) < 0.8, y, 1 - y)
-            counts = np.zeros((150, 2, 2), np.int64)
-            counts[np.arange(150), y, called] = 1
-            low, high = percentile_interval(resampled_kappas(counts, 400, seed))
-            covered += low <= 0.6 <= high
-        assert 180 <= covered <= 198
-
-    def test_one_patient_has_no_interval(self) -> None:
-        assert kappa_interval(image_cases(np.array([0.1, 0.2]), [image(), image(view=2)])) is None
+def test_bad_arguments():
+    one = [image()]
+    with pytest.raises(UserError, match="WRIST patient00001 study1 is labelled both"):
+        study_cases(np.array([0.1, 0.9]), [image(label=0), image(label=1)])
+    with pytest.raises(ValueError, match="rule is 'median', want one of mean, vote, max"):
+        study_cases(np.array([0.1]), one, "median")
+    with pytest.raises(ValueError, match=r"probability is \(2,\), want one per image, \(1,\)"):
+        study_cases(np.zeros(2), one)
+    with pytest.raises(UserError, match="NaN or outside 0 to 1"):
+        study_cases(np.array([np.nan]), one)
+    with pytest.raises(UserError, match="threshold is 5, want a probability"):
+        study_cases(np.array([0.1]), one, threshold=5)
+    with pytest.raises(UserError, match="no images to evaluate"):
+        evaluate(np.array([]), [], synthetic=True)
 
 
-def numbers(value: object) -> Iterator[float]:
+# ---- intervals
+
+
+def test_kappa_is_0_where_it_is_not_defined():
+    np.testing.assert_array_equal(kappas(np.array([[[7, 0], [0, 0]], [[0, 0], [0, 7]]])), 0)
+
+
+def test_resampling_equals_a_plain_loop_over_patients(monkeypatch):
+    cases = study_cases(*drawn(12, seed=1))
+    names = sorted({*cases.patient})
+    drawn_patients = generator(3, "bootstrap").integers(len(names), size=(50, len(names)))
+    plain = []
+    for resample in drawn_patients:
+        rows = np.concatenate([np.flatnonzero(cases.patient == names[i]) for i in resample])
+        plain.append(cohen_kappa(cases.label[rows], cases.abnormal[rows]))
+    counts = patient_counts(cases)
+    np.testing.assert_allclose(resampled_kappas(counts, 50, 3), plain, atol=1e-12)
+    interval = np.quantile(plain, [0.025, 0.975]).tolist()
+    assert scores(cases, Bootstrap(50, 3))["kappa_interval"] == pytest.approx(interval)
+    monkeypatch.setattr("examples.mura.studies.DRAWS_AT_ONCE", 7 * len(names))
+    np.testing.assert_allclose(resampled_kappas(counts, 50, 3), plain, atol=1e-12)
+
+
+# ---- metrics.json
+
+
+@pytest.fixture(scope="module")
+def made():
+    p, images = drawn(80, seed=0)
+    rng = np.random.default_rng(9)
+    baselines = {"majority": np.full(len(p), 0.4), "logistic_regression": rng.random(len(p))}
+    return evaluate(p, images, synthetic=True, resamples=200, baselines=baselines)
+
+
+@pytest.mark.parametrize("part", [None, "ELBOW", "HAND", "WRIST"])
+@pytest.mark.parametrize("level", ["image", "study"])
+def test_equals_scikit_learn(made, level, part):
+    p, images = drawn(80, seed=0)
+    cases = image_cases(p, images) if level == "image" else study_cases(p, images)
+    found = made[level]
+    if part:
+        cases, found = cases.of_part(part), made["parts"][part][level]
+    y, called = cases.label, cases.abnormal.astype(int)
+    assert found["n"] == len(y)
+    assert found["patients"] == len({*cases.patient})
+    assert (found["normal"], found["abnormal"]) == (np.sum(y == 0), np.sum(y == 1))
+    assert found["confusion_matrix"] == sklearn_metrics.confusion_matrix(y, called).tolist()
+    assert found["accuracy"] == pytest.approx(sklearn_metrics.accuracy_score(y, called))
+    assert found["kappa"] == pytest.approx(sklearn_metrics.cohen_kappa_score(y, called))
+    assert found["auc"] == pytest.approx(sklearn_metrics.roc_auc_score(y, cases.probability))
+    recall = sklearn_metrics.recall_score
+    assert found["rates"]["true_positive_rate"] == pytest.approx(recall(y, called))
+    assert found["rates"]["true_negative_rate"] == pytest.approx(recall(y, called, pos_label=0))
+    low, high = found["kappa_interval"]
+    assert low < found["kappa"] < high
+    roc = found["roc"]  # thinned, with the same area
+    area = np.trapezoid(roc["true_positive_rate"], roc["false_positive_rate"])
+    assert area == pytest.approx(found["auc"], abs=1e-12)
+    assert len(roc["threshold"]) < found["n"]
+    assert roc["threshold"][0] is None
+
+
+def test_calibration_equals_scikit_learn(made):
+    p, images = drawn(80, seed=0)
+    y = np.array([i.label for i in images])
+    share, mean = calibration_curve(y, p, n_bins=10)
+    bins = made["image"]["calibration"]["bins"]
+    np.testing.assert_allclose([b["share_abnormal"] for b in bins], share)
+    np.testing.assert_allclose([b["mean_probability"] for b in bins], mean)
+    assert made["image"]["brier"] == pytest.approx(sklearn_metrics.brier_score_loss(y, p))
+
+
+def test_baselines_and_what_the_network_exceeds_them_by(made):
+    majority = made["baselines"]["majority"]
+    assert majority["study"]["kappa"] == 0
+    assert majority["study"]["auc"] == 0.5
+    assert majority["study"]["kappa_interval"] == [0, 0]
+    exceeds = majority["study"]["network_exceeds_by"]
+    assert exceeds["kappa"] == pytest.approx(made["study"]["kappa"])
+    assert exceeds["interval"] == pytest.approx(made["study"]["kappa_interval"])
+    assert set(majority["parts"]) == {"ELBOW", "HAND", "WRIST"}
+
+
+def test_the_same_seed_gives_the_same_file(made):
+    p, images = drawn(80, seed=0)
+    again = evaluate(p, images, synthetic=True, resamples=200)
+    assert again["study"] == made["study"]
+    assert (again["synthetic"], again["not_for_clinical_use"]) == (True, True)
+    other = evaluate(p, images, synthetic=True, resamples=200, seed=1)
+    assert other["study"]["kappa_interval"] != made["study"]["kappa_interval"]
+
+
+def numbers(value):
     """Every number anywhere in a JSON value."""
     if isinstance(value, dict):
         value = list(value.values())
@@ -209,164 +221,70 @@ def numbers(value: object) -> Iterator[float]:
         yield value
 
 
-@pytest.fixture(scope="module")
-def made() -> dict:
-    p, images = drawn(80, seed=0)
-    rng = np.random.default_rng(9)
-    baselines = {"majority": np.full(len(p), 0.4), "logistic_regression": rng.random(len(p))}
-    return evaluate(p, images, synthetic=True, resamples=200, baselines=baselines)
+@pytest.mark.parametrize("rule", ["mean", "vote", "max"])
+def test_one_class_one_patient_one_view_are_defined(rule, tmp_path):
+    images = [image(1), image(2, label=1, part="HAND"), image(3, label=1, part="HAND")]
+    found = evaluate(np.array([0.1, 0.9, 0.9]), images, rule=rule, synthetic=False)
+    wrist = found["parts"]["WRIST"]["study"]
+    assert (wrist["auc"], wrist["roc"], wrist["kappa"]) == (None, None, 0)
+    assert wrist["kappa_interval"] is None
+    assert wrist["rates"]["true_positive_rate"] is None
+    assert "only normal cases" in wrist["note"]
+    assert "one patient only" in wrist["note"]
+    assert found["parts"]["HAND"]["study"]["kappa_interval"] == [0, 0]
+    save_metrics(tmp_path / "metrics.json", found)
+    assert load_metrics(tmp_path / "metrics.json") == found
+    assert all(math.isfinite(number) for number in numbers(found))
 
 
-class TestEvaluate:
-    def test_says_what_it_is(self, made: dict) -> None:
-        assert made["synthetic"] is True
-        assert made["not_for_clinical_use"] is True
-        assert (made["rule"], made["threshold"]) == ("mean", 0.5)
-
-    @pytest.mark.parametrize("part", [None, "ELBOW", "HAND", "WRIST"])
-    @pytest.mark.parametrize("level", ["image", "study"])
-    def test_equals_scikit_learn(self, made: dict, level: str, part: str | None) -> None:
-        p, images = drawn(80, seed=0)
-        cases = image_cases(p, images) if level == "image" else study_probabilities(p, images)
-        found = made[level]
-        if part:
-            cases, found = cases.of_part(part), made["parts"][part][level]
-        y, called = cases.label, cases.abnormal.astype(int)
-        assert found["n"] == len(y)
-        assert found["patients"] == len({*cases.patient})
-        assert (found["normal"], found["abnormal"]) == (np.sum(y == 0), np.sum(y == 1))
-        assert found["confusion_matrix"] == sklearn_metrics.confusion_matrix(y, called).tolist()
-        assert found["accuracy"] == pytest.approx(sklearn_metrics.accuracy_score(y, called))
-        assert found["kappa"] == pytest.approx(sklearn_metrics.cohen_kappa_score(y, called))
-        assert found["auc"] == pytest.approx(sklearn_metrics.roc_auc_score(y, cases.probability))
-        recall = sklearn_metrics.recall_score
-        assert found["rates"]["true_positive_rate"] == pytest.approx(recall(y, called))
-        assert found["rates"]["true_negative_rate"] == pytest.approx(recall(y, called, pos_label=0))
-        low, high = found["kappa_interval"]
-        assert low < found["kappa"] < high
-
-    @pytest.mark.parametrize("level", ["image", "study"])
-    def test_the_thinned_roc_curve_has_the_same_area(self, made: dict, level: str) -> None:
-        roc = made[level]["roc"]
-        area = np.trapezoid(roc["true_positive_rate"], roc["false_positive_rate"])
-        assert area == pytest.approx(made[level]["auc"], abs=1e-12)
-        assert len(roc["threshold"]) < made[level]["n"]
-        assert roc["threshold"][0] is None
-
-    def test_calibration_equals_scikit_learn(self, made: dict) -> None:
-        p, images = drawn(80, seed=0)
-        y = np.array([i.label for i in images])
-        share, mean = calibration_curve(y, p, n_bins=10)
-        bins = made["image"]["calibration"]["bins"]
-        np.testing.assert_allclose([b["share_abnormal"] for b in bins], share)
-        np.testing.assert_allclose([b["mean_probability"] for b in bins], mean)
-        assert made["image"]["brier"] == pytest.approx(sklearn_metrics.brier_score_loss(y, p))
-
-    def test_baselines_and_what_the_network_exceeds_them_by(self, made: dict) -> None:
-        majority = made["baselines"]["majority"]
-        assert majority["study"]["kappa"] == 0
-        assert majority["study"]["auc"] == 0.5
-        assert majority["study"]["kappa_interval"] == [0, 0]
-        exceeds = majority["study"]["network_exceeds_by"]
-        assert exceeds["kappa"] == pytest.approx(made["study"]["kappa"])
-        assert exceeds["interval"] == pytest.approx(made["study"]["kappa_interval"])
-        assert set(majority["parts"]) == {"ELBOW", "HAND", "WRIST"}
-
-    def test_the_same_seed_gives_the_same_file(self, made: dict) -> None:
-        p, images = drawn(80, seed=0)
-        again = evaluate(p, images, synthetic=True, resamples=200)
-        assert again["study"] == made["study"]
-        other = evaluate(p, images, synthetic=True, resamples=200, seed=1)
-        assert other["study"]["kappa_interval"] != made["study"]["kappa_interval"]
-
-    @pytest.mark.parametrize("rule", ["mean", "vote", "max"])
-    def test_one_class_one_patient_one_view_are_defined(self, rule: str, tmp_path: Path) -> None:
-        images = [image(1), image(2, label=1, part="HAND"), image(3, label=1, part="HAND")]
-        found = evaluate(np.array([0.1, 0.9, 0.9]), images, rule=rule, synthetic=False)
-        wrist = found["parts"]["WRIST"]["study"]
-        assert (wrist["auc"], wrist["roc"], wrist["kappa"]) == (None, None, 0)
-        assert wrist["kappa_interval"] is None
-        assert wrist["rates"]["true_positive_rate"] is None
-        assert "only normal cases" in wrist["note"]
-        assert "one patient only" in wrist["note"]
-        assert found["parts"]["HAND"]["study"]["kappa_interval"] == [0, 0]
-        save_metrics(tmp_path / "metrics.json", found)
-        assert load_metrics(tmp_path / "metrics.json") == found
-        assert all(math.isfinite(number) for number in numbers(found))
-
-    def test_no_images(self) -> None:
-        with pytest.raises(UserError, match="no images to evaluate"):
-            evaluate(np.array([]), [], synthetic=True)
-
-    def test_kappa_is_that_of_scores(self, made: dict) -> None:
-        cases = study_probabilities(*drawn(80, seed=0))
-        assert scores(cases, Bootstrap(200))["kappa_interval"] == made["study"]["kappa_interval"]
+# ---- thresholds and calibration
 
 
-def cases_of(probability: list[float], label: list[int]) -> Cases:
+def cases_of(probability, label):
     views = [image(k, label=y) for k, y in enumerate(label)]
     return image_cases(np.array(probability), views)
 
 
-class TestThresholds:
-    CASES = cases_of([0.1, 0.3, 0.4, 0.6, 0.35, 0.5, 0.7, 0.8, 0.9, 0.95], [0] * 4 + [1] * 6)
+def test_thresholds_by_hand():
+    cases = cases_of([0.1, 0.3, 0.4, 0.6, 0.35, 0.5, 0.7, 0.8, 0.9, 0.95], [0] * 4 + [1] * 6)
+    points = {(p["fixed"], p["at_least"]): p for p in operating_points(cases)}
+    # five of six abnormal lie at 0.5 or above, and one of four normal (0.6)
+    at_80 = points["sensitivity", 0.8]
+    assert (at_80["threshold"], at_80["specificity"]) == (0.5, 0.75)
+    assert at_80["sensitivity"] == pytest.approx(5 / 6)
+    # only 0.35 finds all six; 0.4 and 0.6 are normal
+    assert points["sensitivity", 0.95]["threshold"] == 0.35
+    assert points["sensitivity", 0.95]["specificity"] == 0.5
+    # no false alarm allowed: the four above 0.6
+    assert points["specificity", 0.9]["threshold"] == 0.7
+    assert points["specificity", 0.9]["sensitivity"] == pytest.approx(4 / 6)
 
-    def test_operating_points_by_hand(self) -> None:
-        points = {(p["fixed"], p["at_least"]): p for p in operating_points(self.CASES)}
-        # five of six abnormal lie at 0.5 or above, and one of four normal (0.6)
-        at_80 = points["sensitivity", 0.8]
-        assert (at_80["threshold"], at_80["specificity"]) == (0.5, 0.75)
-        assert at_80["sensitivity"] == pytest.approx(5 / 6)
-        # only 0.35 finds all six; 0.4 and 0.6 are normal
-        assert points["sensitivity", 0.95]["threshold"] == 0.35
-        assert points["sensitivity", 0.95]["specificity"] == 0.5
-        # no false alarm allowed: the four above 0.6
-        assert points["specificity", 0.9]["threshold"] == 0.7
-        assert points["specificity", 0.9]["sensitivity"] == pytest.approx(4 / 6)
+    points = operating_points(cases_of([0.9, 0.8, 0.1], [0, 1, 1]))
+    strict = next(p for p in points if p["fixed"] == "specificity")  # everything is called normal
+    assert (strict["threshold"], strict["sensitivity"], strict["specificity"]) == (None, 0, 1)
 
-    def test_operating_point_that_calls_everything_normal(self) -> None:
-        points = operating_points(cases_of([0.9, 0.8, 0.1], [0, 1, 1]))
-        strict = next(p for p in points if p["fixed"] == "specificity")
-        assert (strict["threshold"], strict["sensitivity"], strict["specificity"]) == (None, 0, 1)
-
-    def test_sweep_by_hand(self) -> None:
-        half = next(row for row in sweep(self.CASES) if row["threshold"] == 0.5)
-        assert half["sensitivity"] == pytest.approx(4 / 6)  # 0.5 itself is normal
-        assert half["specificity"] == pytest.approx(3 / 4)
-        assert half["accuracy"] == pytest.approx(7 / 10)
-
-    def test_ece_by_hand(self) -> None:
-        # bin 0.2-0.3: mean 0.25, none abnormal; bin 0.9-1: mean 0.95, 1 of 2 abnormal
-        table = reliability(cases_of([0.25, 0.25, 0.9, 1.0], [0, 0, 0, 1]))
-        assert table["ece"] == pytest.approx(0.5 * 0.25 + 0.5 * 0.45)
-        assert [b["n"] for b in table["bins"]] == [2, 2]
+    half = next(row for row in sweep(cases) if row["threshold"] == 0.5)
+    assert half["sensitivity"] == pytest.approx(4 / 6)  # 0.5 itself is normal
+    assert half["specificity"] == pytest.approx(3 / 4)
+    assert half["accuracy"] == pytest.approx(7 / 10)
 
 
-class TestFile:
-    def test_no_nan_is_ever_written(self, tmp_path: Path) -> None:
-        with pytest.raises(ValueError, match="JSON"):
-            save_metrics(tmp_path / "metrics.json", {"kappa": float("nan")})
-        assert list(tmp_path.iterdir()) == []
+def test_ece_by_hand():
+    # bin 0.2-0.3: mean 0.25, none abnormal; bin 0.9-1: mean 0.95, 1 of 2 abnormal
+    table = reliability(cases_of([0.25, 0.25, 0.9, 1.0], [0, 0, 0, 1]))
+    assert table["ece"] == pytest.approx(0.5 * 0.25 + 0.5 * 0.45)
+    assert [b["n"] for b in table["bins"]] == [2, 2]
 
-    def test_a_failed_write_leaves_the_old_file(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        path = tmp_path / "metrics.json"
-        save_metrics(path, {"kappa": 0.5})
 
-        def fail(*_: object) -> None:
-            raise OSError(28, "No space left on device")
+# ---- the file
 
-        monkeypatch.setattr("os.replace", fail)
-        with pytest.raises(Exception, match=r"metrics\.json.*No space left"):
-            save_metrics(path, {"kappa": 0.6})
-        assert json.loads(path.read_text()) == {"kappa": 0.5}
-        assert list(tmp_path.iterdir()) == [path]
 
-    def test_missing_and_broken_files_are_named(self, tmp_path: Path) -> None:
-        path = tmp_path / "metrics.json"
-        with pytest.raises(UserError, match=r"no .*metrics\.json"):
-            load_metrics(path)
-        path.write_text('{"kappa": ')
-        with pytest.raises(UserError, match=r"cannot read .*metrics\.json"):
-            load_metrics(path)
+def test_missing_and_broken_files_are_named(tmp_path):
+    path = tmp_path / "metrics.json"
+    with pytest.raises(ValueError, match="JSON"):
+        save_metrics(path, {"kappa": float("nan")})
+    with pytest.raises(UserError, match=r"no .*metrics\.json"):
+        load_metrics(path)
+    path.write_text('{"kappa": ')
+    with pytest.raises(UserError, match=r"cannot read .*metrics\.json"):
+        load_metrics(path)

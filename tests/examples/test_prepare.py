@@ -1,51 +1,67 @@
-"""The cache of prepared pixels: what is in it, what it says of bad files, and how it goes on."""
-
-from __future__ import annotations
+"""The cache of prepared pixels: its content, what is said of bad files, and how it goes on."""
 
 import errno
 import json
 import os
 import shutil
-from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image as Pillow
 
-from examples.mura import decode, decode_pool
+from examples.mura import decode
 from examples.mura import prepare as module
-from examples.mura.cache import DONE, LOCK, MANIFEST, PIXELS, PLAN
 from examples.mura.dataset import Dataset, read_dataset
-from examples.mura.decode import BadImage, read_square
+from examples.mura.decode import read_square
 from examples.mura.errors import UserError
-from examples.mura.prepare import Prepared, cache_name, open_prepared, prepare
-from examples.mura.radiographs import Radiographs
+from examples.mura.prepare import (
+    DONE,
+    LOCK,
+    MANIFEST,
+    PIXELS,
+    cache_name,
+    open_prepared,
+    prepare,
+)
 from tests.examples.small_mura import grey, make_mura
 
 SIDE = 16
 STUDY = "train/XR_ELBOW/patient00001/study1_negative"
-
-
-class Killed(BaseException):
-    """Stands for the end of the process, which no except clause of ours catches."""
+FOREIGN = "give an empty or a new folder with --cache"
 
 
 @pytest.fixture
-def data(tmp_path: Path) -> Dataset:
+def data(tmp_path):
     return read_dataset(make_mura(tmp_path))
 
 
-def run(data: Dataset, cache: Path, **options: object) -> Prepared:
-    return prepare(data, cache, **({"side": SIDE, "progress": False} | options))  # type: ignore[arg-type]
+def run(data, cache, **options):
+    return prepare(data, cache, **({"side": SIDE, "progress": False} | options))
 
 
-def fails(data: Dataset, cache: Path, **options: object) -> str:
+def fails(data, cache, **options):
     with pytest.raises(UserError) as caught:
         run(data, cache, **options)
     return str(caught.value)
 
 
-def test_cache_holds_every_image_in_order(data: Dataset, tmp_path: Path) -> None:
+def squares(data, images=None):
+    return np.stack([read_square(data.file(i), SIDE) for i in images or data.images])
+
+
+def failing_after(calls, error):
+    """``read_square`` that raises ``error`` after some images."""
+    left = iter(range(calls))
+
+    def read(file, *settings):
+        if next(left, None) is None:
+            raise error
+        return read_square(file, *settings)
+
+    return read
+
+
+def test_the_cache_holds_every_image_in_order_and_is_made_once(data, tmp_path, decoded):
     prepared = run(data, tmp_path / "cache")
     assert prepared.images == data.images
     assert prepared.labels.tolist() == [image.label for image in data.images]
@@ -54,158 +70,77 @@ def test_cache_holds_every_image_in_order(data: Dataset, tmp_path: Path) -> None
     assert prepared.left_out == []
     assert isinstance(prepared.pixels, np.memmap)
     assert not prepared.pixels.flags.writeable
-    expected = np.stack([read_square(data.file(image), SIDE) for image in data.images])
-    np.testing.assert_array_equal(prepared.pixels, expected)
-    assert len(np.unique(expected, axis=0)) == len(data.images)
+    np.testing.assert_array_equal(prepared.pixels, squares(data))
+    assert len(np.unique(prepared.pixels, axis=0)) == len(data.images)
     assert sorted(os.listdir(prepared.folder)) == [MANIFEST, PIXELS, LOCK]
+    decoded.clear()
+    again = run(data, tmp_path / "cache")
+    assert decoded == []
+    np.testing.assert_array_equal(again.pixels, prepared.pixels)
 
 
-def test_processes_write_the_same_cache(data: Dataset, tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr(decode_pool, "CHUNK", 4)
+def test_processes_write_the_same_cache(data, tmp_path, monkeypatch):
+    monkeypatch.setattr(decode, "CHUNK", 4)
     one = run(data, tmp_path / "one", workers=1)
     two = run(data, tmp_path / "two", workers=2)
     assert (tmp_path / "one" / PIXELS).read_bytes() == (tmp_path / "two" / PIXELS).read_bytes()
     assert one.images == two.images
 
 
-def test_second_call_decodes_nothing(data: Dataset, tmp_path: Path, monkeypatch) -> None:
-    first = run(data, tmp_path / "cache")
-    monkeypatch.setattr(decode_pool, "read_square", lambda *_: pytest.fail("decoded again"))
-    second = run(data, tmp_path / "cache")
-    assert second.images == first.images
-    np.testing.assert_array_equal(second.pixels, first.pixels)
+class Killed(BaseException):
+    """Stands for the end of the process, which no except clause of ours catches."""
 
 
-def test_synthetic_stays_synthetic(data: Dataset, tmp_path: Path) -> None:
-    (data.root / "SYNTHETIC.txt").write_text("made by a program")
-    assert run(read_dataset(data.root), tmp_path / "cache").synthetic
-
-
-def test_killed_run_goes_on_from_what_is_done(data: Dataset, tmp_path: Path, monkeypatch) -> None:
-    whole = run(data, tmp_path / "whole")
-    monkeypatch.setattr(decode_pool, "CHUNK", 2)
-    monkeypatch.setattr(module, "SAVE_EVERY", 2)
-    decoded: list[Path] = []
-
-    def until_the_seventh(file: Path, *settings: object) -> np.ndarray:
-        if len(decoded) == 7:
-            raise Killed
-        decoded.append(file)
-        return read_square(file, *settings)  # type: ignore[arg-type]
-
+def test_a_killed_run_goes_on_from_what_is_done(data, tmp_path, monkeypatch, decoded):
     cache = tmp_path / "cache"
-    monkeypatch.setattr(decode_pool, "read_square", until_the_seventh)
-    # a process that is killed runs no clean-up: only what is saved on the way counts
+    saves, save = iter(range(3)), module.save_done
     with monkeypatch.context() as patch:
-        patch.setattr(module, "save_done", only_while_running(decoded, module.save_done))
+        patch.setattr(decode, "CHUNK", 2)
+        patch.setattr(module, "SAVE_EVERY", 2)
+        patch.setattr(decode, "read_square", failing_after(7, Killed()))
+        # a process that is killed runs no clean-up: only what is saved on the way counts
+        patch.setattr(module, "save_done", lambda *a: next(saves, None) is None or save(*a))
         with pytest.raises(Killed):
             run(data, cache)
     assert np.fromfile(cache / DONE, np.uint8).sum() == 6
-    with pytest.raises(UserError) as caught:
+    half = f"{cache} is half prepared: run prepare again, it goes on from there"
+    with pytest.raises(UserError, match=f"^{half}$"):
         open_prepared(cache)
-    assert str(caught.value) == (
-        f"{cache} is half prepared: run prepare again, it goes on from there"
-    )
 
-    again: list[Path] = []
-
-    def count(file: Path, *settings: object) -> np.ndarray:
-        again.append(file)
-        return read_square(file, *settings)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(decode_pool, "read_square", count)
     resumed = run(data, cache)
-    assert again == [data.file(image) for image in data.images[6:]]
-    assert resumed.images == whole.images
-    np.testing.assert_array_equal(resumed.pixels, whole.pixels)
+    assert decoded == [data.file(image) for image in data.images[6:]]
+    np.testing.assert_array_equal(resumed.pixels, squares(data))
     assert sorted(os.listdir(cache)) == [MANIFEST, PIXELS, LOCK]
 
 
-def only_while_running(decoded: list[Path], save):
-    """``save`` as it is until the process dies, nothing afterwards."""
-    calls = iter(range(3))
-
-    def save_or_not(*arguments: object) -> None:
-        if next(calls, None) is not None:
-            save(*arguments)
-
-    return save_or_not
-
-
-def test_interrupted_run_keeps_everything_that_was_decoded(
-    data: Dataset, tmp_path: Path, monkeypatch
-) -> None:
-    calls = iter(range(5))
-
-    def interrupted(file: Path, *settings: object) -> np.ndarray:
-        if next(calls, None) is None:
-            raise KeyboardInterrupt
-        return read_square(file, *settings)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(decode_pool, "CHUNK", 1)
-    monkeypatch.setattr(decode_pool, "read_square", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        run(data, tmp_path / "cache")
-    assert np.fromfile(tmp_path / "cache" / DONE, np.uint8).tolist() == [1] * 5 + [0] * 10
-
-
-def test_pixels_that_were_lost_are_decoded_again(data: Dataset, tmp_path: Path) -> None:
-    cache = tmp_path / "cache"
-    file = data.root / STUDY / "image2.png"
-    file.write_bytes(b"")
-    fails(data, cache)
-    (cache / PIXELS).write_bytes(b"short")
-    prepared = run(data, cache, skip_bad=True)
-    expected = [read_square(data.file(image), SIDE) for image in prepared.images]
-    np.testing.assert_array_equal(prepared.pixels, np.stack(expected))
-
-
-def test_other_settings_or_images_are_refused(data: Dataset, tmp_path: Path) -> None:
+def test_other_settings_or_images_are_refused(data, tmp_path):
     cache = tmp_path / "cache"
     run(data, cache)
     fix = "give another folder with --cache or delete this one"
+    made = f"{cache} was prepared"
+    assert cache_name(data, 16, "stretch").startswith("16-stretch-")
     assert fails(data, cache, side=8) == (
-        f"{cache} was prepared at 16 x 16 (stretch), want 8 x 8 (stretch): {fix}"
+        f"{made} at 16 x 16 (stretch), want 8 x 8 (stretch): {fix}"
     )
     assert fails(data, cache, fit="letterbox") == (
-        f"{cache} was prepared at 16 x 16 (stretch), want 16 x 16 (letterbox): {fix}"
+        f"{made} at 16 x 16 (stretch), want 16 x 16 (letterbox): {fix}"
     )
     fewer = Dataset(data.root, data.images[:-1])
-    assert fails(fewer, cache) == f"{cache} was prepared from other images (15, want 14): {fix}"
+    assert cache_name(fewer, 16, "stretch") != cache_name(data, 16, "stretch")
+    assert fails(fewer, cache) == f"{made} from other images (15, want 14): {fix}"
     Pillow.fromarray(grey(99, 80, 60)).save(data.file(data.images[0]))
-    assert fails(data, cache) == f"{cache} was prepared from other images (15, want 15): {fix}"
-
-
-def test_cache_name_tells_settings_and_images_apart(data: Dataset) -> None:
-    fewer = Dataset(data.root, data.images[:-1])
-    names = {
-        cache_name(data, 16, "stretch"),
-        cache_name(data, 32, "stretch"),
-        cache_name(data, 16, "letterbox"),
-        cache_name(fewer, 16, "stretch"),
-    }
-    assert len(names) == 4
-    assert cache_name(data, 16, "stretch") in names
-    assert cache_name(data, 16, "stretch").startswith("16-stretch-")
-
-
-def test_wrong_settings(data: Dataset, tmp_path: Path) -> None:
-    assert fails(data, tmp_path / "cache", side=0, fit="crop") == (
+    assert fails(data, cache) == f"{made} from other images (15, want 15): {fix}"
+    assert fails(data, tmp_path / "other", side=0, fit="crop") == (
         "got side 0 and fit 'crop', want 1 or more and stretch or letterbox"
     )
 
 
-def png(picture: np.ndarray, folder: Path) -> bytes:
-    file = folder / "picture.png"
-    Pillow.fromarray(picture).save(file)
-    return file.read_bytes()
-
-
-def spoil(case: str, file: Path, scratch: Path) -> str:
-    """Put a bad file in the place of ``file``; returns what should be said of it."""
+def spoil(case, file):
+    """Make the file bad; returns what should be said of it."""
     if case == "truncated":
         noise = np.random.default_rng(0).integers(0, 256, (60, 60), dtype=np.uint8)
-        file.write_bytes(png(noise, scratch)[:1500])
+        Pillow.fromarray(noise).save(file)
+        file.write_bytes(file.read_bytes()[:1500])
         return "is truncated"
     if case == "empty":
         file.write_bytes(b"")
@@ -213,21 +148,18 @@ def spoil(case: str, file: Path, scratch: Path) -> str:
     if case == "text":
         file.write_text("not found")
         return "is not an image"
-    if case == "huge":
-        Pillow.new("1", (20_000, 10_000)).save(file)
-        return "has more than 64,000,000 pixels, too many to decode"
-    if case == "large":
-        Pillow.new("1", (10_000, 7_000)).save(file)
-        return "has more than 64,000,000 pixels, too many to decode"
-    file.unlink()
-    return "is missing"
+    if case == "missing":
+        file.unlink()
+        return "is missing"
+    Pillow.new("1", (20_000, 10_000) if case == "huge" else (10_000, 7_000)).save(file)
+    return "has more than 64,000,000 pixels, too many to decode"
 
 
 @pytest.mark.parametrize("case", ["truncated", "empty", "text", "huge", "large", "missing"])
-def test_bad_image(case: str, data: Dataset, tmp_path: Path) -> None:
+def test_a_bad_image(case, data, tmp_path):
     cache = tmp_path / "cache"
     file = data.root / STUDY / "image2.png"
-    line = f"{file} {spoil(case, file, tmp_path)}"
+    line = f"{file} {spoil(case, file)}"
     message = f"{line}: copy it again from the archive, or leave it out with --skip-bad"
     assert fails(data, cache) == message
     # every other image is done, so that leaving it out costs nothing
@@ -237,50 +169,30 @@ def test_bad_image(case: str, data: Dataset, tmp_path: Path) -> None:
     kept = [image for image in data.images if data.file(image) != file]
     assert prepared.images == kept
     assert prepared.left_out == [line]
-    expected = np.stack([read_square(data.file(image), SIDE) for image in kept])
-    np.testing.assert_array_equal(prepared.pixels, expected)
+    np.testing.assert_array_equal(prepared.pixels, squares(data, kept))
     assert prepared.rows(data.images).tolist() == list(range(14))
-    # nobody who did not ask for it gets a cache with images missing
+    # without --skip-bad a cache that lacks images is refused
     assert fails(data, cache) == message
 
 
-def test_several_bad_images_are_one_line(data: Dataset, tmp_path: Path) -> None:
-    files = [data.file(image) for image in data.images[3:6]]
-    for file in files:
-        file.write_bytes(b"")
-    assert fails(data, tmp_path / "cache") == (
-        f"{files[0]} is empty (0 bytes) (and 2 more): "
-        "copy it again from the archive, or leave it out with --skip-bad"
-    )
-
-
-def test_nothing_but_bad_images(data: Dataset, tmp_path: Path) -> None:
+def test_nothing_but_bad_images(data, tmp_path):
     for image in data.images:
         data.file(image).write_bytes(b"")
     assert "is empty (0 bytes) (and 14 more)" in fails(data, tmp_path / "c", skip_bad=True)
 
 
-def test_mended_image_is_decoded_and_the_rest_is_not(
-    data: Dataset, tmp_path: Path, monkeypatch
-) -> None:
-    cache = tmp_path / "cache"
+def test_a_mended_image_is_decoded_and_the_rest_is_not(data, tmp_path, decoded):
     file = data.root / STUDY / "image2.png"
     good = file.read_bytes()
     file.write_bytes(good[: len(good) // 2] + bytes(len(good) - len(good) // 2))
-    assert str(file) in fails(data, cache)
+    assert str(file) in fails(data, tmp_path / "cache")
     file.write_bytes(good)
-    decoded: list[Path] = []
-
-    def count(file: Path, *settings: object) -> np.ndarray:
-        decoded.append(file)
-        return read_square(file, *settings)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(decode_pool, "read_square", count)
-    assert run(data, cache).images == data.images
+    decoded.clear()
+    assert run(data, tmp_path / "cache").images == data.images
     assert decoded == [file]
 
 
-def test_colour_and_sixteen_bits_become_grey(tmp_path: Path) -> None:
+def test_colour_and_sixteen_bits_become_grey(tmp_path):
     picture = grey(5, 16, 16)
     stored = {
         "grey.png": Pillow.fromarray(picture),
@@ -294,29 +206,18 @@ def test_colour_and_sixteen_bits_become_grey(tmp_path: Path) -> None:
         np.testing.assert_array_equal(read_square(tmp_path / name, 16), picture, err_msg=name)
 
 
-def test_rgb_png_among_the_grey_ones(data: Dataset, tmp_path: Path) -> None:
-    image = data.images[4]
-    before = run(data, tmp_path / "before").pixels[4]
-    colour = Pillow.open(data.file(image)).convert("RGB")
-    colour.save(data.file(image))
-    np.testing.assert_array_equal(run(data, tmp_path / "after").pixels[4], before)
-
-
-def test_letterbox_keeps_the_aspect_ratio(tmp_path: Path) -> None:
-    Pillow.new("L", (20, 80), 255).save(tmp_path / "tall.png")
-    square = read_square(tmp_path / "tall.png", 32, "letterbox")
+def test_letterbox_keeps_the_aspect_ratio(tmp_path):
+    file = tmp_path / "image.png"
+    Pillow.new("L", (20, 80), 255).save(file)
     expected = np.zeros((32, 32), np.uint8)
     expected[:, 12:20] = 255  # a quarter as wide as it is high, in the middle
-    np.testing.assert_array_equal(square, expected)
-    assert (read_square(tmp_path / "tall.png", 32, "stretch") == 255).all()
+    np.testing.assert_array_equal(read_square(file, 32, "letterbox"), expected)
+    assert (read_square(file, 32, "stretch") == 255).all()
+    Pillow.new("L", (400, 1), 255).save(file)
+    assert (read_square(file, 8, "letterbox") == 255).sum() == 8  # a sliver keeps a pixel
 
 
-def test_letterbox_of_a_sliver_keeps_a_pixel(tmp_path: Path) -> None:
-    Pillow.new("L", (400, 1), 255).save(tmp_path / "sliver.png")
-    assert (read_square(tmp_path / "sliver.png", 8, "letterbox") == 255).sum() == 8
-
-
-def test_downsampling_averages_instead_of_aliasing(tmp_path: Path) -> None:
+def test_downsampling_averages_instead_of_aliasing(tmp_path):
     stripes = np.zeros((256, 256), np.uint8)
     stripes[:, ::2] = 255
     Pillow.fromarray(stripes).save(tmp_path / "stripes.png")
@@ -324,95 +225,52 @@ def test_downsampling_averages_instead_of_aliasing(tmp_path: Path) -> None:
     assert abs(square.astype(int) - 127).max() <= 8
 
 
-def test_text_chunk_that_is_a_bomb_is_a_bad_image(tmp_path: Path, monkeypatch) -> None:
-    def bomb(*_: object, **__: object) -> None:
-        raise ValueError("Decompressed data too large for PngImagePlugin.MAX_TEXT_CHUNK")
-
-    monkeypatch.setattr(decode.Pillow, "open", bomb)
-    (tmp_path / "image.png").write_bytes(b"PNG")
-    with pytest.raises(BadImage, match=r"^cannot be decoded \(Decompressed data too large"):
-        read_square(tmp_path / "image.png", 8)
-
-
-def test_full_disk_is_found_before_the_work(data: Dataset, tmp_path: Path, monkeypatch) -> None:
+def test_a_full_disk_is_found_before_the_work(data, tmp_path, monkeypatch, decoded):
     cache = tmp_path / "cache"
-    monkeypatch.setattr(module.shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(9, 9, 1000))
-    monkeypatch.setattr(decode_pool, "read_square", lambda *_: pytest.fail("decoded"))
-    assert fails(data, cache) == (
-        f"no space in {cache}: the cache needs 3,840 bytes, 1,000 are free: "
-        "free some, or give a folder on another disk with --cache"
-    )
+    usage = shutil._ntuple_diskusage(9, 9, 1000)
+    with monkeypatch.context() as patch:
+        patch.setattr(module.shutil, "disk_usage", lambda _: usage)
+        assert fails(data, cache) == (
+            f"no space in {cache}: the cache needs 3,840 bytes, 1,000 are free: "
+            "free some, or give a folder on another disk with --cache"
+        )
+    assert decoded == []
     assert os.listdir(cache) == [LOCK]
-    monkeypatch.undo()
     assert run(data, cache).images == data.images
 
 
-def test_disk_that_fills_up_on_the_way(data: Dataset, tmp_path: Path, monkeypatch) -> None:
+def test_a_disk_that_fills_up_on_the_way(data, tmp_path, monkeypatch):
     cache = tmp_path / "cache"
-    calls = iter(range(4))
-
-    def fill(file: Path, *settings: object) -> np.ndarray:
-        if next(calls, None) is None:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        return read_square(file, *settings)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(decode_pool, "CHUNK", 1)
-    monkeypatch.setattr(decode_pool, "read_square", fill)
-    assert fails(data, cache).startswith(f"no space in {cache}: the cache needs 3,840 bytes, ")
+    full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    with monkeypatch.context() as patch:
+        patch.setattr(decode, "CHUNK", 1)
+        patch.setattr(decode, "read_square", failing_after(4, full))
+        assert fails(data, cache).startswith(f"no space in {cache}: the cache needs 3,840 bytes, ")
     assert np.fromfile(cache / DONE, np.uint8).sum() == 4
-    monkeypatch.undo()
     assert run(data, cache).images == data.images
 
 
-def test_disk_too_full_for_the_last_write(data: Dataset, tmp_path: Path, monkeypatch) -> None:
-    cache = tmp_path / "cache"
-    replace = os.replace
-
-    def no_manifest(source: Path, target: Path) -> None:
-        if Path(target).name == MANIFEST:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        replace(source, target)
-
-    monkeypatch.setattr(os, "replace", no_manifest)
-    assert fails(data, cache).startswith(f"no space in {cache}: the cache needs 3,840 bytes, ")
-    monkeypatch.undo()
-    monkeypatch.setattr(decode_pool, "read_square", lambda *_: pytest.fail("decoded again"))
-    assert run(data, cache).images == data.images
-
-
-def test_folder_that_cannot_be_made(data: Dataset, tmp_path: Path) -> None:
-    (tmp_path / "cache").write_text("a file")
-    cache = tmp_path / "cache" / "inside"
+def test_a_folder_that_is_not_ours_is_left_alone(data, tmp_path):
+    folder = tmp_path / "thesis"
+    folder.mkdir()
+    (folder / "chapter1.txt").write_text("Introduction")
+    assert fails(data, folder) == f"{folder} holds other files: {FOREIGN}"
+    assert os.listdir(folder) == ["chapter1.txt"]
+    cache = folder / "chapter1.txt" / "inside"
     assert fails(data, cache) == (
         f"cannot write to {cache} (Not a directory): give another with --cache"
     )
 
 
-def test_folder_with_other_files_is_left_alone(data: Dataset, tmp_path: Path) -> None:
-    (tmp_path / "thesis").mkdir()
-    (tmp_path / "thesis" / "chapter1.txt").write_text("Introduction")
-    assert fails(data, tmp_path / "thesis") == (
-        f"{tmp_path}/thesis holds other files: give an empty or a new folder with --cache"
-    )
-    assert os.listdir(tmp_path / "thesis") == ["chapter1.txt"]
-
-
-def test_half_made_cache_of_other_settings_is_refused(data: Dataset, tmp_path: Path) -> None:
+def test_open_refuses_what_is_not_a_cache(data, tmp_path):
     cache = tmp_path / "cache"
-    file = data.root / STUDY / "image2.png"
-    file.write_bytes(b"")
-    fails(data, cache)
-    assert (cache / PLAN).exists()
-    assert fails(data, cache, side=8).startswith(f"{cache} was prepared at 16 x 16 (stretch), want")
+    again = f"delete the folder {cache} and run prepare again"
 
-
-def test_open_refuses_what_is_no_cache(data: Dataset, tmp_path: Path) -> None:
-    def says() -> str:
+    def says():
         with pytest.raises(UserError) as caught:
             open_prepared(cache)
         return str(caught.value)
 
-    cache = tmp_path / "cache"
     assert says() == (
         f"{cache} holds no prepared images (no manifest.json): "
         "make them with python -m examples.mura prepare --data FOLDER"
@@ -426,10 +284,7 @@ def test_open_refuses_what_is_no_cache(data: Dataset, tmp_path: Path) -> None:
             "give another folder with --cache"
         )
     (cache / MANIFEST).write_text(json.dumps(json.loads(manifest) | {"version": 2}))
-    assert says() == (
-        f"{cache}/manifest.json is of version 2, want 1: "
-        f"delete the folder {cache} and run prepare again"
-    )
+    assert says() == f"{cache}/manifest.json is of version 2, want 1: {again}"
     (cache / MANIFEST).write_text(manifest)
     whole = (cache / PIXELS).read_bytes()
     for content in (whole[:-1], whole[:50], b""):
@@ -437,26 +292,5 @@ def test_open_refuses_what_is_no_cache(data: Dataset, tmp_path: Path) -> None:
         assert says().startswith(f"{cache}/pixels.npy is damaged (got ")
     np.save(cache / PIXELS, np.zeros((15, 8, 8), np.uint8))
     assert says() == (
-        f"{cache}/pixels.npy is damaged (got uint8 (15, 8, 8), want uint8 (15, 16, 16)): "
-        f"delete the folder {cache} and run prepare again"
+        f"{cache}/pixels.npy is damaged (got uint8 (15, 8, 8), want uint8 (15, 16, 16)): {again}"
     )
-
-
-def test_radiographs_are_rows_of_the_cache(data: Dataset, tmp_path: Path) -> None:
-    prepared = run(data, tmp_path / "cache")
-    rows = prepared.rows(data.split("valid"))
-    valid = Radiographs(prepared, rows)
-    assert len(valid) == 4
-    assert valid.images == data.split("valid")
-    assert valid.labels.tolist() == [0, 0, 1, 1]
-    x, y = valid.batch(np.array([3, 0]))
-    assert (x.shape, x.dtype, y.dtype) == ((2, SIDE, SIDE, 1), np.float32, np.int64)
-    assert y.tolist() == [1, 0]
-    expected = (prepared.pixels[rows[[3, 0]]] / 255 - 0.5) / 0.25
-    np.testing.assert_allclose(x[..., 0], expected, atol=1e-6)
-
-
-def test_radiographs_of_no_rows_are_refused(data: Dataset, tmp_path: Path) -> None:
-    prepared = run(data, tmp_path / "cache")
-    with pytest.raises(UserError, match=r"no radiographs: got rows of shape \(0,\) of "):
-        Radiographs(prepared, [])

@@ -8,14 +8,11 @@ from inspect import signature
 import numpy as np
 import pytest
 
-from examples.mura import run as run_module
 from examples.mura import training
-from examples.mura.errors import UserError
 from examples.mura.model import build_model
 from examples.mura.run import open_run
 from examples.mura.settings import Settings, check
-from tests.examples.small_mura import make_mura
-from tests.examples.test_commands import SMALL, says, the_error
+from tests.examples.small_mura import SMALL
 from tinynet.interop import save_weights
 from tinynet.interop.convert import slots
 from tinynet.interop.names import names_of
@@ -26,19 +23,20 @@ from tinynet.train.transfer import frozen_parts
 
 FROZEN = ["--freeze", "base", "--cache-features", "--unfreeze-after", "2", "--fine-tune-rate", 1e-3]
 TINY = ["--model", "resnet50", "--network", "width=0.0625", "--side", "32"]
+NARROW = ["--network", "width=0.0625"]
+pytestmark = pytest.mark.usefixtures("no_figures")
 
 
 @pytest.fixture
-def mura(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(run_module, "write_figures", lambda *args: [])  # other tests draw them
-    return make_mura(tmp_path)
+def train(mura, cli):
+    """Train on the small folder; returns standard error."""
 
+    def run(folder, *flags, data=True):
+        where = ["--data", mura] if data else []
+        cli("train", "--no-baselines", "--batch-size", "4", "--run", folder, *where, *flags)
+        return cli.err
 
-def train(capsys, *arguments):
-    status, err, _ = says(capsys, ["train", "--no-baselines", "--batch-size", "4", *arguments])
-    assert status == 0, err
-    return err
+    return run
 
 
 def weights(run, name="last"):
@@ -46,8 +44,9 @@ def weights(run, name="last"):
     return {k.removeprefix("model/"): x for k, x in arrays.items() if k.startswith("model/")}
 
 
-def torch_file(file, rng):
+def torch_file(file):
     """A file as of torchvision's resnet50, with few filters and random numbers."""
+    rng = np.random.default_rng(0)
     model = resnet50(1000, (32, 32, 3), width=0.0625, rng=rng)
     arrays = {
         slot.name: rng.normal(slot.name.endswith("var"), 0.1, slot.there).astype(np.float32)
@@ -57,13 +56,20 @@ def torch_file(file, rng):
     return arrays
 
 
-def test_head_first_on_features_and_then_all_of_it_is_one_run(mura, tmp_path, capsys):
-    err = train(capsys, "--data", mura, "--run", "a", "--epochs", "4", *SMALL, *FROZEN)
+def own_file(file, **settings):
+    rng = np.random.default_rng(3)
+    model = vgg_like(5, (16, 16, 1), (4, 8), 8, keep_prob=0.5, rng=rng, **settings)
+    save_weights(model, file)
+    return model
+
+
+def test_head_first_on_features_and_then_all_of_it_is_one_run(tmp_path, train):
+    err = train("a", "--epochs", "4", *SMALL, *FROZEN)
     run = tmp_path / "a"
     rows = [json.loads(line) for line in (run / "history.jsonl").read_text().splitlines()]
     assert [row["epoch"] for row in rows] == [1, 2, 3, 4]
     rates = [row["learning_rate"] for row in rows]
-    assert rates[0] == 3e-3  # each part has a cosine of its own
+    assert rates[0] == 3e-3  # each part has its own cosine
     assert rates[2] == 1e-3
     assert rates[1] < rates[0]
     assert rates[3] < rates[2]
@@ -74,28 +80,23 @@ def test_head_first_on_features_and_then_all_of_it_is_one_run(mura, tmp_path, ca
     assert (run / "report.html").exists()
 
 
-def test_the_base_stays_as_it_is_until_it_is_unfrozen(mura, tmp_path, capsys):
-    train(capsys, "--data", mura, "--run", "a", "--epochs", "2", *SMALL, "--freeze", "base")
+@pytest.mark.parametrize("frozen", ["base", "statistics"])
+def test_what_is_frozen_stays_as_it_is(frozen, tmp_path, train):
+    train("a", "--epochs", "1", *SMALL, "--freeze", frozen)
     start = training.new_network(open_run(tmp_path / "a").settings).state()
     end = weights(tmp_path / "a")
     assert start.keys() == end.keys()
     for name, x in start.items():
-        assert np.array_equal(x, end[name]) == name.startswith("base.")
-
-
-def test_frozen_statistics_alone(mura, tmp_path, capsys):
-    train(capsys, "--data", mura, "--run", "a", "--epochs", "1", *SMALL, "--freeze", "statistics")
-    start = training.new_network(open_run(tmp_path / "a").settings).state()
-    for name, x in weights(tmp_path / "a").items():
-        assert np.array_equal(x, start[name]) == ("running" in name)
+        stays = name.startswith("base.") if frozen == "base" else "running" in name
+        assert np.array_equal(x, end[name]) == stays, name
 
 
 @pytest.mark.parametrize("stop_after", [1, 3])
 def test_a_run_of_two_parts_goes_on_where_it_stopped(
-    stop_after, mura, tmp_path, capsys, monkeypatch
+    stop_after, mura, tmp_path, cli, train, monkeypatch
 ):
-    flags = ["--data", mura, "--epochs", "4", *SMALL, *FROZEN, "--unfreeze-from", "base.7"]
-    train(capsys, "--run", "whole", *flags)
+    flags = ["--epochs", "4", *SMALL, *FROZEN, "--unfreeze-from", "base.7"]
+    train("whole", *flags)
     fit = training.fit
 
     def stopped(*args, epochs, **kwargs):
@@ -104,38 +105,40 @@ def test_a_run_of_two_parts_goes_on_where_it_stopped(
             raise KeyboardInterrupt
         return rows
 
-    monkeypatch.setattr(training, "fit", stopped)
-    status, err, _ = says(capsys, ["train", "--no-baselines", "--run", "cut", *flags])
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "fit", stopped)
+        status, _ = cli.run("train", "--no-baselines", "--data", mura, "--run", "cut", *flags)
     assert status == 130
-    assert "--resume" in err
-    monkeypatch.setattr(training, "fit", fit)
-    train(capsys, "--run", "cut", "--resume")
+    assert "--resume" in cli.err
+    train("cut", "--resume", data=False)
     for name in ("last", "best"):
         whole, cut = weights(tmp_path / "whole", name), weights(tmp_path / "cut", name)
         for key, x in whole.items():
             np.testing.assert_array_equal(x, cut[key], err_msg=f"{name} {key}")
 
 
-def test_the_base_of_another_run(mura, tmp_path, capsys):
-    train(capsys, "--data", mura, "--run", "first", "--epochs", "1", *SMALL)
+def test_the_base_of_another_run(mura, tmp_path, cli, train):
+    train("first", "--epochs", "1", *SMALL)
     flags = ["--hidden", "5", "--weights", "first", "--freeze", "base"]
-    train(capsys, "--data", mura, "--run", "second", "--epochs", "1", *SMALL, *flags)
+    train("second", "--epochs", "1", *SMALL, *flags)
     first, second = weights(tmp_path / "first", "best"), weights(tmp_path / "second", "best")
     for name, x in first.items():
-        assert (
-            np.array_equal(x, second[name]) == name.startswith("base.")
-            if (x.shape == second[name].shape)
-            else name.startswith("head.")
-        )
+        same = x.shape == second[name].shape and np.array_equal(x, second[name])
+        assert same == name.startswith("base."), name
     config = json.loads((tmp_path / "second/config.json").read_text())
     assert len(config["weights_sha256"]) == 64
 
+    message = cli.error("train", *SMALL, "--weights", "first", "--no-batch-norm")
+    assert "batch_norm True, not False" in message
+    assert "give --model vgg_like" in cli.error("train", *TINY, "--weights", "first")
+    message = cli.error("train", *SMALL, "--weights", "first/best.safetensors")
+    assert "give the run's folder, first" in message
 
-def test_weights_of_torch_make_a_network_of_three_channels(mura, tmp_path, capsys):
-    arrays = torch_file(tmp_path / "w.safetensors", np.random.default_rng(0))
+
+def test_weights_of_torch_make_a_network_of_three_channels(mura, tmp_path, cli, train):
+    arrays = torch_file(tmp_path / "w.safetensors")
     flags = ["--weights", "w.safetensors", "--freeze", "base", "--epochs", "1"]
-    err = train(capsys, "--data", mura, "--run", "r", *TINY, *flags)
-    assert "torchvision resnet50" in err
+    assert "torchvision resnet50" in train("r", *TINY, *flags)
     settings = json.loads((tmp_path / "r/config.json").read_text())["settings"]
     assert (settings["channels"], settings["preprocessing"]) == (3, "torch")
     assert "epsilon=1e-05" in settings["network"]
@@ -143,29 +146,22 @@ def test_weights_of_torch_make_a_network_of_three_channels(mura, tmp_path, capsy
     ours = arrays["conv1.weight"].transpose(2, 3, 1, 0)
     assert any(x.shape == ours.shape and np.array_equal(x, ours) for x in end.values())
     (tmp_path / "w.safetensors").unlink()  # evaluating needs the run alone
-    status, err, _ = says(capsys, ["evaluate", "--run", "r", "--no-baselines"])
-    assert status == 0, err
-    study = mura / "valid/XR_HAND/patient11186/study1_positive"
-    status, _, out = says(capsys, ["predict", "--run", "r", study / "image1.png"])
-    assert status == 0
-    row = next(
-        line
-        for line in (tmp_path / "r/predictions.csv").read_text().splitlines()
-        if "patient11186/study1_positive/image1.png" in line
-    )
-    assert f"{float(row.split(',')[2]):.3f}" in out
+    cli("evaluate", "--run", "r", "--no-baselines")
+    image = "patient11186/study1_positive/image1.png"
+    out = cli("predict", "--run", "r", mura / "valid/XR_HAND" / image)
+    rows = (tmp_path / "r/predictions.csv").read_text().splitlines()
+    probability = next(row.split(",")[2] for row in rows if image in row)
+    assert f"{float(probability):.3f}" in out
 
 
-def test_weights_of_tinynet(mura, tmp_path, capsys):
-    rng = np.random.default_rng(3)
-    model = vgg_like(5, (16, 16, 1), (4, 8), 8, batch_norm=True, keep_prob=0.5, rng=rng)
-    save_weights(model, tmp_path / "own.safetensors")
-    flags = ["--weights", "own.safetensors", "--freeze", "base", "--epochs", "1"]
-    train(capsys, "--data", mura, "--run", "r", *SMALL, *flags)
+def test_weights_of_tinynet(mura, tmp_path, train):
+    model = own_file(tmp_path / "own.safetensors", batch_norm=True)
+    train("r", *SMALL, "--weights", "own.safetensors", "--freeze", "base", "--epochs", "1")
     end = weights(tmp_path / "r")
     assert all(np.array_equal(end[f"base.{n}"], x) for n, x in model.base.state().items())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_every_architecture_can_be_built_from_flags(name):
     """Greyscale and colour, two classes."""
@@ -180,71 +176,37 @@ def test_every_architecture_can_be_built_from_flags(name):
     assert frozen_parts(model)[0].whole
 
 
-@pytest.mark.parametrize(("name", "side"), [("alexnet", 40), ("vgg16", 16), ("inception_v4", 60)])
-def test_a_side_too_small_for_the_network(name, side):
-    s = replace(Settings(), model=name, network=("width=0.03125",), side=side)
-    with pytest.raises(UserError, match=rf"--model {name} cannot be built: .* smallest square"):
-        build_model(s)
+BASE = ["--freeze", "base"]
+ERRORS = [  # flags, what their error says
+    (["--model", "resnet5"], "--model is 'resnet5', want one of alexnet"),
+    (["--model", "resnet50", "--filters", "3"], "--filters is a flag of vgg_like"),
+    (["--model", "resnet50", "--network", "widht=2"], "want a setting of resnet50: stride_in"),
+    (["--model", "resnet50", "--network", "width"], "want NAME=VALUE"),
+    (["--model", "resnet50", "--network", "width=wide"], "--model resnet50 cannot be built"),
+    (["--network", "input_shape=3"], "follows from the flags"),
+    (["--model", "inception_v4", *NARROW, "--side", "60"], "smallest square that works is 75 × 75"),
+    (["--unfreeze-after", "2"], "0 without --freeze base"),
+    ([*BASE, "--unfreeze-after", "10"], "less than the 10 --epochs"),
+    ([*BASE, "--unfreeze-after", "2", "--patience", "1"], "--patience"),
+    (["--cache-features"], "only with --freeze base"),
+    ([*BASE, "--unfreeze-from", "base.90"], "no layer 'base.90'"),
+    ([*BASE, "--model", "googlenet", *NARROW, "--cache-features"], "auxiliary=False"),
+    (["--preprocessing", "caffe"], "want it with --channels 3"),
+    (["--weights", "nowhere.pth"], "nowhere.pth: there is no such file"),
+    (["--weights", "w.zip"], "ends in '.zip'"),
+    ([*SMALL, "--weights", "w.safetensors"], "vgg_like"),
+    (["--model", "resnet101", *NARROW, "--weights", "w.safetensors"], "missing"),
+    ([*SMALL, "--weights", "o.safetensors"], "batch_norm=False"),
+    ([*TINY, "--weights", "o.safetensors"], "weights of vgg_like"),
+]
 
 
-def test_googlenet_trains_with_its_auxiliary_classifiers(mura, tmp_path, capsys):
-    flags = ["--model", "googlenet", "--network", "width=0.0625", "--side", "32", "--epochs", "1"]
-    train(capsys, "--data", mura, "--run", "r", *flags)
-    end = weights(tmp_path / "r")
-    start = training.new_network(open_run(tmp_path / "r").settings).state()
-    assert not np.array_equal(end["aux1.classes.weight"], start["aux1.classes.weight"])
-
-
-def errors(tmp_path):
-    """Flags -> what their error says."""
-    torch_file(tmp_path / "w.safetensors", np.random.default_rng(0))
-    rng = np.random.default_rng(3)
-    save_weights(
-        vgg_like(2, (16, 16, 1), (4, 8), 8, batch_norm=False, rng=rng), tmp_path / "o.safetensors"
-    )
-    (tmp_path / "w.zip").write_bytes(b"PK")
-    small = [*SMALL, "--batch-size", "4"]
-    return [
-        (["--model", "resnet5"], "--model is 'resnet5', want one of alexnet"),
-        (["--model", "resnet50", "--filters", "3"], "--filters is a flag of vgg_like"),
-        (["--model", "resnet50", "--network", "widht=2"], "want a setting of resnet50: stride_in"),
-        (["--model", "resnet50", "--network", "width"], "want NAME=VALUE"),
-        (["--model", "resnet50", "--network", "width=wide"], "--model resnet50 cannot be built"),
-        (["--network", "input_shape=3"], "follows from the flags"),
-        (["--model", "inception_v4", "--network", "width=0.05", "--side", "60"],
-         "the smallest square that works is 75 × 75"),
-        ([*small, "--unfreeze-after", "2"], "0 without --freeze base"),
-        ([*small, "--freeze", "base", "--unfreeze-after", "10"], "less than the 10 --epochs"),
-        ([*small, "--freeze", "base", "--unfreeze-after", "2", "--patience", "1"], "--patience"),
-        ([*small, "--cache-features"], "only with --freeze base"),
-        ([*small, "--freeze", "base", "--unfreeze-from", "base.90"], "no layer 'base.90'"),
-        (["--model", "googlenet", "--network", "width=.05", "--cache-features", "--freeze", "base"],
-         "auxiliary=False"),
-        ([*small, "--preprocessing", "caffe"], "want it with --channels 3"),
-        ([*small, "--weights", "nowhere.pth"], "nowhere.pth: there is no such file"),
-        ([*small, "--weights", "w.zip"], "ends in '.zip'"),
-        ([*small, "--weights", "w.safetensors"], "vgg_like"),
-        (["--model", "resnet101", "--network", "width=0.0625", "--weights", "w.safetensors"],
-         "missing"),
-        ([*small, "--weights", "o.safetensors"], "batch_norm=False"),
-        (["--model", "resnet50", *TINY[2:], "--weights", "o.safetensors"], "weights of vgg_like"),
-    ]  # fmt: skip
-
-
-def test_what_does_not_go_together_is_one_line_and_writes_nothing(tmp_path, monkeypatch, capsys):
+def test_what_does_not_go_together_is_one_line_and_writes_nothing(tmp_path, monkeypatch, cli):
     monkeypatch.chdir(tmp_path)
-    cases = errors(tmp_path)
+    torch_file(tmp_path / "w.safetensors")
+    own_file(tmp_path / "o.safetensors", batch_norm=False)
+    (tmp_path / "w.zip").write_bytes(b"PK")
     before = sorted(path.name for path in tmp_path.iterdir())
-    for arguments, said in cases:
-        assert said in the_error(capsys, ["train", *arguments]), arguments
+    for flags, said in ERRORS:
+        assert said in cli.error("train", *flags), flags
     assert sorted(path.name for path in tmp_path.iterdir()) == before
-
-
-def test_weights_of_a_run_with_other_settings(mura, tmp_path, capsys):
-    train(capsys, "--data", mura, "--run", "first", "--epochs", "1", *SMALL)
-    message = the_error(capsys, ["train", *SMALL, "--weights", "first", "--no-batch-norm"])
-    assert "batch_norm True, not False" in message
-    message = the_error(capsys, ["train", *TINY, "--weights", "first"])
-    assert "give --model vgg_like" in message
-    message = the_error(capsys, ["train", *SMALL, "--weights", "first/best.safetensors"])
-    assert "give the run's folder, first" in message

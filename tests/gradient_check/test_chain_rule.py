@@ -188,7 +188,7 @@ def test_ties_among_zeros_in_max_pooling_are_decided_behind_a_relu():
 def test_a_wrong_relu_is_caught_where_it_is_checked_with_the_pooling_after_it():
     class Leaky(ReLU):
         def backward(self, dy, cache):
-            return dy * np.where(cache, 1, 0.01)
+            return dy * np.where(cache, 1, 0.01).astype(dy.dtype)
 
     rng = generator()
     model = Sequential(Conv2D(1, 2, 3, rng=rng), Leaky(), MaxPool2D(2), Flatten())

@@ -18,10 +18,10 @@ from tinynet.layers import (
     MaxPool2D,
     ReLU,
     Sequential,
-    Sigmoid,
     relu_backward,
     relu_forward,
 )
+from tinynet.testing.planted import PLANTED
 
 X = np.random.default_rng(0).standard_normal((4, 3))
 TRAIN = Mode(train=True, rng=np.random.default_rng(1))
@@ -33,11 +33,45 @@ def faults(layer, x=X, mode=EVAL):
     return " | ".join(caught.value.report.faults)
 
 
+SAID = {
+    "ReLU layer: rectifies in place": "forward modifies x: work on a copy",
+    "dense layer: takes its step at once": "backward modifies weight: work on a copy",
+    "dense layer: scales its upstream in place": "backward modifies dy: work on a copy",
+    "dense layer: borrows its upstream": "backward writes to an array that it was given",
+    "ReLU layer: reuses the memory of its output": "forward changes what an earlier call returned",
+    "ReLU layer: reuses the memory of dx": "the gradient of x that an earlier call returned",
+    "dense layer: overwrites its gradients": "to the gradient of weight (+=), and overwrites it",
+    "dense layer: adds to one gradient only": "add to the gradient of bias (+=), and overwrites it",
+    "dense layer: keeps its input": "another gradient of weight after a second forward pass: keep",
+    "dense layer: keeps its first gradient": "with -2 dy the gradient of weight is not -2 times as",
+    "ReLU layer: uses up its cache": "do not write to the cache",
+    "dropout layer: keeps its mask": "keep what it needs in the cache only",
+    "dropout applied twice: keeps its mask": "keep what it needs in the cache only",
+    "dropout layer: draws outside the mode": "forward gives another result the second time",
+    "dense layer: declares its inputs shape": "output_shape declares (3, 4), forward gives (3, 3)",
+    "dense layer: drops precision": "the gradient of x is float32, want float64, the dtype of x",
+    "dense layer: promotes its gradient": "the gradient of x is float64 for a float32 layer and",
+    "ReLU layer: relies on contiguous memory": "another gradient of x for non-contiguous arrays",
+    "dense layer: forgets its bias": "gradient of bias is wrong in 3 of 3 elements; at (1,) got 0",
+    "batch norm outside training: moves its statistics": "forward changes running_mean outside",
+    "batch norm layer: moves its statistics twice": "backward changes running_mean: only a forward",
+    "dense: gradient clipped": "something clipped",
+}
+
+
+@pytest.mark.parametrize("bug", SAID)
+def test_faults_of_bookkeeping_are_named(bug):
+    (planted,) = (planted for planted in PLANTED if planted.name == bug)
+    with pytest.raises(GradientError) as caught:
+        planted.case().check()
+    assert SAID[bug] in " | ".join(caught.value.report.faults)
+
+
 class Scale(Layer):
-    """y = w x, right; its subclasses each get one thing wrong."""
+    """y = w x, right; its subclasses each get one thing wrong in the forward pass."""
 
     def __init__(self):
-        self.weight = Parameter(np.full(3, 2.0))
+        self.weight = Parameter(np.full(3, 2.0, np.float32))
 
     def forward(self, x, mode=EVAL):
         return x * self.weight.value, x
@@ -57,117 +91,43 @@ class WritesAndPutsBack(Scale):
         return super().forward(x, mode)
 
 
-class WritesToUpstream(Scale):
-    def backward(self, dy, cache):
-        dy *= 2
-        dy /= 2
-        return super().backward(dy, cache)
-
-
-class ReturnsOneBuffer(Scale):
-    buffer = None
-
-    def forward(self, x, mode=EVAL):
-        if self.buffer is None or self.buffer.dtype != x.dtype:
-            self.buffer = np.empty_like(x)
-        np.multiply(x, self.weight.value, out=self.buffer)
-        return self.buffer, x
-
-
-class ReturnsOneGradient(Scale):
-    buffer = None
-
-    def backward(self, dy, cache):
-        dx = super().backward(dy, cache)
-        if self.buffer is None or self.buffer.dtype != dx.dtype:
-            self.buffer = np.empty_like(dx)
-        self.buffer[...] = dx
-        return self.buffer
-
-
-class KeepsItsFirstGradient(Scale):
-    first = None
-
-    def backward(self, dy, cache):
-        self.first = (dy * cache).sum(axis=0) if self.first is None else self.first
-        self.weight.grad += self.first
-        return dy * self.weight.value
-
-
-class KeepsItsMask(Layer):
-    def forward(self, x, mode=EVAL):
-        self.mask = mode.rng.random(x.shape) < 0.5
-        return x * self.mask, None
-
-    def backward(self, dy, cache):
-        return dy * self.mask
-
-    def output_shape(self, input_shape):
-        return input_shape
-
-
 class Promotes(Scale):
-    def backward(self, dy, cache):
-        return super().backward(dy, cache) * np.float64(1)
-
-
-class PromotesForward(Scale):
     def forward(self, x, mode=EVAL):
         y, cache = super().forward(x, mode)
         return y * np.float64(1), cache
 
 
-class MovesStatistics(BatchNorm):
+class DropsPrecision(Scale):
     def forward(self, x, mode=EVAL):
-        self.running_mean = self.running_mean + 0.1 * x.mean(axis=0)
-        return super().forward(x, mode)
+        y, cache = super().forward(x, mode)
+        return y.astype(np.float32), cache
 
 
-class MovesThemTwice(BatchNorm):
-    def backward(self, dy, cache):
-        self.running_var = self.running_var * 0.9
-        return super().backward(dy, cache)
+class ReliesOnLayout(Scale):
+    def forward(self, x, mode=EVAL):
+        rows = np.lib.stride_tricks.as_strided(x, x.shape, (x.shape[1] * x.itemsize, x.itemsize))
+        return super().forward(rows, mode)
 
 
-class OverwritesTheSecondTime(Scale):
-    """Adds to a gradient that is zero, overwrites another: a batch in two halves loses one."""
-
-    def backward(self, dy, cache):
-        self.weight.grad[...] = (dy * cache).sum(axis=0)
-        return dy * self.weight.value
+class Explodes(Scale):
+    def forward(self, x, mode=EVAL):
+        return x / 0.0, x
 
 
-FAULTS = {
+FORWARD = {
     WritesAndPutsBack: "forward writes to an array that it was given",
-    WritesToUpstream: "backward writes to an array that it was given",
-    ReturnsOneBuffer: "forward changes what an earlier call returned",
-    ReturnsOneGradient: "backward changes the gradient of x that an earlier call returned",
-    KeepsItsFirstGradient: "with -2 dy the gradient of weight is not -2 times as large",
-    Promotes: "the gradient of x is float64 for a float32 layer and input",
-    PromotesForward: "forward gives float64 for a float32 layer and input",
-    OverwritesTheSecondTime: "must add to the gradient of weight (+=), and overwrites it",
+    Promotes: "forward gives float64 for a float32 layer and input",
+    DropsPrecision: "forward gives float32 for float64 arguments",
+    ReliesOnLayout: "another result for non-contiguous inputs",
+    Explodes: "forward gives NaN or infinity",
 }
 
 
-@pytest.mark.parametrize("layer", FAULTS, ids=lambda layer: layer.__name__)
-def test_faults_of_layers_are_named(layer):
-    assert FAULTS[layer] in faults(layer())
-
-
-def test_the_layer_they_spoil_is_right():
+@pytest.mark.parametrize("layer", FORWARD, ids=lambda layer: layer.__name__)
+@pytest.mark.filterwarnings("ignore:divide by zero")
+def test_faults_of_forward_passes_are_named(layer):
+    assert FORWARD[layer] in faults(layer())
     assert check_gradients(Scale(), X).ok
-
-
-def test_masks_must_be_in_the_cache():
-    assert "keep what it needs in the cache only" in faults(KeepsItsMask(), mode=TRAIN)
-    assert "keep what it needs in the cache only" in faults(Sequential(KeepsItsMask()), mode=TRAIN)
-
-
-def test_moving_statistics_move_in_training_only():
-    assert "forward changes running_mean outside training" in faults(MovesStatistics(3))
-    assert "backward changes running_var" in faults(MovesThemTwice(3), mode=TRAIN)
-    for mode in (TRAIN, EVAL):
-        assert check_gradients(BatchNorm(3), X, mode).ok
 
 
 def test_a_layer_that_couples_the_examples_is_checked_in_both_modes():
@@ -184,15 +144,6 @@ def test_a_layer_that_couples_the_examples_is_checked_in_both_modes():
     frozen = BatchNorm(3)
     frozen.freeze()
     assert check_gradients(frozen, X, TRAIN).ok
-
-
-def test_a_clipped_gradient_is_not_linear():
-    def backward(dy, y):
-        return np.clip(dy * y * (1 - y), -0.01, 0.01)
-
-    layer = Sigmoid()
-    layer.backward = backward
-    assert "something clipped" in faults(layer)
 
 
 # Kinks and margins.

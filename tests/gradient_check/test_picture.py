@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tinynet.gradient_check import GradientError, check_backward, check_gradients
-from tinynet.gradient_check.picture import axes_of, lay_out
+from tinynet.gradient_check.report import axes_of, lay_out
 from tinynet.layers import Conv2D, ReLU, Sequential, relu_forward, sigmoid_forward
 
 PNG = b"\x89PNG"

@@ -7,7 +7,7 @@ from tests.oracles import torchvision_or_skip
 from tinynet.interop import WeightNames, WeightsError, renamed
 from tinynet.interop.convert import converted, fitted, settings_mismatch, slots, under
 from tinynet.interop.names import names_of
-from tinynet.layers import BatchNorm, Conv2D, Dense, Flatten, GlobalAvgPool2D, MaxPool2D, Sequential
+from tinynet.layers import BatchNorm, Conv2D, Dense, Flatten, MaxPool2D, Sequential
 
 SHAPE = (4, 6, 3)
 TORCH = WeightNames("torch", "torch", renamed([]))
@@ -39,19 +39,6 @@ def numbered(model, names):
     return {s.name: np.arange(np.prod(s.there)).reshape(s.there) for s in places}
 
 
-def test_names_and_shapes():
-    weights = {"conv": (6, 3, 3, 1), "grouped": (6, 3, 3, 3), "depthwise": (12, 1, 3, 3)}
-    weights |= {"point": (6, 12, 1, 1), "first": (5, 36), "second": (4, 5), "bn": (6,)}
-    there = {s.name: s.there for s in slots(network(), TORCH, SHAPE).values()}
-    assert {name: there.pop(f"{name}.weight") for name in weights} == weights
-    biased = {f"{name}.bias": shape[:1] for name, shape in weights.items() if name != "depthwise"}
-    assert there == biased | {"bn.running_mean": (6,), "bn.running_var": (6,)}
-    there = {s.name: s.there for s in slots(network(), KERAS, SHAPE).values()}
-    shapes = {"depthwise": (3, 3, 6, 2), "grouped": (3, 3, 3, 6), "first": (36, 5)}
-    assert {name: there[f"{name}/kernel"] for name in shapes} == shapes
-    assert set(there) >= {"bn/gamma", "bn/beta", "bn/moving_mean", "bn/moving_variance"}
-
-
 def test_every_element_goes_to_its_place():
     arrays = numbered(network(), TORCH)
     ours = converted(network(), arrays, TORCH, SHAPE)
@@ -67,13 +54,6 @@ def test_every_element_goes_to_its_place():
     # filter 1 of channel 3 is output 3·2 + 1
     assert ours["depthwise.weight"][2, 1, 0, 7] == arrays["depthwise/kernel"][2, 1, 3, 1]
     np.testing.assert_array_equal(ours["first.weight"], arrays["first/kernel"])
-
-
-def test_a_dense_layer_behind_a_global_pool_is_only_transposed():
-    model = Sequential(pool=GlobalAvgPool2D(), fc=Dense(3, 2, rng=rng()))
-    arrays = numbered(model, TORCH)
-    ours = converted(model, arrays, TORCH, SHAPE)
-    np.testing.assert_array_equal(ours["fc.weight"], arrays["fc.weight"].T)
 
 
 def test_a_1x1_convolution_that_is_a_dense_layer_here():

@@ -7,7 +7,7 @@ import safetensors.numpy
 from tests.interop.support import state_dict, tensor, torch_zip
 from tests.oracles import package, torch_or_skip
 from tinynet.interop import WeightsError, load_weights
-from tinynet.interop.files import bfloat16, read_safetensors
+from tinynet.interop.files import read_safetensors
 from tinynet.interop.keras_file import read_keras
 from tinynet.interop.torch_file import read_torch
 
@@ -108,12 +108,6 @@ def test_safetensors_of_torch_tensors(tmp_path, half):
         expected = (x.float() if name in ("b", "one") else x).numpy()
         assert arrays[name].dtype == expected.dtype, name
         np.testing.assert_array_equal(arrays[name], expected)
-
-
-def test_bfloat16_is_the_upper_half_of_float32():
-    x = np.array([0.0, 1.0, -2.5, 3.140625, 1e30, np.inf], "float32")
-    kept = (x.view("uint32") & 0xFFFF0000).view("float32")
-    np.testing.assert_array_equal(bfloat16((x.view("uint32") >> 16).astype("uint16")), kept)
 
 
 def test_a_safetensors_header_that_lies_about_sizes_is_refused(tmp_path):

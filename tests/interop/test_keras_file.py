@@ -346,8 +346,8 @@ ARCHIVES = {  # config.json and model.weights.h5
     "has no config.json": (None, b"x"),
     "config.json cannot be read": ("{", b"x"),
     "cannot be read": ("[" * 100_000, b""),
-    "model.weights.h5 inside would grow without end": ("{}", bytes(10**6)),
-    "config.json inside would grow without end": ("[" + "[]," * 10**6, b"x"),
+    "model.weights.h5 inside would expand without limit": ("{}", bytes(10**6)),
+    "config.json inside would expand without limit": ("[" + "[]," * 10**6, b"x"),
     "not an HDF5 file": ("{}", b"x"),
     "config.json is not Keras's": ('{"config": {"layers": [3]}}', b"x"),
 }

@@ -124,18 +124,6 @@ def test_what_pickle_itself_writes_is_refused_in_every_protocol(tmp_path, monkey
     assert (tmp_path / CANARY).exists()
 
 
-@pytest.mark.parametrize("new", [True, False], ids=["zip", "before torch 1.6"])
-def test_a_hostile_file_of_torch_save_is_refused(tmp_path, monkeypatch, new):
-    torch = torch_or_skip()
-    monkeypatch.chdir(tmp_path)
-    file = tmp_path / "weights.pth"
-    state = {"weight": torch.zeros(3), "bias": Runs()}
-    torch.save(state, file, _use_new_zipfile_serialization=new)
-    with pytest.raises(WeightsError, match=r"would call \w+\.system: refused"):
-        read_torch(file)
-    assert not (tmp_path / CANARY).exists()
-
-
 def test_a_whole_model_is_refused_and_the_message_says_what_to_save(tmp_path):
     torch = torch_or_skip()
     file = tmp_path / "model.pth"

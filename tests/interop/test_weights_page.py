@@ -115,12 +115,15 @@ def test_kerass_files_are_those_in_its_sources():
 
 def test_the_pages_programs_are_python():
     blocks = re.findall(r"```python\n(.*?)```", PAGE, re.S)
-    assert len(blocks) == 2
+    assert len(blocks) == 3
     names = set()
     for block in blocks:
         for node in ast.walk(ast.parse(block)):
             if isinstance(node, ast.ImportFrom) and node.module == "tinynet.interop":
                 names |= {alias.name for alias in node.names}
-    assert names == {"imagenet_preprocess", "load_torch", "load_weights", "save_weights"}
+    assert names == {
+        "export_onnx",
+        *("imagenet_preprocess", "load_torch", "load_weights", "save_weights"),
+    }
     assert all(hasattr(tinynet.interop, name) for name in names)
     assert inspect.signature(imagenet_preprocess).parameters["kind"].default == "torch"

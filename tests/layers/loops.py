@@ -81,7 +81,7 @@ def max_pool2d(x, dy, geometry):
     return y, dx
 
 
-def tail(z, kind, dy):
+def epilogue(z, kind, dy):
     """y, dz: nothing, ReLU, or ReLU and a max-pool 2×2, by ``kind``.  §2.2.2, §2.5.4."""
     if kind == "none":
         return z, dy
@@ -129,33 +129,6 @@ def global_avg_pool2d(x, dy):
     return y, dx
 
 
-def adaptive_avg_pool2d(x, output_size, dy):
-    """y, dx: the mean of the cells under each window of an even partition.  §2.5.4."""
-    y, dx = np.zeros_like(dy), np.zeros_like(x)
-    for n, a, b, c in np.ndindex(dy.shape):
-        (top, bottom), (left, right) = (
-            (math.floor(k * size / parts), math.ceil((k + 1) * size / parts))
-            for k, size, parts in zip((a, b), x.shape[1:3], output_size, strict=True)
-        )
-        share = 1 / ((bottom - top) * (right - left))
-        for i in range(top, bottom):
-            for j in range(left, right):
-                y[n, a, b, c] += share * x[n, i, j, c]
-                dx[n, i, j, c] += share * dy[n, a, b, c]
-    return y, dx
-
-
-def flatten(x, dy):
-    """y, dx: one neuron after the other, row by row, channels first of all.  §2.5.5."""
-    y, dx = np.zeros((x.shape[0], x[0].size)), np.zeros_like(x)
-    place = [0] * x.shape[0]
-    for n, *cell in np.ndindex(x.shape):
-        y[n, place[n]] = x[n, *cell]
-        dx[n, *cell] = dy[n, place[n]]
-        place[n] += 1
-    return y, dx
-
-
 def dense(x, w, b, dz):
     """z, dx, dw, db: z_j = Σ_i w_ij a_i + b_j for every example.  §2.2.1, §2.3.2."""
     (inputs, outputs), z = w.shape, np.zeros((len(x), w.shape[1]))
@@ -170,7 +143,7 @@ def dense(x, w, b, dz):
     return z, dx, dw, None if b is None else db
 
 
-def dense_block_backward(dw, db, dz, cache):
+def dense_fused_backward(dw, db, dz, cache):
     """dw, db after the gradients of ``dense`` were added.  §2.3.2."""
     _, _, more_dw, more_db = dense(*cache[:2], np.zeros(len(db)), dz)
     return dw + more_dw, db + more_db
@@ -193,6 +166,30 @@ def relu(x, threshold, dy):
 def relu6(x, dy):
     """y, dx: min{max{x, 0}, 6}.  §2.2.2."""
     return each_number(lambda v: min(max(v, 0), 6), lambda v: float(0 < v < 6), x, dy)
+
+
+def leaky_relu(x, slope, dy):
+    """y, dx: x above 0, s x below."""
+    return each_number(
+        lambda v: v if v > 0 else slope * v, lambda v: 1.0 if v > 0 else slope, x, dy
+    )
+
+
+def tanh(x, dy):
+    """y, dx: 1 - 2 / (e²ˣ + 1), whose slope is 1 / cosh² x."""
+    return each_number(lambda v: 1 - 2 / (math.exp(2 * v) + 1), lambda v: math.cosh(v) ** -2, x, dy)
+
+
+def gelu(x, dy):
+    """y, dx: x Φ(x), Φ the normal distribution function."""
+
+    def below(v):
+        return 0.5 * math.erfc(-v / math.sqrt(2))
+
+    def density(v):
+        return math.exp(-(v**2) / 2) / math.sqrt(2 * math.pi)
+
+    return each_number(lambda v: v * below(v), lambda v: below(v) + v * density(v), x, dy)
 
 
 def scale(x, factor, dy):
@@ -249,16 +246,6 @@ def local_response_norm(a, size, alpha, beta, k, dy):
                 through_s = -beta * a[cell][c] / s ** (beta + 1) * 2 * alpha * a[cell][j]
                 da[cell][j] += dy[cell][c] * through_s
     return b, da
-
-
-def sigmoid(x, dy):
-    """y, dx: eˣ / (1 + eˣ), whose slope is eˣ / (1 + eˣ)².  §2.2.2."""
-    return each_number(
-        lambda v: math.exp(v) / (1 + math.exp(v)),
-        lambda v: math.exp(v) / (1 + math.exp(v)) ** 2,
-        x,
-        dy,
-    )
 
 
 def softmax(x, dy):
@@ -326,6 +313,26 @@ def batchnorm_frozen(x, gamma, beta, mean, variance, epsilon, dy):
     return y, dx, dgamma, dbeta
 
 
+def group_norm(x, gamma, beta, groups, epsilon, dy):
+    """y, dx, dgamma, dbeta: each group of channels of each image as one channel of batch norm."""
+    x_hat, dx, one = np.zeros_like(x), np.zeros_like(x), np.ones(1)
+    per_group = x.shape[-1] // groups
+    for n, k in np.ndindex(len(x), groups):
+        group = n, ..., slice(k * per_group, (k + 1) * per_group)
+        cells, dcells = x[group].reshape(-1, 1), (gamma * dy)[group].reshape(-1, 1)
+        found = batchnorm(cells, one, 0 * one, epsilon, dcells)
+        x_hat[group], dx[group] = (a.reshape(x[group].shape) for a in found[:2])
+    axes = tuple(range(x.ndim - 1))
+    return gamma * x_hat + beta, dx, (dy * x_hat).sum(axes), dy.sum(axes)
+
+
+def layer_norm(x, gamma, beta, epsilon, dy):
+    """y, dx, dgamma, dbeta: each vector as the one group of an image."""
+    vectors, dvectors = x.reshape(-1, x.shape[-1]), dy.reshape(-1, x.shape[-1])
+    y, dx, dgamma, dbeta = group_norm(vectors, gamma, beta, 1, epsilon, dvectors)
+    return y.reshape(x.shape), dx.reshape(x.shape), dgamma, dbeta
+
+
 def cross_entropy(p, y, weights):
     """L, dp: the mean over the examples of −Σ_j y_ij log p_ij, each weighted.  §2.3.1-2."""
     value, dp = 0.0, np.zeros_like(p)
@@ -388,3 +395,40 @@ def adam_update(w, m, v, g, rate, beta, alpha, epsilon, corrections):
         return w - rate * step, m, v
 
     return each_weight(update, (w, m, v), g)
+
+
+def adaptive_avg_pool2d(x, output_size, dy):
+    """y, dx: the mean of the cells under each window of an even partition.  §2.5.4."""
+    y, dx = np.zeros_like(dy), np.zeros_like(x)
+    for n, a, b, c in np.ndindex(dy.shape):
+        (top, bottom), (left, right) = (
+            (math.floor(k * size / parts), math.ceil((k + 1) * size / parts))
+            for k, size, parts in zip((a, b), x.shape[1:3], output_size, strict=True)
+        )
+        share = 1 / ((bottom - top) * (right - left))
+        for i in range(top, bottom):
+            for j in range(left, right):
+                y[n, a, b, c] += share * x[n, i, j, c]
+                dx[n, i, j, c] += share * dy[n, a, b, c]
+    return y, dx
+
+
+def flatten(x, dy):
+    """y, dx: one neuron after the other, row by row, channels first of all.  §2.5.5."""
+    y, dx = np.zeros((x.shape[0], x[0].size)), np.zeros_like(x)
+    place = [0] * x.shape[0]
+    for n, *cell in np.ndindex(x.shape):
+        y[n, place[n]] = x[n, *cell]
+        dx[n, *cell] = dy[n, place[n]]
+        place[n] += 1
+    return y, dx
+
+
+def sigmoid(x, dy):
+    """y, dx: eˣ / (1 + eˣ), whose slope is eˣ / (1 + eˣ)².  §2.2.2."""
+    return each_number(
+        lambda v: math.exp(v) / (1 + math.exp(v)),
+        lambda v: math.exp(v) / (1 + math.exp(v)) ** 2,
+        x,
+        dy,
+    )

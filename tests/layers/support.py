@@ -36,12 +36,11 @@ def assert_close(got, wanted):
 
 
 def torch_pass(torch, function, dy, *arrays):
-    """[y, gradient of each array] of a torch function, in float64; None stays None."""
-    tensors = [None if a is None else torch.tensor(np.array(a), requires_grad=True) for a in arrays]
+    """[y, gradient of each array, or None] of a torch function, in float64."""
+    tensors = [torch.tensor(np.array(a), requires_grad=True) for a in arrays]
     y = function(*tensors)
     y.backward(torch.tensor(np.array(dy)))
-    grads = [None if t is None else t.grad.numpy() for t in tensors]
-    return [y.detach().numpy(), *grads]
+    return [y.detach().numpy(), *(None if t.grad is None else t.grad.numpy() for t in tensors)]
 
 
 def channels_first(t):

@@ -1,11 +1,8 @@
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from tests.layers import loops
-from tests.layers.support import assert_close, drawn, drawn_few, drawn_some, normal, torch_pass
-from tinynet.gradient_check import check_backward, check_gradients
+from tests.layers.support import assert_close, normal, torch_pass
+from tinynet.gradient_check import check_gradients
 from tinynet.layer import Mode
 from tinynet.layers import (
     BatchNorm,
@@ -19,25 +16,11 @@ from tinynet.layers import (
     gate_backward,
     gate_forward,
 )
-from tinynet.testing.strategies import seeds
-
-IMAGES = st.tuples(*[st.integers(1, 4)] * 4)
-SHAPES = st.lists(st.integers(1, 4), min_size=1, max_size=4).map(tuple)
 
 
-@st.composite
-def factors(draw):
-    """Shapes of x and of its gates: the same, or one gate a channel."""
-    if draw(st.booleans()):
-        shape = draw(IMAGES)
-        return shape, (shape[0], shape[3])
-    shape = draw(SHAPES)
-    return shape, shape
-
-
-def excitation(channels, inner, seed=0):
+def excitation(channels=4, inner=2):
     """A squeeze-and-excitation block's path: one gate a channel."""
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     return Sequential(
         squeeze=GlobalAvgPool2D(),
         reduce=Dense(channels, inner, rng=rng),
@@ -47,25 +30,9 @@ def excitation(channels, inner, seed=0):
     ).to(dtype="float64")
 
 
-@drawn
-@given(shapes=factors(), strided=st.booleans(), seed=seeds())
-def test_product_equals_torch(torch, shapes, strided, seed):
-    x, g, dy = normal(seed, *shapes, shapes[0], strided=strided)
-    y, cache = gate_forward(x, g)
-
-    def oracle(x, g):
-        return x * (g if g.shape == x.shape else g[:, None, None, :])
-
-    wanted = torch_pass(torch, oracle, dy, x, g)
-    for got, want in zip((y, *gate_backward(dy, cache)), wanted, strict=True):
-        assert_close(got, want)
-
-
-@drawn
-@given(shape=IMAGES, inner=st.integers(1, 3), seed=seeds())
-def test_squeeze_and_excitation_equals_torch(torch, shape, inner, seed):
-    layer = Gate(excitation(shape[3], inner, seed))
-    x, dy = normal(seed, shape, shape)
+def test_squeeze_and_excitation_equals_torch(torch):
+    layer = Gate(excitation())
+    x, dy = normal(0, (2, 3, 2, 4), (2, 3, 2, 4))
     parameters = list(layer.parameters().values())
     y, cache = layer.forward(x)
     dx = layer.backward(dy, cache)
@@ -79,27 +46,9 @@ def test_squeeze_and_excitation_equals_torch(torch, shape, inner, seed):
         assert_close(got, want)
 
 
-@drawn_some
-@given(shapes=factors(), seed=seeds())
-def test_product_equals_the_loops(shapes, seed):
-    x, g, dy = normal(seed, *shapes, shapes[0])
-    y, cache = gate_forward(x, g)
-    for got, want in zip((y, *gate_backward(dy, cache)), loops.gate(x, g, dy), strict=True):
-        assert_close(got, want)
-
-
-@drawn_few
-@given(shapes=factors(), image=st.tuples(*[st.integers(1, 2)] * 3, st.integers(1, 3)), seed=seeds())
-def test_gradients(shapes, image, seed):
-    x, g = normal(seed, *shapes)
-    check_backward(gate_forward, gate_backward, (x, g))
-    check_gradients(Gate(Sigmoid()), x)
-    (x,) = normal(seed, image)
-    rng = np.random.default_rng(seed)
-    channels = image[3]
-    check_gradients(Gate(excitation(channels, 2, seed)), x)
-    pixelwise = Sequential(Conv2D(channels, channels, 1, rng=rng), BatchNorm(channels), Sigmoid())
-    check_gradients(Gate(pixelwise), x, Mode(train=True))
+def test_gradients_of_a_gate_of_each_pixel():
+    path = Sequential(Conv2D(2, 2, 1, rng=np.random.default_rng(0)), BatchNorm(2), Sigmoid())
+    assert check_gradients(Gate(path), normal(0, (2, 2, 3, 2))[0], Mode(train=True)).ok
 
 
 def test_a_gate_of_0_closes_a_channel_and_of_1_lets_it_through():
@@ -123,40 +72,35 @@ def test_the_square_of_the_input_is_a_gate_with_an_empty_path():
 
 
 def test_names_shapes_and_cost_are_those_of_the_path():
-    layer = Gate(excitation(4, 2))
-    assert list(layer.parameters()) == [
-        "path.reduce.weight",
-        "path.reduce.bias",
-        "path.expand.weight",
-        "path.expand.bias",
-    ]
-    assert layer.output_shape((5, 6, 4)) == (5, 6, 4)
+    layer = Gate(excitation())
+    names = [f"path.{layer}.{p}" for layer in ("reduce", "expand") for p in ("weight", "bias")]
+    assert list(layer.parameters()) == names
     assert layer.multiply_adds((5, 6, 4)) == 4 * 2 + 2 * 4
     visited = [(name, shape) for name, _, shape in layer.walk((5, 6, 4), "block")]
     assert visited[0] == ("block.path.squeeze", (5, 6, 4))
     assert visited[-1] == ("block.path.gate", (4,))
     assert repr(Gate(ReLU())) == "Gate(ReLU())"
-    x = np.ones((2, 5, 6, 4), np.float32)
-    layer.to(dtype="float32")
-    y, cache = layer.forward(x)
-    assert y.dtype == layer.backward(y, cache).dtype == np.float32
 
 
-def test_errors_name_the_container_what_came_and_what_was_wanted():
-    rng = np.random.default_rng(0)
-    x = np.zeros((2, 3, 3, 4), np.float32)
-    wide = Gate(Sequential(GlobalAvgPool2D(), Dense(4, 5, rng=rng)))
-    with pytest.raises(
-        ValueError, match=r"Gate: the gates are \(2, 5\) .* want \(2, 4\), one gate"
-    ):
-        wide.forward(x)
-    with pytest.raises(
-        ValueError, match=r"Gate: the gates are \(N, 5\) .* want \(N, 4\), one gate"
-    ):
-        wide.output_shape((3, 3, 4))
-    with pytest.raises(ValueError, match=r"Gate: the gates are \(2, 3\) .*, want \(2, 4\)"):
-        Gate(Dense(4, 3, rng=rng)).forward(x[:, 0, 0])
-    with pytest.raises(ValueError, match=r"gate: the gates are \(1, 4\)"):
-        gate_forward(x, x[:1, 0, 0])
+X = np.zeros((2, 3, 3, 4), np.float32)
+WIDE = Gate(Sequential(GlobalAvgPool2D(), Dense(4, 5, rng=np.random.default_rng(0))))
+NARROW = Gate(Dense(4, 3, rng=np.random.default_rng(0)))
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: WIDE.forward(X), r"Gate: the gates are \(2, 5\) .* want \(2, 4\), one gate"),
+        (lambda: WIDE.output_shape((3, 3, 4)), r"Gate: .* \(N, 5\) .* want \(N, 4\), one gate"),
+        (lambda: NARROW.forward(X[:, 0, 0]), r"Gate: the gates are \(2, 3\) .*, want \(2, 4\)"),
+        (lambda: gate_forward(X, X[:1, 0, 0]), r"gate: the gates are \(1, 4\)"),
+    ],
+)
+def test_errors_name_the_container_what_came_and_what_was_wanted(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+def test_a_class_in_place_of_a_layer():
     with pytest.raises(TypeError, match="Gate: position 0 is a class Sigmoid, want a Layer"):
         Gate(Sigmoid)

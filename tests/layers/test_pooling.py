@@ -1,202 +1,64 @@
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.layers import loops
-from tests.layers.support import (
-    assert_close,
-    channels_first,
-    channels_last,
-    drawn,
-    drawn_few,
-    drawn_some,
-    normal,
-    torch_padding,
-    torch_pass,
-)
-from tinynet.gradient_check import check_backward, check_gradients
+from tests.layers.support import assert_close, channels_first, channels_last, normal, torch_pass
+from tinynet import layers
 from tinynet.layers import (
+    AdaptiveAvgPool2D,
     AvgPool2D,
     GlobalAvgPool2D,
     MaxPool2D,
     SumPool2D,
-    avg_pool2d_backward,
+    adaptive_avg_pool2d_backward,
+    adaptive_avg_pool2d_forward,
     avg_pool2d_forward,
-    global_avg_pool2d_backward,
     global_avg_pool2d_forward,
     max_pool2d_backward,
     max_pool2d_forward,
     sum_pool2d_backward,
     sum_pool2d_forward,
 )
-from tinynet.testing.strategies import pool_geometries, seeds, tie_free_arrays, tie_full_arrays
+from tinynet.testing.strategies import pool_geometries, seeds
 
 POOLS = [MaxPool2D, AvgPool2D, SumPool2D]
+FORWARD = [max_pool2d_forward, avg_pool2d_forward, sum_pool2d_forward]
 
 
-def settings_of(g):
-    return g.pool_size, g.stride, g.padding
+@pytest.mark.parametrize(("pool", "forward"), list(zip(POOLS, FORWARD, strict=True)))
+@settings(max_examples=20)
+@given(g=pool_geometries())
+def test_layers_hand_their_settings_on_and_declare_their_shape(pool, forward, g):
+    how, (x,) = (g.pool_size, g.stride, g.padding), normal(0, g.input_shape)
+    layer = pool(*how)
+    y, _ = layer.forward(x)
+    assert_close(y, forward(x, *how)[0])
+    assert y.shape == g.output_shape == (g.batch, *layer.output_shape(g.input_shape[1:]))
 
 
-def pooled(torch, g, pool, value=0.0):
-    """x -> pool(the padded x, kernel, stride), in our order of axes."""
-    kernel, stride, _ = g.window()
-
-    def oracle(x):
-        padded = torch.nn.functional.pad(channels_first(x), torch_padding(g), value=value)
-        return channels_last(pool(padded, kernel, stride))
-
-    return oracle
-
-
-def assert_max_pool_equals_torch(torch, g, x, dy):
-    y, cache = max_pool2d_forward(x, *settings_of(g))
-    oracle = pooled(torch, g, torch.nn.functional.max_pool2d, value=-np.inf)
-    wanted = torch_pass(torch, oracle, dy, x)
-    assert_close(y, wanted[0])
-    assert_close(max_pool2d_backward(dy, cache), wanted[1])
-
-
-@drawn
-@given(g=pool_geometries(), strided=st.booleans(), seed=seeds())
-def test_max_pool_equals_torch(torch, g, strided, seed):
-    x, dy = normal(seed, g.input_shape, g.output_shape, strided=strided)
-    assert_max_pool_equals_torch(torch, g, x, dy)
-
-
-@drawn
-@given(data=st.data(), g=pool_geometries(), seed=seeds())
-def test_max_pool_sends_ties_where_torch_does(torch, data, g, seed):
-    x = data.draw(tie_full_arrays(g.input_shape))
-    (dy,) = normal(seed, g.output_shape)
-    assert_max_pool_equals_torch(torch, g, x, dy)
-
-
-@drawn
-@given(g=pool_geometries(), strided=st.booleans(), seed=seeds())
-def test_sum_pool_equals_torch(torch, g, strided, seed):
-    x, dy = normal(seed, g.input_shape, g.output_shape, strided=strided)
-    y, cache = sum_pool2d_forward(x, *settings_of(g))
-
-    def sums(x, kernel, stride):
-        return torch.nn.functional.avg_pool2d(x, kernel, stride, divisor_override=1)
-
-    wanted = torch_pass(torch, pooled(torch, g, sums), dy, x)
-    assert_close(y, wanted[0])
-    assert_close(sum_pool2d_backward(dy, cache), wanted[1])
-
-
-@drawn
-@given(g=pool_geometries(), count_padding=st.booleans(), strided=st.booleans(), seed=seeds())
-def test_avg_pool_equals_torch(torch, g, count_padding, strided, seed):
-    x, dy = normal(seed, g.input_shape, g.output_shape, strided=strided)
-    y, cache = avg_pool2d_forward(x, *settings_of(g), count_padding)
-    average = pooled(torch, g, torch.nn.functional.avg_pool2d)
-
-    def oracle(x):  # over the real cells: the padded mean of x by the padded mean of ones
-        return average(x) if count_padding else average(x) / average(torch.ones_like(x))
-
-    wanted = torch_pass(torch, oracle, dy, x)
-    assert_close(y, wanted[0])
-    assert_close(avg_pool2d_backward(dy, cache), wanted[1])
-
-
-@pytest.mark.parametrize("count_padding", [False, True])
-def test_avg_pool_equals_torch_s_own_padding(torch, count_padding):
-    x, dy = normal(0, (2, 7, 6, 3), (2, 4, 3, 3))
-    y, cache = avg_pool2d_forward(x, 3, 2, 1, count_padding)
-    pool = torch.nn.AvgPool2d(3, 2, 1, count_include_pad=count_padding)
-    wanted = torch_pass(torch, lambda x: channels_last(pool(channels_first(x))), dy, x)
-    assert_close(y, wanted[0])
-    assert_close(avg_pool2d_backward(dy, cache), wanted[1])
-
-
-@drawn
+@pytest.mark.parametrize("name", ["max", "avg"])
+@settings(max_examples=40)
 @given(
     size=st.tuples(st.integers(1, 9), st.integers(1, 9)),
     kernel=st.integers(1, 4),
     stride=st.integers(1, 5),
     seed=seeds(),
 )
-def test_ceil_equals_torch_s_ceil_mode(torch, size, kernel, stride, seed):
+def test_ceil_equals_torch_s_ceil_mode(torch, name, size, kernel, stride, seed):
     """The stride beyond the kernel too: torch leaves out a window that starts outside."""
     kernels = tuple(min(kernel, n) for n in size)
     (x,) = normal(seed, (2, *size, 3))
-    functional = torch.nn.functional
-    for forward, backward, pool in (
-        (max_pool2d_forward, max_pool2d_backward, functional.max_pool2d),
-        (avg_pool2d_forward, avg_pool2d_backward, functional.avg_pool2d),  # of the real cells
-    ):
-        y, cache = forward(x, kernels, stride, "ceil")
+    pool = getattr(torch.nn.functional, f"{name}_pool2d")
+    y, cache = getattr(layers, f"{name}_pool2d_forward")(x, kernels, stride, "ceil")
 
-        def oracle(x, pool=pool):
-            return channels_last(pool(channels_first(x), kernels, stride, ceil_mode=True))
+    def oracle(x):  # the mean of the real cells
+        return channels_last(pool(channels_first(x), kernels, stride, ceil_mode=True))
 
-        (dy,) = normal(seed + 1, y.shape)
-        wanted = torch_pass(torch, oracle, dy, x)
-        assert_close(y, wanted[0])
-        assert_close(backward(dy, cache), wanted[1])
-
-
-@drawn
-@given(
-    shape=st.tuples(*[st.integers(1, 6)] * 4),
-    strided=st.booleans(),
-    seed=seeds(),
-)
-def test_global_avg_pool_equals_torch(torch, shape, strided, seed):
-    x, dy = normal(seed, shape, (shape[0], shape[3]), strided=strided)
-    y, cache = global_avg_pool2d_forward(x)
-    wanted = torch_pass(torch, lambda x: x.mean(dim=(1, 2)), dy, x)
+    (dy,) = normal(seed + 1, y.shape)
+    wanted = torch_pass(torch, oracle, dy, x)
     assert_close(y, wanted[0])
-    assert_close(global_avg_pool2d_backward(dy, cache), wanted[1])
-
-
-@drawn_some
-@given(data=st.data(), g=pool_geometries(max_batch=2), ties=st.booleans(), seed=seeds())
-def test_equal_the_report_s_loops(data, g, ties, seed):
-    x = data.draw((tie_full_arrays if ties else tie_free_arrays)(g.input_shape))
-    (dy,) = normal(seed, g.output_shape)
-    passes = [
-        (max_pool2d_forward, max_pool2d_backward, (), loops.max_pool2d(x, dy, g)),
-        (sum_pool2d_forward, sum_pool2d_backward, (), loops.sum_pool2d(x, dy, g)),
-        (avg_pool2d_forward, avg_pool2d_backward, (False,), loops.avg_pool2d(x, dy, g, False)),
-        (avg_pool2d_forward, avg_pool2d_backward, (True,), loops.avg_pool2d(x, dy, g, True)),
-    ]
-    for forward, backward, more, (want_y, want_dx) in passes:
-        y, cache = forward(x, *settings_of(g), *more)
-        assert_close(y, want_y)
-        assert_close(backward(dy, cache), want_dx)
-
-
-@drawn_few
-@given(data=st.data(), g=pool_geometries(max_batch=2))
-def test_gradients(data, g):
-    x = data.draw(tie_free_arrays(g.input_shape))
-    args = (x, *settings_of(g))
-    check_backward(max_pool2d_forward, max_pool2d_backward, args)
-    check_backward(sum_pool2d_forward, sum_pool2d_backward, args)
-    for count_padding in (False, True):
-        check_backward(avg_pool2d_forward, avg_pool2d_backward, (*args, count_padding))
-    check_backward(global_avg_pool2d_forward, global_avg_pool2d_backward, (x,))
-    for pool in POOLS:
-        check_gradients(pool(*settings_of(g)), x)
-    check_gradients(GlobalAvgPool2D(), x)
-
-
-@drawn
-@given(g=pool_geometries())
-def test_layers_declare_their_output_shape(g):
-    x = np.zeros(g.input_shape, np.float32)
-    for pool in POOLS:
-        layer = pool(*settings_of(g))
-        y, cache = layer.forward(x)
-        dx = layer.backward(y, cache)
-        assert y.shape == g.output_shape == (g.batch, *layer.output_shape(g.input_shape[1:]))
-        assert dx.shape == x.shape
-        assert y.dtype == dx.dtype == np.float32
-        assert not layer.parameters()
+    assert_close(getattr(layers, f"{name}_pool2d_backward")(dy, cache), wanted[1])
 
 
 def test_a_worked_example():
@@ -222,10 +84,12 @@ def test_a_cell_that_wins_under_several_windows_collects_all_their_gradients():
     assert dx.ravel().tolist() == [0, 15, 0]
 
 
-def test_padding_never_wins_a_maximum():
-    y, cache = max_pool2d_forward(np.full((1, 2, 2, 1), -5.0), 2, 2, 1)
-    assert y.ravel().tolist() == [-5] * 4
-    assert max_pool2d_backward(np.ones_like(y), cache).ravel().tolist() == [1] * 4
+@pytest.mark.parametrize("value", [-5.0, -np.inf])
+def test_padding_never_wins_a_maximum(value):
+    y, cache = max_pool2d_forward(np.full((1, 2, 2, 1), value), 2, 1, 1)
+    assert y.ravel().tolist() == [value] * 9
+    dx = max_pool2d_backward(np.ones_like(y), cache)
+    assert dx.sum() == 9  # no window's gradient is lost in the padding
 
 
 def test_padding_counts_in_an_average_only_on_demand():
@@ -274,43 +138,72 @@ def test_nan_is_not_hidden_by_a_maximum():
     assert np.isnan(max_pool2d_forward(x, (1, 3))[0]).all()
 
 
+def test_adaptive_windows_that_meet_are_average_pooling_and_one_window_is_global():
+    (x,) = normal(0, (2, 12, 8, 3))
+    assert_close(AdaptiveAvgPool2D(4).forward(x)[0], AvgPool2D((3, 2)).forward(x)[0])
+    assert_close(AdaptiveAvgPool2D(1).forward(x)[0][:, 0, 0], GlobalAvgPool2D().forward(x)[0])
+
+
+def test_adaptive_windows_that_do_not_meet_share_a_cell():
+    x = np.arange(5.0).reshape(1, 1, 5, 1)
+    y, cache = adaptive_avg_pool2d_forward(x, (1, 2))  # cells 0, 1, 2 and 2, 3, 4
+    assert y.ravel().tolist() == [1, 3]
+    dx = adaptive_avg_pool2d_backward(np.array([3.0, 30.0]).reshape(y.shape), cache)
+    np.testing.assert_allclose(dx.ravel(), [1, 1, 11, 10, 10], rtol=1e-15)
+
+
+def zeros(*shape):
+    return np.zeros(shape)
+
+
 @pytest.mark.parametrize("pool", POOLS)
-def test_errors_name_the_layer_what_came_and_what_was_wanted(pool):
-    name = pool.__name__
-    with pytest.raises(ValueError, match=name + r"\(2×2\): input is \(4, 4, 1\), want \(N, H, W"):
-        pool(2).forward(np.zeros((4, 4, 1)))
-    with pytest.raises(ValueError, match=name + r"\(3×3\): the window covers 3 × 3 cells"):
-        pool(3).forward(np.zeros((1, 2, 2, 1)))
-    with pytest.raises(ValueError, match=name + r"\(2×2\): input shape is \(4, 4\), want"):
-        pool(2).output_shape((4, 4))
-    with pytest.raises(ValueError, match="pool_size is 0"):
-        pool(0)
-    with pytest.raises(ValueError, match="stride is -1"):
-        pool(2, -1)
-    with pytest.raises(ValueError, match="padding is 'sane'"):
-        pool(2, padding="sane")
-    with pytest.raises(
-        ValueError, match=name + r"\(2×2\): .*\(\(2, 2\), \(2, 2\)\).* padding alone"
-    ):
-        pool(2, padding=2)
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (
+            lambda pool: pool(2).forward(zeros(4, 4, 1)),
+            r"\(2×2\): input is \(4, 4, 1\), want \(N, H",
+        ),
+        (
+            lambda pool: pool(3).forward(zeros(1, 2, 2, 1)),
+            r"\(3×3\): the window covers 3 × 3 cells",
+        ),
+        (lambda pool: pool(2).output_shape((4, 4)), r"\(2×2\): input shape is \(4, 4\), want"),
+        (lambda pool: pool(0), "pool_size is 0"),
+        (lambda pool: pool(2, -1), "stride is -1"),
+        (lambda pool: pool(2, padding="sane"), "padding is 'sane'"),
+        (lambda pool: pool(2, padding=2), r"\(2×2\): .*\(\(2, 2\), \(2, 2\)\).* padding alone"),
+    ],
+)
+def test_errors_name_the_layer_what_came_and_what_was_wanted(pool, call, message):
+    with pytest.raises(ValueError, match=pool.__name__ * message.startswith(r"\(") + message):
+        call(pool)
 
 
-@pytest.mark.parametrize("forward", [max_pool2d_forward, avg_pool2d_forward, sum_pool2d_forward])
+@pytest.mark.parametrize("forward", FORWARD)
 def test_pure_functions_refuse_windows_in_padding_alone(forward):
     with pytest.raises(ValueError, match=r"\(\(2, 2\), \(2, 2\)\).* padding alone"):
-        forward(np.zeros((1, 4, 4, 1)), 2, 2, 2)
+        forward(zeros(1, 4, 4, 1), 2, 2, 2)
     with pytest.raises(ValueError, match=r"x is \(4, 4\), want \(N, H, W, C\)"):
-        forward(np.zeros((4, 4)), 2)
+        forward(zeros(4, 4), 2)
 
 
-def test_global_avg_pool_refuses_a_missing_batch():
-    with pytest.raises(ValueError, match=r"GlobalAvgPool2D\(\): input is \(4, 4, 1\), want"):
-        GlobalAvgPool2D().forward(np.zeros((4, 4, 1)))
-    assert GlobalAvgPool2D().output_shape((4, 4, 7)) == (7,)
-
-
-def test_padding_never_wins_even_over_minus_infinity():
-    x = np.full((1, 2, 2, 1), -np.inf)
-    y, cache = max_pool2d_forward(x, 2, 1, padding=1)
-    dx = max_pool2d_backward(np.ones_like(y), cache)
-    assert dx.sum() == y.size == 9  # no window's gradient is lost in the padding
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: AdaptiveAvgPool2D(0), "output_size is 0"),
+        (
+            lambda: AdaptiveAvgPool2D(2).forward(zeros(4, 4, 1)),
+            r"Adap\w+\(2×2\): input is \(4, 4, 1\)",
+        ),
+        (
+            lambda: adaptive_avg_pool2d_forward(zeros(4, 4), 2),
+            r"x is \(4, 4\), want \(N, H, W, C\)",
+        ),
+        (lambda: AdaptiveAvgPool2D(2).output_shape((4, 4)), r"Adap.*: input shape is \(4, 4\)"),
+        (lambda: GlobalAvgPool2D().forward(zeros(4, 4, 1)), r"Global\w+\(\): input is \(4, 4, 1\)"),
+    ],
+)
+def test_errors_of_adaptive_and_global_pooling(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()

@@ -7,9 +7,9 @@ from tinynet.gradient_check import check_loss
 from tinynet.layer import EVAL, Layer
 from tinynet.losses import CrossEntropy, SoftmaxCrossEntropy, WithAuxiliary
 
-RNG = np.random.default_rng(0)
-Z, Z1, Z2 = RNG.standard_normal((3, 5, 4))
-Y = RNG.integers(0, 4, 5)
+OUTPUTS = tuple(np.random.default_rng(0).standard_normal((3, 5, 4)))
+Z = OUTPUTS[0]
+Y = np.random.default_rng(1).integers(0, 4, 5)
 
 
 class OfOneArray:
@@ -29,8 +29,8 @@ class OfOneArray:
 def test_adds_up_the_losses_of_the_outputs(weight):
     inner = SoftmaxCrossEntropy(class_weight=[1, 2, 3, 4], label_smoothing=0.1)
     loss = WithAuxiliary(inner, weight)
-    value, cache = loss.forward((Z, Z1, Z2), Y)
-    parts = [inner.forward(z, Y) for z in (Z, Z1, Z2)]
+    value, cache = loss.forward(OUTPUTS, Y)
+    parts = [inner.forward(z, Y) for z in OUTPUTS]
     assert value == pytest.approx(parts[0][0] + weight * (parts[1][0] + parts[2][0]), rel=1e-14)
     gradients = loss.backward(cache)
     assert isinstance(gradients, tuple)
@@ -38,13 +38,9 @@ def test_adds_up_the_losses_of_the_outputs(weight):
         np.testing.assert_allclose(dz, w * inner.backward(inner_cache), rtol=1e-14)
 
 
-def test_the_report_s_weight_is_the_default():
-    assert WithAuxiliary(SoftmaxCrossEntropy()).weight == 0.3
-
-
 @pytest.mark.parametrize("inner", [SoftmaxCrossEntropy(label_smoothing=0.1), CrossEntropy()])
 def test_gradients(inner):
-    z = np.concatenate([Z, Z1, Z2], axis=1)
+    z = np.concatenate(OUTPUTS, axis=1)
     if isinstance(inner, CrossEntropy):
         z = np.exp(z)
     assert check_loss(OfOneArray(WithAuxiliary(inner)), z, Y).ok
@@ -56,21 +52,14 @@ def test_of_one_output_it_is_the_inner_loss():
     wanted, inner_cache = inner.forward(Z, Y)
     assert value == wanted
     assert np.array_equal(loss.backward(cache), inner.backward(inner_cache))
-
-
-def test_probabilities_are_those_of_the_network_s_own_output():
-    wanted = SoftmaxCrossEntropy().probabilities(Z)
-    loss = WithAuxiliary(SoftmaxCrossEntropy())
-    assert np.array_equal(loss.probabilities((Z, Z1, Z2)), wanted)
-    assert np.array_equal(loss.probabilities(Z), wanted)
+    for outputs in (OUTPUTS, Z):  # the network's own output decides
+        assert np.array_equal(loss.probabilities(outputs), inner.probabilities(Z))
 
 
 def test_keeps_the_dtype():
-    outputs = tuple(z.astype(np.float32) for z in (Z, Z1, Z2))
-    value, cache = WithAuxiliary(SoftmaxCrossEntropy()).forward(outputs, Y)
-    assert value.dtype == np.float32
-    gradients = WithAuxiliary(SoftmaxCrossEntropy()).backward(cache)
-    assert {dz.dtype for dz in gradients} == {np.dtype(np.float32)}
+    loss = WithAuxiliary(SoftmaxCrossEntropy())
+    value, cache = loss.forward(tuple(z.astype(np.float32) for z in OUTPUTS), Y)
+    assert {value.dtype, *(dz.dtype for dz in loss.backward(cache))} == {np.dtype(np.float32)}
 
 
 @pytest.mark.parametrize("inner", [SoftmaxCrossEntropy(), CrossEntropy()])
@@ -78,23 +67,23 @@ def test_a_plain_loss_of_several_outputs_names_the_wrapper(inner):
     name = type(inner).__name__
     message = rf"^{name}: the network gave 3 outputs, .* use WithAuxiliary\({name}\(\)\), .*$"
     with pytest.raises(TypeError, match=message) as seen:
-        inner.forward((Z, Z1, Z2), Y)
+        inner.forward(OUTPUTS, Y)
     assert "\n" not in str(seen.value)
 
 
 @pytest.mark.parametrize("weight", [-0.1, float("nan"), float("inf")])
-def test_a_weight_that_is_none_is_refused(weight):
+def test_a_weight_out_of_range_is_refused(weight):
     with pytest.raises(ValueError, match="WithAuxiliary: weight is .*, want a number from 0"):
         WithAuxiliary(SoftmaxCrossEntropy(), weight)
 
 
 @pytest.mark.parametrize("inner", [SoftmaxCrossEntropy, 0.3, Layer().forward, EVAL])
-def test_an_inner_loss_that_is_none_is_refused(inner):
+def test_an_inner_loss_of_another_kind_is_refused(inner):
     with pytest.raises(TypeError, match=r"WithAuxiliary: loss is .*, want a loss, such as Softmax"):
         WithAuxiliary(inner)
 
 
-def test_repr_names_the_inner_loss_and_the_weight():
+def test_repr_names_the_inner_loss_and_the_report_s_weight():
     text = repr(WithAuxiliary(SoftmaxCrossEntropy(label_smoothing=0.1)))
     assert text.startswith("WithAuxiliary(SoftmaxCrossEntropy(")
     assert text.endswith("weight=0.3)")

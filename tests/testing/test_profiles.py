@@ -13,44 +13,34 @@ PROBE = """
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-drawn = settings(max_examples=20)
-seen = []
+def test_draws():
+    seen = []
 
-@drawn
-@given(st.integers(0, 2**64))
-def test_draws(x):
-    seen.append(x)
+    @settings(max_examples=20)
+    @given(st.integers(0, 2**64))
+    def draw(x):
+        seen.append(x)
 
-def test_shows():
+    draw()
     print("drew", seen)
 """
 
 
-@pytest.fixture(scope="module")
-def draw(tmp_path_factory):
-    """The numbers that a test module beside our conftest.py draws, given options of pytest."""
-    folder = tmp_path_factory.mktemp("probe")
-    (folder / "conftest.py").write_text((TESTS / "conftest.py").read_text(encoding="utf-8"))
-    (folder / "test_probe.py").write_text(PROBE)
+@pytest.mark.slow
+def test_every_run_draws_the_same_and_each_seed_draws_its_own(tmp_path):
+    (tmp_path / "conftest.py").write_text((TESTS / "conftest.py").read_text(encoding="utf-8"))
+    (tmp_path / "test_probe.py").write_text(PROBE)
 
-    def run(*options):
+    def draw(*options):
         command = [sys.executable, "-m", "pytest", "-q", "-s", "-p", "no:cacheprovider", *options]
-        done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
         assert done.returncode == 0, done.stdout + done.stderr
         return re.search(r"drew \[(.*)\]", done.stdout)[1]
 
-    return run
-
-
-def test_without_options_every_run_draws_the_same(draw):
-    assert draw() == draw()
-    assert len(draw().split()) == 20
-
-
-def test_a_seed_draws_its_own_every_time(draw):
-    one, two = (draw("--hypothesis-profile=seeded", f"--hypothesis-seed={s}") for s in (1, 2))
-    assert one == draw("--hypothesis-profile=seeded", "--hypothesis-seed=1")
-    assert len({draw(), one, two}) == 3
+    seeded = [draw("--hypothesis-profile=seeded", f"--hypothesis-seed={s}") for s in (1, 2, 1)]
+    assert seeded[0] == seeded[2]
+    assert len({draw(), draw(), *seeded}) == 3
+    assert len(seeded[0].split()) == 20
 
 
 def test_no_test_fixes_what_the_profile_decides():

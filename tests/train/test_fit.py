@@ -6,17 +6,8 @@ import signal
 import numpy as np
 import pytest
 
-from tests.small_run import LOSS, assert_same, copy_of, network, rising, two_classes
-from tinynet.layers import (
-    BatchNorm,
-    Conv2D,
-    Dense,
-    Dropout,
-    Flatten,
-    MaxPool2D,
-    ReLU,
-    Sequential,
-)
+from tests.small_run import LOSS, assert_same, copy_of, history_of, network, rising, two_classes
+from tinynet.layers import BatchNorm, Conv2D, Dense, Dropout, Flatten, MaxPool2D, ReLU, Sequential
 from tinynet.metrics import accuracy, cohen_kappa
 from tinynet.optimizers import SGD, Adam
 from tinynet.regularizers import L2
@@ -26,7 +17,8 @@ from tinynet.train.data import ArrayDataset
 from tinynet.train.fit import stalled
 
 
-def test_handwritten_digits_reach_98_percent(tmp_path):
+@pytest.mark.slow
+def test_handwritten_digits_reach_98_percent():
     """A real set: 1797 digits of 8 × 8 pixels, one fifth of them held back."""
     datasets = pytest.importorskip(
         "sklearn.datasets", reason="scikit-learn is not installed: pip install scikit-learn"
@@ -41,50 +33,27 @@ def test_handwritten_digits_reach_98_percent(tmp_path):
         *(Conv2D(1, 16, 3, padding="same", rng=rng), BatchNorm(16, momentum=0.9), ReLU()),
         *(Conv2D(16, 32, 3, padding="same", rng=rng), BatchNorm(32, momentum=0.9), ReLU()),
         *(MaxPool2D(2), Flatten(), Dropout(0.5), Dense(4 * 4 * 32, 10, rng=rng)),
-    ).to(dtype="float32")
-    fit(
-        model,
-        LOSS,
-        Adam(0.003),
-        (x[rest], y[rest]),
-        epochs=20,
-        batch_size=64,
-        schedule=Cosine(0.003, epochs=20),
-        progress=False,
     )
+    settings = {"epochs": 20, "batch_size": 64, "schedule": Cosine(0.003, epochs=20)}
+    fit(model, LOSS, Adam(0.003), (x[rest], y[rest]), progress=False, **settings)
     predicted = predict(model, LOSS, x[held_back]).argmax(axis=1)
     assert accuracy(y[held_back], predicted) >= 0.98
 
 
 def test_it_learns_what_a_straight_line_cannot_tell_apart():
-    model = network()
-    history = fit(
-        model,
-        LOSS,
-        Adam(0.02),
-        two_classes(200),
-        two_classes(100, seed=1),
-        epochs=40,
-        progress=False,
-    )
+    data = two_classes(200), two_classes(100, seed=1)
+    history = history_of(network(), Adam(0.02), *data, epochs=40)
     assert history[0]["validation_accuracy"] < 0.8
     assert history[-1]["validation_accuracy"] > 0.93
     assert history[-1]["validation_loss"] < history[0]["validation_loss"] / 2
 
 
 def test_the_history_has_the_promised_columns_in_order():
-    train = two_classes()
-    assert [*fit(network(), LOSS, SGD(0.1), train, train, epochs=1, progress=False)[0]] == [
-        "epoch",
-        "train_loss",
-        "train_accuracy",
-        "validation_loss",
-        "validation_accuracy",
-        "learning_rate",
-        "seconds",
-    ]
-    row = fit(network(), LOSS, SGD(0.1), train, epochs=1, metrics=["kappa"], progress=False)[0]
-    assert [*row] == ["epoch", "train_loss", "train_kappa", "learning_rate", "seconds"]
+    both = [f"{part}_{name}" for part in ("train", "validation") for name in ("loss", "accuracy")]
+    rest = ["learning_rate", "seconds"]
+    assert [*history_of(validation=two_classes())[0]] == ["epoch", *both, *rest]
+    row = history_of(metrics=["kappa"])[0]
+    assert [*row] == ["epoch", "train_loss", "train_kappa", *rest]
 
 
 def test_training_and_validation_figures_are_of_the_whole_set():
@@ -93,9 +62,8 @@ def test_training_and_validation_figures_are_of_the_whole_set():
     model = network()
     z, _ = model.forward(x)
     loss, predicted = float(LOSS.forward(z, y)[0]), z.argmax(axis=1)
-    metrics = ["accuracy", "kappa", "auc"]
-    settings = {"epochs": 2, "batch_size": 8, "metrics": metrics, "progress": False}
-    for row in fit(model, LOSS, SGD(0.0), (x, y), (x, y), **settings):
+    settings = {"epochs": 2, "batch_size": 8, "metrics": ["accuracy", "kappa", "auc"]}
+    for row in history_of(model, SGD(0.0), (x, y), (x, y), **settings):
         for part in ("train", "validation"):
             assert row[f"{part}_loss"] == pytest.approx(loss, rel=1e-12)
             assert row[f"{part}_accuracy"] == accuracy(y, predicted)
@@ -104,12 +72,10 @@ def test_training_and_validation_figures_are_of_the_whole_set():
 
 
 def test_a_penalty_is_part_of_the_training_loss_and_of_the_update():
-    x, y = two_classes(40)
-    settings = {"epochs": 1, "batch_size": None, "progress": False}
     model, penalised = network(), network()
     penalty = L2(0.1).penalty(model.parameters())
-    plain = fit(model, LOSS, SGD(1.0), (x, y), **settings)[0]
-    row = fit(penalised, LOSS, SGD(1.0), (x, y), regularizer=L2(0.1), **settings)[0]
+    plain = history_of(model, SGD(1.0), batch_size=None)[0]
+    row = history_of(penalised, SGD(1.0), batch_size=None, regularizer=L2(0.1))[0]
     assert row["train_loss"] == pytest.approx(plain["train_loss"] + penalty)
     start = network().parameters()["0.weight"].value
     change = model.parameters()["0.weight"].value - penalised.parameters()["0.weight"].value
@@ -120,7 +86,7 @@ def test_no_batch_size_is_full_batch_gradient_descent():
     """One update an epoch, w ← w − η ∂L/∂w of the mean loss of the whole set.  Report §2.3.4."""
     x, y = two_classes(30)
     model, by_hand = network(), network()
-    fit(model, LOSS, SGD(0.5), (x, y), epochs=3, batch_size=None, progress=False)
+    history_of(model, SGD(0.5), (x, y), epochs=3, batch_size=None)
     for _ in range(3):
         z, cache = by_hand.forward(x)
         by_hand.zero_grad()
@@ -139,15 +105,7 @@ def test_an_epoch_shows_each_example_once_augmented_anew():
         seen.append((x[:, 0].astype(int).tolist(), rng.random()))
         return x
 
-    fit(
-        network(),
-        LOSS,
-        SGD(0.0),
-        ArrayDataset(x, y, augment),
-        epochs=2,
-        batch_size=8,
-        progress=False,
-    )
+    history_of(network(), SGD(0.0), ArrayDataset(x, y, augment), epochs=2, batch_size=8)
     assert [len(indices) for indices, _ in seen] == [8, 8, 4] * 2
     orders = [sum((indices for indices, _ in part), []) for part in (seen[:3], seen[3:])]
     assert sorted(orders[0]) == sorted(orders[1]) == list(range(20))
@@ -163,25 +121,16 @@ def test_a_schedule_sets_the_learning_rate_of_each_epoch():
         return 0.1 / (epoch + 1)
 
     optimizer = SGD(9.0)
-    history = fit(
-        network(), LOSS, optimizer, two_classes(), epochs=3, schedule=schedule, progress=False
-    )
+    history = history_of(network(), optimizer, epochs=3, schedule=schedule)
     assert seen == [(0, 0), (1, 1), (2, 2)]
     assert [row["learning_rate"] for row in history] == [0.1, 0.05, 0.1 / 3]
     assert optimizer.learning_rate == 0.1 / 3
 
 
 def test_the_learning_rate_falls_when_the_monitored_number_stays_where_it_is():
-    history = fit(
-        network(),
-        LOSS,
-        SGD(0.1),
-        two_classes(),
-        epochs=6,
-        metrics=[rising([0.5, 0.6, 0.6, 0.6, 0.7, 0.7])],
-        schedule=ReduceOnPlateau(0.1, patience=2, monitor="train_score", maximise=True),
-        progress=False,
-    )
+    scores = rising([0.5, 0.6, 0.6, 0.6, 0.7, 0.7])
+    schedule = ReduceOnPlateau(0.1, patience=2, monitor="train_score", maximise=True)
+    history = history_of(epochs=6, metrics=[scores], schedule=schedule)
     assert [row["learning_rate"] for row in history] == pytest.approx([0.1] * 4 + [0.01] * 2)
 
 
@@ -195,18 +144,8 @@ def test_the_learning_rate_falls_when_the_monitored_number_stays_where_it_is():
     ],
 )
 def test_early_stopping(values, epochs):
-    history = fit(
-        network(),
-        LOSS,
-        SGD(0.1),
-        two_classes(),
-        epochs=6,
-        metrics=[rising(values)],
-        monitor="train_score",
-        patience=2,
-        progress=False,
-    )
-    assert len(history) == epochs
+    settings = {"metrics": [rising(values)], "monitor": "train_score", "patience": 2}
+    assert len(history_of(epochs=6, **settings)) == epochs
 
 
 def test_lower_is_better_for_a_loss_and_higher_for_all_else():
@@ -224,17 +163,9 @@ def test_lower_is_better_for_a_loss_and_higher_for_all_else():
 
 
 def test_callbacks_get_the_row_and_the_model():
-    seen = []
-    model = network()
-    history = fit(
-        model,
-        LOSS,
-        SGD(0.1),
-        two_classes(),
-        epochs=2,
-        callbacks=[lambda row, model: seen.append((row, model))],
-        progress=False,
-    )
+    seen, model = [], network()
+    callbacks = [lambda row, model: seen.append((row, model))]
+    history = history_of(model, epochs=2, callbacks=callbacks)
     assert seen == [(history[0], model), (history[1], model)]
 
 
@@ -254,38 +185,36 @@ def test_settings_that_make_no_sense_are_refused_before_anything_is_written(
     tmp_path, settings, match
 ):
     model = network()
-    before = copy_of(model)
-    options = {"epochs": 1, "folder": tmp_path / "run", "progress": False} | settings
     with pytest.raises(ValueError, match=match):
-        fit(model, LOSS, SGD(0.1), two_classes(), **options)
-    assert_same(before, model.state())
+        history_of(model, folder=tmp_path / "run", **settings)
+    assert_same(copy_of(network()), model.state())
     assert not (tmp_path / "run").exists()
 
 
 def test_a_wrong_dtype_is_the_layers_error():
     x, y = two_classes()
     with pytest.raises(TypeError, match=r"Dense.* input is float32, the parameters are float64"):
-        fit(network(), LOSS, SGD(0.1), (x.astype("float32"), y), epochs=1, progress=False)
+        history_of(train=(x.astype("float32"), y))
 
 
 def test_progress_is_one_line_per_epoch_in_a_pipe_or_silence(capsys):
     settings = {"epochs": 3, "batch_size": 4}
-    fit(network(), LOSS, SGD(0.0), two_classes(), monitor="train_loss", patience=1, **settings)
+    stopping = {"monitor": "train_loss", "patience": 1, "progress": True}
+    history_of(network(), SGD(0.0), **stopping, **settings)
     lines = capsys.readouterr().err.splitlines()
     assert [line[:9] for line in lines[:2]] == ["epoch 1/3", "epoch 2/3"]
     assert lines[-1] == "stopped early: no better train_loss in 1 epochs"
-    fit(network(), LOSS, SGD(0.1), two_classes(), progress=False, **settings)
+    history_of(**settings)
     assert capsys.readouterr() == ("", "")
 
 
 def test_the_handlers_of_signals_are_as_before():
-    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
-    fit(network(), LOSS, SGD(0.1), two_classes(), epochs=1, progress=False)
-    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+    history_of()
+    found = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    assert found == [signal.default_int_handler, signal.SIG_DFL]
 
 
 def test_the_step_and_evaluation_are_reached_from_here():
-    x, y = two_classes()
-    model = network()
-    value = TrainStep(model, LOSS, SGD(0.0))(x, y)
-    assert evaluate(model, LOSS, (x, y))[0] == pytest.approx(value)
+    model, data = network(), two_classes()
+    value = TrainStep(model, LOSS, SGD(0.0))(*data)
+    assert evaluate(model, LOSS, data)[0] == pytest.approx(value)

@@ -21,35 +21,28 @@ def test_ctrl_c_is_delivered_after_the_block():
 
 def test_a_handler_of_sigterm_is_called_after_the_block():
     calls = []
-    before = signal.signal(signal.SIGTERM, lambda number, frame: calls.append(number))
-    try:
-        with held_interrupts():
-            signal.raise_signal(signal.SIGTERM)
-            assert calls == []
-        assert calls == [signal.SIGTERM]
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    signal.signal(signal.SIGTERM, lambda number, frame: calls.append(number))
+    with held_interrupts():
+        signal.raise_signal(signal.SIGTERM)
+        assert calls == []
+    assert calls == [signal.SIGTERM]
 
 
 def test_a_signal_that_is_ignored_or_not_handled_keeps_its_meaning():
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        with held_interrupts():
-            assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN
-            assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
-            signal.raise_signal(signal.SIGINT)
-    finally:
-        signal.signal(signal.SIGINT, before)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with held_interrupts():
+        assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+        assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+        signal.raise_signal(signal.SIGINT)
 
 
 def test_the_handlers_are_put_back():
-    before = signal.getsignal(signal.SIGINT)
     with held_interrupts():
-        assert signal.getsignal(signal.SIGINT) is not before
-    assert signal.getsignal(signal.SIGINT) is before
+        assert signal.getsignal(signal.SIGINT) is not signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     with pytest.raises(ValueError, match="inside"), held_interrupts():
         raise ValueError("inside")
-    assert signal.getsignal(signal.SIGINT) is before
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def test_it_does_nothing_in_another_thread():
@@ -62,4 +55,4 @@ def test_it_does_nothing_in_another_thread():
     thread = threading.Thread(target=work)
     thread.start()
     thread.join()
-    assert done == [signal.getsignal(signal.SIGINT)]
+    assert done == [signal.default_int_handler]

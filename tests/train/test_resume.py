@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.small_run import LOSS, files_in, rows_of
 from tinynet.layers import BatchNorm, Dense, Dropout, ReLU, Sequential
-from tinynet.losses import SoftmaxCrossEntropy
 from tinynet.optimizers import Adam
 from tinynet.schedules import ReduceOnPlateau
 from tinynet.train import fit
@@ -22,6 +22,7 @@ from tinynet.train.checkpoint import CheckpointError, load_arrays
 from tinynet.train.data import ArrayDataset
 
 EPOCHS, BATCHES = 4, 6  # batches per epoch: five of 8 examples and one of 5
+PLACES = ("reading", "step", "validation")
 
 
 class Stopping(ArrayDataset):
@@ -43,12 +44,12 @@ class StoppingReLU(ReLU):
 
     def __init__(self, stop=None, at=None):
         super().__init__()
-        self.stop, self.at, self.passes = stop, at, 0
+        self.stop, self.at, self.count = stop, at, 0
 
     def forward(self, x, mode):
         if mode.train:
-            self.passes += 1
-            if self.passes - 1 == self.at:
+            self.count += 1
+            if self.count - 1 == self.at:
                 self.stop()
         return super().forward(x, mode)
 
@@ -57,47 +58,32 @@ def noise(x, rng):
     return x + 0.1 * rng.normal(size=x.shape).astype(x.dtype)
 
 
-def run(folder, *, resume=False, epochs=EPOCHS, stop=None, place=None, at=None, **options):
+def run(folder, *, stop=None, place=None, at=None, **options):
     """One run of ``fit``, stopped by ``stop`` at "reading", "step", "validation" or not at all."""
     rng = np.random.default_rng(0)
     x = rng.normal(size=(60, 4)).astype("float32")
     y = (x[:, 0] * x[:, 1] > 0).astype(int)
-    activation = StoppingReLU(stop, at if place == "step" else None)
-    model = Sequential(
-        Dense(4, 16, rng=rng), BatchNorm(16), activation, Dropout(0.8), Dense(16, 2, rng=rng)
-    ).to(dtype="float32")
+    stops = {where: {"stop": stop, "at": at if place == where else None} for where in PLACES}
+    layers = BatchNorm(16), StoppingReLU(**stops["step"]), Dropout(0.8)
+    model = Sequential(Dense(4, 16, rng=rng), *layers, Dense(16, 2, rng=rng))
     optimizer = Adam(0.01)
-    train = Stopping(
-        x[:45], y[:45], augment=noise, stop=stop, at=at if place == "reading" else None
-    )
-    validation = Stopping(x[45:], y[45:], stop=stop, at=at if place == "validation" else None)
+    train = Stopping(x[:45], y[:45], augment=noise, **stops["reading"])
+    validation = Stopping(x[45:], y[45:], **stops["validation"])
     settings = {
+        "epochs": EPOCHS,
         "batch_size": 8,
         "seed": 5,
         "schedule": ReduceOnPlateau(0.01, factor=0.5, patience=1),
         "metrics": ("accuracy", "kappa"),
+        "folder": folder,
         "progress": False,
     }
-    history = fit(
-        model,
-        SoftmaxCrossEntropy(),
-        optimizer,
-        train,
-        validation,
-        epochs=epochs,
-        folder=folder,
-        resume=resume,
-        **settings | options,
-    )
+    history = fit(model, LOSS, optimizer, train, validation, **settings | options)
     return model, optimizer, history
 
 
 def timeless(history):
     return [{name: value for name, value in row.items() if name != "seconds"} for row in history]
-
-
-def rows_of(folder):
-    return [json.loads(line) for line in (folder / "history.jsonl").read_text().splitlines()]
 
 
 def assert_same_bits(states, others):
@@ -106,9 +92,9 @@ def assert_same_bits(states, others):
         assert np.asarray(x).tobytes() == np.asarray(others[name]).tobytes(), name
 
 
-def assert_ends_as_if_never_stopped(folder, unbroken, *, epochs=EPOCHS):
+def assert_ends_as_if_never_stopped(folder, unbroken):
     """Resume the run in ``folder`` and compare all that it leaves with the unbroken run's."""
-    model, optimizer, history = run(folder, resume=True, epochs=epochs)
+    model, optimizer, history = run(folder, resume=True)
     whole_folder, (whole_model, whole_optimizer, whole_history) = unbroken
     assert_same_bits(model.state(), whole_model.state())
     assert_same_bits(optimizer.state(), whole_optimizer.state())
@@ -130,12 +116,16 @@ def unbroken(tmp_path_factory):
     return folder, run(folder)
 
 
-def raise_interrupt():
+def raise_interrupt(*_):
     raise KeyboardInterrupt
 
 
 def ctrl_c():
     signal.raise_signal(signal.SIGINT)
+
+
+def handled_sigterm():
+    signal.raise_signal(signal.SIGTERM)
 
 
 def test_the_unbroken_run_draws_and_reduces(unbroken):
@@ -145,17 +135,14 @@ def test_the_unbroken_run_draws_and_reduces(unbroken):
     assert len({row["train_loss"] for row in history}) == EPOCHS
     assert optimizer.state()["step"] == EPOCHS * BATCHES
     assert (model.state()["1.running_mean"] != 0).all()
+    another, _, _ = run(None, seed=6)
+    assert not np.array_equal(another.state()["0.weight"], model.state()["0.weight"])
 
 
 def test_a_run_without_a_folder_is_the_same(unbroken):
     model, _, history = run(None)
     assert_same_bits(model.state(), unbroken[1][0].state())
     assert timeless(history) == timeless(unbroken[1][2])
-
-
-def test_another_seed_is_another_run(tmp_path, unbroken):
-    model, _, _ = run(tmp_path / "run", seed=6)
-    assert not np.array_equal(model.state()["0.weight"], unbroken[1][0].state()["0.weight"])
 
 
 @pytest.mark.parametrize("epochs", [1, 3])
@@ -165,49 +152,21 @@ def test_stopped_cleanly_after_some_epochs(tmp_path, unbroken, epochs):
     assert_ends_as_if_never_stopped(tmp_path, unbroken)
 
 
-@pytest.mark.parametrize("at", [0, 1, 3, BATCHES, 2 * BATCHES - 1, 3 * BATCHES + 2])
-def test_interrupted_between_two_batches(tmp_path, unbroken, at):
+@pytest.mark.parametrize(
+    ("stop", "place", "at", "saved"),
+    [
+        *((raise_interrupt, "reading", at, divmod(at, BATCHES)) for at in (0, 1, 6, 11, 20)),
+        (ctrl_c, "step", 9, (1, 4)),  # the step is finished first
+        (handled_sigterm, "step", 9, (1, 4)),
+        (raise_interrupt, "step", 9, (1, 0)),  # the step broke off, and is not saved
+        (ctrl_c, "validation", 3, (1, BATCHES)),
+    ],
+)
+def test_interrupted(tmp_path, unbroken, stop, place, at, saved):
+    signal.signal(signal.SIGTERM, raise_interrupt)
     with pytest.raises(KeyboardInterrupt):
-        run(tmp_path, stop=raise_interrupt, place="reading", at=at)
-    epochs, batch = batches_in_checkpoint(tmp_path)
-    assert epochs * BATCHES + batch == at
-    assert_ends_as_if_never_stopped(tmp_path, unbroken)
-
-
-def test_ctrl_c_in_the_middle_of_a_step_lets_the_step_finish(tmp_path, unbroken):
-    with pytest.raises(KeyboardInterrupt):
-        run(tmp_path, stop=ctrl_c, place="step", at=BATCHES + 3)
-    assert batches_in_checkpoint(tmp_path) == (1, 4)
-    assert_ends_as_if_never_stopped(tmp_path, unbroken)
-
-
-def test_a_handled_sigterm_does_the_same(tmp_path, unbroken):
-    before = signal.signal(signal.SIGTERM, lambda *_: raise_interrupt())
-    try:
-        with pytest.raises(KeyboardInterrupt):
-            run(
-                tmp_path,
-                stop=lambda: signal.raise_signal(signal.SIGTERM),
-                place="step",
-                at=BATCHES + 3,
-            )
-    finally:
-        signal.signal(signal.SIGTERM, before)
-    assert batches_in_checkpoint(tmp_path) == (1, 4)
-    assert_ends_as_if_never_stopped(tmp_path, unbroken)
-
-
-def test_a_step_that_broke_off_is_not_saved(tmp_path, unbroken):
-    with pytest.raises(KeyboardInterrupt):
-        run(tmp_path, stop=raise_interrupt, place="step", at=BATCHES + 3)
-    assert batches_in_checkpoint(tmp_path) == (1, 0)
-    assert_ends_as_if_never_stopped(tmp_path, unbroken)
-
-
-def test_interrupted_in_the_validation(tmp_path, unbroken):
-    with pytest.raises(KeyboardInterrupt):
-        run(tmp_path, stop=ctrl_c, place="validation", at=3)
-    assert batches_in_checkpoint(tmp_path) == (1, BATCHES)
+        run(tmp_path, stop=stop, place=place, at=at)
+    assert batches_in_checkpoint(tmp_path) == saved
     assert_ends_as_if_never_stopped(tmp_path, unbroken)
 
 
@@ -224,8 +183,7 @@ def test_interrupted_and_resumed_again_and_again(tmp_path, unbroken):
         with pytest.raises(KeyboardInterrupt):
             run(tmp_path, resume=made > 0, stop=raise_interrupt, place="reading", at=5)
         made += 5
-        epochs, batch = batches_in_checkpoint(tmp_path)
-        assert epochs * BATCHES + batch == made
+        assert batches_in_checkpoint(tmp_path) == divmod(made, BATCHES)
     assert_ends_as_if_never_stopped(tmp_path, unbroken)
 
 
@@ -239,12 +197,8 @@ def test_killed_without_warning(tmp_path, unbroken, at):
         "kill = lambda: os.kill(os.getpid(), signal.SIGKILL)\n"
         "run(Path(sys.argv[1]), stop=kill, place='step', at=int(sys.argv[2]))\n"
     )
-    killed = subprocess.run(
-        [sys.executable, "-c", script, tmp_path, str(at)],
-        cwd=Path(__file__).parents[2],
-        capture_output=True,
-        check=False,
-    )
+    command = [sys.executable, "-c", script, tmp_path, str(at)]
+    killed = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True)
     assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
     assert batches_in_checkpoint(tmp_path) == (at // BATCHES, 0)
     assert_ends_as_if_never_stopped(tmp_path, unbroken)
@@ -285,21 +239,15 @@ def test_a_finished_run_is_left_as_it_is(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "other",
-    [
-        {"seed": 6},
-        {"batch_size": 9},
-        {"metrics": ("accuracy",)},
-        {"monitor": "validation_kappa"},
-    ],
+    ("name", "value"),
+    [("seed", 6), ("batch_size", 9), ("metrics", ("accuracy",)), ("monitor", "validation_kappa")],
 )
-def test_resuming_with_settings_of_another_run_is_refused(tmp_path, other):
+def test_resuming_with_settings_of_another_run_is_refused(tmp_path, name, value):
     run(tmp_path, epochs=1)
-    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-    (name,) = other
+    before = files_in(tmp_path)
     with pytest.raises(CheckpointError, match=f"was written with {name} "):
-        run(tmp_path, resume=True, **other)
-    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+        run(tmp_path, resume=True, **{name: value})
+    assert files_in(tmp_path) == before
 
 
 def test_resuming_where_there_is_no_run_is_refused(tmp_path):

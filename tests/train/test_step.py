@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
+from tests.small_run import LOSS, assert_same, copy_of
 from tinynet.layer import Layer
 from tinynet.layers import BatchNorm, Dense, Dropout, ReLU, Sequential
-from tinynet.losses import CrossEntropy, SoftmaxCrossEntropy
+from tinynet.losses import CrossEntropy
 from tinynet.optimizers import SGD, Adam
 from tinynet.regularizers import L1, L2
 from tinynet.train.step import TrainingError, TrainStep
@@ -22,23 +23,17 @@ def batch(n=6):
     return rng.normal(size=(n, 3)), rng.integers(0, 2, n)
 
 
-def copy_of(model):
-    return {name: x.copy() for name, x in model.state().items()}
-
-
 @pytest.mark.parametrize("regularizer", [None, L2(0.3), L1(0.2)])
 @pytest.mark.parametrize("keep_prob", [1.0, 0.6])
 def test_the_update_is_the_gradient_of_the_number_returned(regularizer, keep_prob):
     """With SGD at rate 1, w_before − w_after is ∂L/∂w; central differences of L say the same."""
-    x, y = batch()
     model = network(keep_prob)
     before = copy_of(model)
 
     def loss_value():
-        probe = TrainStep(model, SoftmaxCrossEntropy(), SGD(0.0), regularizer=regularizer)
-        return probe(x, y)
+        return TrainStep(model, LOSS, SGD(0.0), regularizer=regularizer)(*batch())
 
-    TrainStep(model, SoftmaxCrossEntropy(), SGD(1.0), regularizer=regularizer)(x, y)
+    TrainStep(model, LOSS, SGD(1.0), regularizer=regularizer)(*batch())
     gradient = {name: before[name] - p.value for name, p in model.parameters().items()}
     model.load_state(before)
     for name, p in model.parameters().items():
@@ -53,33 +48,30 @@ def test_the_update_is_the_gradient_of_the_number_returned(regularizer, keep_pro
 
 def test_it_returns_a_python_float_and_the_mean_loss_before_the_update():
     x, y = batch()
-    model, loss = network(), SoftmaxCrossEntropy()
-    expected, _ = loss.forward(model.forward(x)[0], y)
-    value = TrainStep(model, loss, SGD(0.5))(x, y)
+    model = network()
+    expected, _ = LOSS.forward(model.forward(x)[0], y)
+    value = TrainStep(model, LOSS, SGD(0.5))(x, y)
     assert type(value) is float
     assert value == expected
-    assert loss.forward(model.forward(x)[0], y)[0] < expected
+    assert LOSS.forward(model.forward(x)[0], y)[0] < expected
 
 
 def test_gradients_do_not_add_up_over_steps():
-    x, y = batch()
     model = network()
-    step = TrainStep(model, SoftmaxCrossEntropy(), SGD(0.0))
-    step(x, y)
+    step = TrainStep(model, LOSS, SGD(0.0))
+    step(*batch())
     once = model.parameters()["0.weight"].grad.copy()
-    step(x, y)
+    step(*batch())
     assert np.array_equal(model.parameters()["0.weight"].grad, once)
 
 
 def test_the_masks_follow_from_seed_and_count():
-    x, y = batch()
-
     def losses(seed, counts):
-        step = TrainStep(network(0.5), SoftmaxCrossEntropy(), SGD(0.0), seed=seed)
+        step = TrainStep(network(0.5), LOSS, SGD(0.0), seed=seed)
         values = []
         for count in counts:
             step.count = count
-            values.append(step(x, y))
+            values.append(step(*batch()))
         return values
 
     assert losses(0, [0, 1, 2]) == losses(0, [2, 1, 0])[::-1]
@@ -89,14 +81,14 @@ def test_the_masks_follow_from_seed_and_count():
 def test_it_counts_and_keeps_the_last_output():
     x, y = batch()
     model = network()
-    step = TrainStep(model, SoftmaxCrossEntropy(), SGD(0.1))
+    step = TrainStep(model, LOSS, SGD(0.1))
     with pytest.raises(ValueError, match="no step has been made yet"):
         step.last_probabilities()
     z, _ = model.forward(x)
     step(x, y)
     assert step.count == 1
     assert np.array_equal(step.last_output, z)
-    assert np.array_equal(step.last_probabilities(), SoftmaxCrossEntropy().probabilities(z))
+    assert np.array_equal(step.last_probabilities(), LOSS.probabilities(z))
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
@@ -104,11 +96,10 @@ def test_nan_in_the_input_is_named_and_changes_no_weight(bad):
     x, y = batch()
     x[2, 1] = x[4, 0] = bad
     model, optimizer = network(), Adam(0.1)
-    before = copy_of(model)
-    step = TrainStep(model, SoftmaxCrossEntropy(), optimizer)
+    step = TrainStep(model, LOSS, optimizer)
     with pytest.raises(TrainingError, match=r"2 of the 6 inputs hold NaN .* is number 2 of"):
         step(x, y)
-    assert all(np.array_equal(before[name], x) for name, x in model.state().items())
+    assert_same(copy_of(network()), model.state())
     assert optimizer.state()["step"] == 0
     assert step.count == 0
 
@@ -117,11 +108,11 @@ def test_nan_in_the_weights_is_named():
     model = network()
     model.parameters()["3.bias"].value[0] = np.nan
     with pytest.raises(TrainingError, match=r"3\.bias holds NaN .* lower the learning rate \(0\.1"):
-        TrainStep(model, SoftmaxCrossEntropy(), SGD(0.1))(*batch())
+        TrainStep(model, LOSS, SGD(0.1))(*batch())
 
 
 def test_a_learning_rate_far_too_large_ends_in_one_clear_line():
-    step = TrainStep(network(), SoftmaxCrossEntropy(), SGD(1e200))
+    step = TrainStep(network(), LOSS, SGD(1e200))
     step(*batch())
     with pytest.raises(TrainingError, match="lower the learning rate") as seen:
         step(*batch())
@@ -140,7 +131,7 @@ def test_an_infinite_loss_of_finite_outputs():
 def test_it_knows_whether_the_last_step_was_whole():
     x, y = batch()
     model = Sequential(BatchNorm(3), *network().layers).to(dtype="float64")
-    step = TrainStep(model, SoftmaxCrossEntropy(), SGD(0.1))
+    step = TrainStep(model, LOSS, SGD(0.1))
     step(x, y)
     assert step.whole
     with pytest.raises(ValueError, match="labels"):

@@ -24,14 +24,13 @@ from tinynet.train.transfer import (
 )
 
 
-def network(classes=3, dtype="float64", keep_prob=0.5):
+def network(classes=3, dtype="float64"):
     """Two blocks with batch norm whose moving statistics have moved."""
     rng = np.random.default_rng(0)
-    model = vgg_like(classes, (8, 8, 1), (3, 4), 6, batch_norm=True, keep_prob=keep_prob, rng=rng)
+    model = vgg_like(classes, (8, 8, 1), (3, 4), 6, batch_norm=True, keep_prob=0.5, rng=rng)
     for name, x in model.buffers().items():
-        x[...] = (
-            rng.uniform(0.5, 1.5, x.shape) if name.endswith("var") else rng.normal(size=x.shape)
-        )
+        draw = rng.uniform(0.5, 1.5, x.shape) if name.endswith("var") else rng.normal(size=x.shape)
+        x[...] = draw
     return model.to(dtype=dtype)
 
 
@@ -44,12 +43,20 @@ def under(part, state):
     return {name: x for name, x in state.items() if name.startswith(part)}
 
 
+def changed(model, before):
+    """Names of the arrays that differ."""
+    return {name for name, x in model.state().items() if not np.array_equal(x, before[name])}
+
+
 # a new head
 
 
+def head_of(classes):
+    return Sequential(Flatten(), Dense(16, classes, rng=np.random.default_rng(0)))
+
+
 def test_a_new_head_of_other_classes_leaves_the_base():
-    model = network(3)
-    before = copy_of(model)
+    model, before = network(3), copy_of(network(3))
     assert replace_head(model, 5, np.random.default_rng(7)) is model
     after = model.state()
     assert_same(under("base.", before), under("base.", after))
@@ -67,14 +74,13 @@ def test_the_architecture_follows_the_head():
     assert model.architecture.settings["num_classes"] == 5
     again = model.architecture.build()
     again.load_state(model.state())  # the same names and shapes
-    replace_head(model, Sequential(Flatten(), Dense(16, 2, rng=np.random.default_rng(0))))
+    replace_head(model, head_of(2))
     assert model.architecture is None
 
 
 def test_a_new_head_may_be_any_layer():
-    model = network()
-    head = Sequential(Flatten(), Dense(16, 7, rng=np.random.default_rng(0))).to(dtype="float64")
-    assert replace_head(model, head).forward(images()[0])[0].shape == (22, 7)
+    model = replace_head(network(), head_of(7).to(dtype="float64"))
+    assert model.forward(images()[0])[0].shape == (22, 7)
     assert "head.1.weight" in model.parameters()
 
 
@@ -106,9 +112,7 @@ def test_the_table_shows_the_three_separately():
     base, head = frozen_parts(model)
     assert (base.name, head.name) == ("base", "head")
     assert base.parameters == (0, sum(p.value.size for p in model.base.parameters().values()))
-    assert base.statistics == (0, 4)
-    assert base.dropout == (0, 0)
-    assert head.dropout == (0, 1)
+    assert (base.statistics, base.dropout, head.dropout) == ((0, 4), (0, 0), (0, 1))
     model.base.freeze(statistics=False)
     base, head = frozen_parts(model)
     assert base.parameters.frozen == base.parameters.total > 0
@@ -141,9 +145,8 @@ def test_unfreezing_the_upper_part():
     model.freeze()
     unfreeze_from(model, "base.7")  # the second block; its statistics stay
     trainable = {name for name, p in model.parameters().items() if p.trainable}
-    own = {name for name in model.parameters() if name.startswith("head.")}
-    later = {n for n in model.parameters() if n.startswith("base.") and int(n.split(".")[1]) >= 7}
-    assert trainable == own | later
+    later = {n for n in under("base.", model.parameters()) if int(n.split(".")[1]) >= 7}
+    assert trainable == set(under("head.", model.parameters())) | later
     assert 0 < len(later) < len(under("base.", model.parameters()))
     assert frozen_parts(model)[0].statistics == (4, 4)
     assert frozen_parts(model)[1].dropout == (0, 1)
@@ -151,19 +154,24 @@ def test_unfreezing_the_upper_part():
     assert frozen_parts(model)[0].statistics == (2, 4)
 
 
-def test_unfreezing_from_a_layer_that_is_not_there():
-    with pytest.raises(ValueError, match=r"no layer 'base\.99' .* base\.0, base\.1"):
-        unfreeze_from(network(), "base.99")
-    with pytest.raises(ValueError, match=r"no layer 'stage' .* base, head"):
-        unfreeze_from(network(), "stage")
+@pytest.mark.parametrize(
+    ("layer", "message"),
+    [
+        ("base.99", r"no layer 'base\.99' .* base\.0, base\.1"),
+        ("stage", r"no layer 'stage' .* base, head"),
+    ],
+)
+def test_unfreezing_from_a_layer_that_is_not_there(layer, message):
+    with pytest.raises(ValueError, match=message):
+        unfreeze_from(network(), layer)
 
 
 # training with a frozen base
 
 
 def trained(model, data, **options):
-    fit(model, LOSS, Adam(1e-2), data, epochs=3, batch_size=8, seed=5, progress=False, **options)
-    return model
+    settings = {"epochs": 3, "batch_size": 8, "seed": 5, "progress": False} | options
+    return fit(model, LOSS, Adam(1e-2), data, **settings)
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [("float64", 1e-12), ("float32", 1e-4)])
@@ -176,45 +184,38 @@ def test_a_head_on_cached_features_becomes_the_head_of_the_whole_network(
     for model in (whole, parts):
         model.base.freeze()
     trained(whole, data)
-    features = cached_features(parts.base, data, tmp_path, progress=False)
-    trained(HeadOnly(parts), features)
+    trained(HeadOnly(parts), cached_features(parts.base, data, tmp_path, progress=False))
     a, b = whole.state(), parts.state()
     assert_same(under("base.", a), under("base.", b))
-    assert not np.array_equal(a["head.1.weight"], network(dtype=dtype).state()["head.1.weight"])
+    assert "head.1.weight" in changed(whole, network(dtype=dtype).state())
     for name, x in under("head.", a).items():
         np.testing.assert_allclose(b[name], x, rtol=0, atol=tolerance * np.abs(x).max())
 
 
 def test_a_run_begun_on_features_goes_on_with_images(tmp_path):
     """Names and checkpoints are the whole network's."""
-    data = images()
-    model = network()
-    model.base.freeze()
+    data, model, again = images(), network(), network()
+    for each in (model, again):
+        each.base.freeze()
     features = cached_features(model.base, data, tmp_path, progress=False)
     trained(HeadOnly(model), features, folder=tmp_path / "run")
-    again = network()
-    again.base.freeze()
     unfreeze_from(again, "base.7")
-    options = {"folder": tmp_path / "run", "resume": True, "progress": False}
-    rows = fit(again, LOSS, Adam(1e-3), data, epochs=5, batch_size=8, seed=5, **options)
+    rows = trained(again, data, folder=tmp_path / "run", resume=True, epochs=5)
     assert [row["epoch"] for row in rows] == [1, 2, 3, 4, 5]
-    changed = {
-        name for name, x in again.state().items() if not np.array_equal(x, model.state()[name])
-    }
     expected = {name for name, p in again.parameters().items() if p.trainable}
-    assert changed == expected
-    assert any(name.startswith("base.") for name in changed)
+    assert changed(again, model.state()) == expected
+    assert any(name.startswith("base.") for name in expected)
 
 
-def test_head_only_is_the_head(tmp_path):
+def test_head_only_is_the_head():
     model = network()
     r, _ = model.base.forward(images()[0])
-    z, cache = HeadOnly(model).forward(r, EVAL)
+    alone = HeadOnly(model)
+    z, cache = alone.forward(r, EVAL)
     assert np.array_equal(z, model.forward(images()[0])[0])
-    dr = HeadOnly(model).backward(np.ones_like(z), cache)
-    assert dr.shape == r.shape
-    assert HeadOnly(model).output_shape(r.shape[1:]) == (3,)
-    assert HeadOnly(model).multiply_adds(r.shape[1:]) == model.head.multiply_adds(r.shape[1:])
+    assert alone.backward(np.ones_like(z), cache).shape == r.shape
+    assert alone.output_shape(r.shape[1:]) == (3,)
+    assert alone.multiply_adds(r.shape[1:]) == model.head.multiply_adds(r.shape[1:])
 
 
 # the backward pass ends at the first trainable parameter
@@ -242,13 +243,8 @@ def test_no_gradient_is_computed_for_a_frozen_base():
     before = copy_of(model)
     TrainStep(model, LOSS, Adam(1e-2))(*images())
     assert model.base.backward_passes == 0
-    changed = {name for name, x in model.state().items() if not np.array_equal(x, before[name])}
-    assert {name for name in changed if "running" not in name} == set(
-        under("head.", model.parameters())
-    )
-    assert {name for name in changed if "running" in name} == {
-        f"base.{name}" for name in model.base.buffers()
-    }
+    moved = {f"base.{name}" for name in model.base.buffers()}  # the statistics
+    assert changed(model, before) == set(under("head.", model.parameters())) | moved
     for name, p in model.parameters().items():
         assert p.grad.any() == name.startswith("head.")
 

@@ -9,14 +9,13 @@ import pytest
 
 from tests.oracles import package
 from tests.visualize.networks import WithSide, batch, dense, everything
-from tinynet.layer import Mode
+from tinynet.layer import Mode, summary_rows
 from tinynet.layers import Conv2D, Dense, Flatten, ReLU, ReLU6, Sequential
 from tinynet.losses import SoftmaxCrossEntropy, WithAuxiliary
 from tinynet.models import googlenet
 from tinynet.optimizers import SGD, Adam
 from tinynet.train import fit
 from tinynet.visualize import TraceCallback, backward_trace
-from tinynet.visualize.summary import summary_rows
 from tinynet.visualize.trace import rms
 
 LABELS = np.array([0, 2, 1, 2])

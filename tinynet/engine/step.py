@@ -14,10 +14,9 @@ import numpy as np
 
 from tinynet.backend import Array, kernels_in_use, library_of, load_library, to_device
 from tinynet.engine.memory import Workspace
-from tinynet.engine.plan.build import training_plans
-from tinynet.engine.plan.nodes import Plan
-from tinynet.engine.precision import check_precision, stored, use_precision, widened
-from tinynet.layer import Layer, Mode, Parameter
+from tinynet.engine.passes import backward, forward
+from tinynet.engine.precision import check_precision, use_precision
+from tinynet.layer import Layer, Mode
 from tinynet.losses import Loss
 from tinynet.optimizers import Optimizer
 from tinynet.regularizers import Regularizer
@@ -99,53 +98,3 @@ class Step:
             backward(done, self.loss, self.regularizer, parameters, self.precision)
             self.optimizer.step(parameters)
         return Result(value, done.z)
-
-
-class Forward(NamedTuple):
-    """Result of ``forward``, and what ``backward`` needs of it."""
-
-    z: Any  # the network's output, (N, K) or, with auxiliary classifiers, a tuple of such
-    value: Any  # L, with the penalty: a scalar
-    plan: Plan
-    cache: Any
-    loss_cache: Any
-
-
-def forward(
-    model: Layer,
-    loss: Loss,
-    regularizer: Regularizer | None,
-    x: Array,
-    y: Array,
-    mode: Mode,
-    precision: str = "fp32",
-    *,
-    labels_checked: bool = False,
-) -> Forward:
-    """L = loss(model(x), y) + penalty(w), in training.
-
-    x           (N, ...) the batch
-    y           (N,) or (N, K) labels
-    precision   of the activations; see ``tinynet.engine.precision``
-    labels_checked   True: y has passed ``loss.check_labels``; then nothing waits for the GPU
-    """
-    before, rest = training_plans(model)
-    z, cache = rest.forward(before.run(stored(x, precision), mode), mode)
-    z = widened(z)
-    value, loss_cache = loss.compute(z, y) if labels_checked else loss.forward(z, y)
-    if regularizer is not None:
-        value = value + regularizer.penalty(model.parameters())
-    return Forward(z, value, rest, cache, loss_cache)
-
-
-def backward(
-    done: Forward,
-    loss: Loss,
-    regularizer: Regularizer | None,
-    parameters: dict[str, Parameter],
-    precision: str = "fp32",
-) -> None:
-    """Add ∂L/∂w to the gradient of each of ``parameters``; the caches are used up."""
-    done.plan.backward(stored(loss.backward(done.loss_cache), precision), done.cache)
-    if regularizer is not None:
-        regularizer.add_gradients(parameters)

@@ -5,9 +5,9 @@
     report = check_loss(loss, z, y)                     a loss
 
 All in float64, with an upstream gradient dy drawn at random (one of all ones would hide any error
-in softmax or batch norm, whose outputs' sums are constant). Each element has a tolerance of its
-own, set by how well its difference quotients settle (``finite_differences``); where the forward
-pass is analytic, a complex step is exact and the tolerance tight (``complex_step``). At a kink
+in softmax or batch norm, whose outputs' sums are constant). How well an element's difference
+quotients settle sets its tolerance (``finite_differences``); where the forward pass is analytic, a
+complex step is exact and the tolerance tight (``complex_step``). At a kink
 (ReLU at its threshold, a tie in max pooling) no slope exists, and the element is reported as
 undecidable, never passed; too many of those are an error. A network is checked layer by layer,
 which by the chain rule is a check of the whole (``chain_rule``).
@@ -17,7 +17,7 @@ A difference quotient cannot see everything, so the rest of the contract is chec
 added to Parameter.grad, results repeat, an application in between changes nothing, and
 non-contiguous and read-only arrays give the same.
 
-What is wrong is explained from the pattern of the error (``hypotheses``):
+What is wrong is explained from the pattern of the error (``causes``):
 
 >>> import numpy as np
 >>> def forward(x):  # a softmax of each row

@@ -6,7 +6,6 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-DESCRIPTION = "Check hand-written backward passes."
 EPILOG = """\
 To check your own code, call the checker from Python or from a test:
 
@@ -22,7 +21,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the tour, or print what the checker is for; returns the exit status."""
     parser = argparse.ArgumentParser(
         prog="python -m tinynet.gradient_check",
-        description=DESCRIPTION,
+        description="Check hand-written backward passes.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

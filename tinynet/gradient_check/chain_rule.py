@@ -8,7 +8,7 @@ every layer's backward pass turns the true dy_k = ∂L/∂x_{k+1} into the true
 then all gradients of the network are true. So each layer is run again by itself, on what it was
 given and with the dy that reaches it, and *every* element of every parameter and of every array
 between the layers is compared: no less is checked than end to end, but one element costs a pass
-through one layer instead of all. More is seen, too: the layer at fault is named, and fewer kinks
+through one layer instead of all. More is seen as well: the layer at fault is named, and fewer kinks
 are in reach. Where a layer's input does sit at a kink (ties among zeros in max pooling, behind a
 ReLU), it is checked together with the layer before it, through which the kink may not show.
 
@@ -39,14 +39,13 @@ from tinynet.backend import Array, array_module, to_device
 from tinynet.gradient_check.causes import explain_wrong
 from tinynet.gradient_check.complex_step import complex_steps
 from tinynet.gradient_check.contract import misshapen, modified
-from tinynet.gradient_check.finite_differences import Function, estimate
+from tinynet.gradient_check.finite_differences import SAFETY, Function, estimate
 from tinynet.gradient_check.report import ArrayCheck
 from tinynet.layer import Layer, Mode, join
 
 SEED = 243_000_003
 NEAR = 1e-3  # of the slope and of a typical element: what is looked for is a path too many
 FLOOR = 1e-7  # of the largest: a shift that batch norm takes out again has no slope but rounding
-SAFETY = 8  # the bound is an estimate itself
 
 
 # The forward pass, taken down layer by layer, so that each can be run again.
@@ -217,7 +216,7 @@ class Sweep:
         function = Function(lambda: _run((part, *tail), part.x), y, kept)
         function.expect_rounding_of(got.values())
         twins = [application.complex_twin() for application in (part, *tail)]
-        steps = complex_steps(lambda: _run(twins, twins[0].x), twins[0].arrays(), function)
+        steps = complex_steps(lambda: _run(twins, twins[0].x), twins[0].arrays(), y, kept)
         checks = []
         for name, a in arrays.items():
             fits = got[name].shape == a.shape

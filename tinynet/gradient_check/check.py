@@ -119,7 +119,7 @@ def check_backward(
     tinynet.gradient_check.report.GradientError: WRONG: the backward pass of norm_forward / ...
       the gradient of x is wrong in 10 of 10 ...the error is the same all along axis 1...
     """
-    names = _argument_names(forward, len(args))
+    names = argument_names(forward, len(args))
     title = " / ".join(getattr(f, "__name__", repr(f)) for f in (forward, backward))
     if not any(map(is_float, args)):
         raise TypeError("none of args is a float array: there is no gradient to check")
@@ -154,7 +154,7 @@ def _want_float(a: Any, name: str) -> None:
         raise TypeError(f"{name} is {came}, want a float array: {name} = np.asarray({name}, float)")
 
 
-def _argument_names(function: Callable[..., Any], count: int) -> list[str]:
+def argument_names(function: Callable[..., Any], count: int) -> list[str]:
     """The names of the first ``count`` positional parameters, numbered where there are none."""
     try:
         parameters = list(inspect.signature(function).parameters.values())
@@ -217,7 +217,19 @@ def _examine(subject: Checkable, settings: Settings, rng: np.random.Generator) -
 
     dy = xp.asarray(rng.standard_normal(y.shape))
     before["dy"] = dy.copy()
-    got = {name: xp.array(g) for name, g in subject.backward(dy, cache).items()}
+    try:
+        got = {name: xp.array(g) for name, g in subject.backward(dy, cache).items()}
+    except (TypeError, ValueError) as error:
+        whole = None
+        if isinstance(subject, CheckableLayer):
+            whole = taken_apart(subject.layer, subject.arrays["x"], subject.fresh())
+        if whole is None:
+            raise
+        report.faults += Sweep.through(whole, dy, settings.tolerance).faults
+        if not report.faults:
+            raise
+        report.faults.append(f"so the backward pass ends in an error: {error}")
+        return report
     report.faults += modified("backward", {**subject.arrays, "dy": dy}, before)
     report.faults += misshapen(got, subject.arrays)
     report.unchecked = [name for name in subject.arrays if name not in got]
@@ -260,7 +272,7 @@ def _in_one_piece(
 ) -> None:
     """Each element through the whole forward pass."""
     twin = subject.twin("complex128")
-    steps = complex_steps(twin.forward, twin.arrays, function)
+    steps = complex_steps(twin.forward, twin.arrays, function.y, function.dy)
     moved = unsteadiness(subject, function.dy, got)
     for name, gradient in got.items():
         function.expect_rounding_of(got.values(), moved[name])

@@ -119,7 +119,11 @@ class CheckableLayer(Checkable):
         single = self.twin("float32")
         with np.errstate(all="ignore"):
             y, cache = single.forward()
-            gradients = single.backward(array_module(y).ones_like(y), cache)
+            try:
+                gradients = single.backward(array_module(y).ones_like(y), cache)
+            except TypeError as error:  # one layer refuses what another has made float64
+                yield f"for a float32 layer and input: {error}"
+                return
         for name, a in {"y": y, **gradients}.items():
             if a.dtype != "float32":
                 what = "forward gives" if name == "y" else f"the gradient of {name} is"

@@ -15,14 +15,11 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from tinynet.backend import Array
-
-if TYPE_CHECKING:
-    from tinynet.gradient_check.finite_differences import Function
 
 STEP = 2.0**-100
 
@@ -64,15 +61,16 @@ class ComplexStep:
 
 
 def complex_steps(
-    forward: Callable[[], tuple[Array, Any]], arrays: Mapping[str, Array], real: Function
+    forward: Callable[[], tuple[Array, Any]], arrays: Mapping[str, Array], y: Array, dy: Array
 ) -> dict[str, ComplexStep]:
     """Array's name -> its complex step; empty if the forward pass takes no complex numbers.
 
-    forward, arrays   a twin of ``real`` that computes with complex numbers, and what it reads
+    forward, arrays   a twin that computes with complex numbers, and the arrays that it reads
+    y, dy             of the function in real numbers: output and upstream gradient
     """
-    if not takes_complex(forward, real.y):
+    if not takes_complex(forward, y):
         return {}
-    return {name: ComplexStep(forward, a, real.dy) for name, a in arrays.items()}
+    return {name: ComplexStep(forward, a, dy) for name, a in arrays.items()}
 
 
 def takes_complex(forward: Callable[[], tuple[Array, Any]], y: Array) -> bool:

@@ -38,7 +38,7 @@ def beginning(path: Path, suffixes: tuple[str, ...], advice: str = "") -> bytes:
     suffixes   those that the file's name may have
     advice     what to do with a file of another suffix, where that is known
     Raises WeightsError if there is no such file, it cannot be read, it is plainly not weights (a
-    folder, empty, a web page in place of a download, a pointer of git LFS), or has another suffix.
+    folder, empty, a web page in place of a download, a git LFS pointer), or has another suffix.
     """
     if path.is_dir():
         raise WeightsError("is a folder: give the file of weights in it")
@@ -55,7 +55,7 @@ def beginning(path: Path, suffixes: tuple[str, ...], advice: str = "") -> bytes:
     if text.startswith((b"<!doctype", b"<html", b"<?xml")):
         raise WeightsError("is a web page, not weights: the download failed, repeat it")
     if text.startswith(b"version https://git-lfs"):
-        raise WeightsError("is a pointer of git LFS, not the weights: run git lfs pull")
+        raise WeightsError("is a git LFS pointer, not the weights: run git lfs pull")
     check_suffix(path, suffixes, advice)
     return start
 

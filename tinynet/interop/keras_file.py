@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-from tinynet.interop.files import WeightsError, beginning
+from tinynet.interop.files import WeightsError, beginning, refuse_unless
 from tinynet.interop.h5_file import LARGEST_GROWTH, Tree, read_h5
 from tinynet.interop.torch_file import DAMAGED
 
@@ -66,14 +66,12 @@ def read_archive(path: Path) -> tuple[Tree, dict[str, dict[str, Any]]]:
         with zipfile.ZipFile(path) as archive:
             members = {info.filename: info for info in archive.infolist()}
             # parsed, JSON takes up to 25 times its size
-            for name, most in (
-                ("config.json", 2**20 + size),
-                ("model.weights.h5", LARGEST_GROWTH * size),
-            ):
+            largest = {"config.json": 2**20 + size, "model.weights.h5": LARGEST_GROWTH * size}
+            for name, most in largest.items():
                 if name not in members:
                     raise WeightsError(f"has no {name} inside: save it from Keras 3 again")
-                if members[name].file_size > most:
-                    raise WeightsError(f"{name} inside would grow without end: refused")
+                small = members[name].file_size <= most
+                refuse_unless(small, f"{name} inside would expand without limit")
             config_text, data = archive.read("config.json"), archive.read("model.weights.h5")
     except DAMAGED as error:
         raise WeightsError(f"is cut short or damaged ({error}): copy it again") from error
@@ -121,7 +119,8 @@ def layers_of(tree: Tree, settings: dict[str, dict[str, Any]]) -> Layers:
                 f"does not say which layer {place or 'the first array'} is: an older Keras wrote "
                 "it; load it there and save it as .keras, which does"
             )
-        put(layers, name, variables_of([numbered[i] for i in sorted(numbered)], about))
+        known = about if about.get("name") == name else {}
+        put(layers, name, variables_of([numbered[i] for i in sorted(numbered)], known))
     return layers
 
 

@@ -161,8 +161,14 @@ def fill(
     skip = (skip,) if isinstance(skip, str) else tuple(skip)
     state = model.state()
     join = JOIN[names.library]
+    made = architecture_of(model)
+    shape = input_shape or (made.settings.get("input_shape") if made else None)
     try:
-        places = slots(model, names, shape_of_input(model, names, input_shape), skip)
+        if shape is None and names.library == "torch":  # a flatten's order depends on it
+            raise WeightsError(
+                "the network does not say which images it is for: give input_shape=(H, W, C)"
+            )
+        places = slots(model, names, tuple(shape or ()), skip)
         wanted = [slot.name for slot in places.values()]
         if names.library == "torch":
             arrays = unwrapped(arrays, wanted)
@@ -201,17 +207,6 @@ def fill(
 
 def architecture_of(model: Layer) -> Architecture | None:
     return getattr(model, "architecture", None)
-
-
-def shape_of_input(model: Layer, names: WeightNames, input_shape: Shape | None) -> Shape:
-    """The shape of an image, for the order of a dense layer's columns after a flatten."""
-    made = architecture_of(model)
-    shape = input_shape or (made.settings.get("input_shape") if made else None)
-    if shape is None and names.library == "torch":
-        raise WeightsError(
-            "the network does not say which images it is for: give input_shape=(H, W, C)"
-        )
-    return tuple(shape or ())
 
 
 def unwrapped(arrays: dict[str, np.ndarray], wanted: Sequence[str]) -> dict[str, np.ndarray]:

@@ -10,6 +10,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Literal
 
 from tinynet.interop.files import WeightsError
@@ -88,28 +89,8 @@ def names_of(architecture: str, library: Library) -> WeightNames:
 NAMES: dict[str, tuple[WeightNames, ...]] = {}  # of each architecture, one for each library
 
 
-def torch(
-    source: str,
-    layer: Rules | Callable[[str], str],
-    epsilon: float | None = None,
-    requires: dict[str, Any] | None = None,
-    **more: Any,
-) -> WeightNames:
-    layer = layer if callable(layer) else renamed(layer)
-    return WeightNames("torch", source, layer, requires or {}, epsilon, **more)
-
-
-def keras(
-    name: str,
-    layer: Rules | Callable[[str], str],
-    epsilon: float | None = None,
-    requires: dict[str, Any] | None = None,
-    older: Rules = ((r"^(probs|fc1000)/", "predictions/"),),  # in files published for Keras 1 and 2
-) -> WeightNames:
-    layer = layer if callable(layer) else renamed(layer)
-    source = f"keras.applications.{name}"
-    return WeightNames("keras", source, layer, requires or {}, epsilon, older=tuple(older))
-
+torch, keras = partial(WeightNames, "torch"), partial(WeightNames, "keras")
+CLASSES = ((r"^(probs|fc1000)/", "predictions/"),)  # in files that were published for Keras 1 and 2
 
 # AlexNet and VGG. torchvision numbers all layers of the base and of the head, with ReLUs, pools
 # and dropouts: a convolution and its ReLU take two numbers, a pool takes one.
@@ -137,11 +118,11 @@ def vgg_torch(convolutions: Sequence[int]) -> Callable[[str], str]:
     return layers.__getitem__
 
 
-NAMES["alexnet"] = (torch("torchvision alexnet", ALEXNET.__getitem__, None, {"one_tower": True}),)
+NAMES["alexnet"] = (torch("torchvision alexnet", ALEXNET.__getitem__, {"one_tower": True}),)
 for name, counts in (("vgg16", VGG16), ("vgg19", VGG19)):
     NAMES[name] = (
-        torch(f"torchvision {name}", vgg_torch(counts), None, {"batch_norm": False}),
-        keras(name.upper(), VGG_KERAS, None, {"batch_norm": False}),
+        torch(f"torchvision {name}", vgg_torch(counts), {"batch_norm": False}),
+        keras(f"keras.applications.{name.upper()}", renamed(VGG_KERAS), {"batch_norm": False}),
     )
 
 # GoogLeNet, torchvision's: its weights come from a network that took images scaled to [-1, 1], so
@@ -151,10 +132,10 @@ for name, counts in (("vgg16", VGG16), ("vgg19", VGG19)):
 NAMES["googlenet"] = (
     torch(
         "torchvision googlenet",
-        ((r"^base\.", ""), (r"^head\.classes$", "fc"), (r"^(aux\d)\.classes$", r"\1.fc2")),
-        1e-3,
+        renamed([(r"^base\.", ""), (r"^head\.classes$", "fc"), (r"^(aux\d)\.classes$", r"\1.fc2")]),
         {"batch_norm": True, "five_by_five": False}
         | {"local_response_norm": False, "paper_pools": False},
+        1e-3,
         ignored=(r".*num_batches_tracked", r"aux\d\..*"),  # for auxiliary=False
     ),
 )
@@ -179,14 +160,22 @@ def resnet_keras(path: str) -> str:
     return {"base.conv1": "conv1_conv", "base.bn1": "conv1_bn", "head.classes": "predictions"}[path]
 
 
-THERE, HERE = {"stride_in": "3x3", "conv_bias": False}, {"stride_in": "1x1", "conv_bias": True}
+TORCH_FORM = {"stride_in": "3x3", "conv_bias": False}
+KERAS_FORM = {"stride_in": "1x1", "conv_bias": True}
 for depth in (50, 101, 152):
     NAMES[f"resnet{depth}"] = (
-        torch(f"torchvision resnet{depth}", RESNET, 1e-5, THERE),
-        keras(f"ResNet{depth}", resnet_keras, 1.001e-5, HERE),
+        torch(f"torchvision resnet{depth}", renamed(RESNET), TORCH_FORM, 1e-5),
+        keras(
+            f"keras.applications.ResNet{depth}", resnet_keras, KERAS_FORM, 1.001e-5, older=CLASSES
+        ),
     )
 NAMES["se_resnet50"] = (
-    torch("timm seresnet50", (*RESNET, (r"\.se\.path\.", ".se.")), 1e-5, THERE | {"reduction": 16}),
+    torch(
+        "timm seresnet50",
+        renamed((*RESNET, (r"\.se\.path\.", ".se."))),
+        TORCH_FORM | {"reduction": 16},
+        1e-5,
+    ),
 )
 
 # Inception-v4: timm numbers the blocks, and blocks C have names without dots inside.
@@ -209,7 +198,7 @@ def inception_v4_timm(path: str) -> str:
 
 
 REQUIRES = {"repeats": (4, 7, 3), "as_drawn": False}
-NAMES["inception_v4"] = (torch("timm inception_v4", inception_v4_timm, 1e-3, REQUIRES),)
+NAMES["inception_v4"] = (torch("timm inception_v4", inception_v4_timm, REQUIRES, 1e-3),)
 
 # Inception-ResNet-v2. Keras gives most of these layers automatic names, numbered in the order in
 # which they were made: conv2d, conv2d_1, … and batch_normalization, …, 203 of each. Where the
@@ -264,15 +253,15 @@ INCEPTION_RESNET = (
     (r"^head\.classes$", "classif"),
 )
 REQUIRES = {"repeats": (10, 20, 10), "as_drawn": False}
-WITH, WITHOUT = {"batch_norm_scale": True}, {"batch_norm_scale": False}
+SCALE = {"batch_norm_scale": True}
 NAMES["inception_resnet_v2"] = (
-    torch("timm inception_resnet_v2", INCEPTION_RESNET, 1e-3, REQUIRES | WITH),
+    torch("timm inception_resnet_v2", renamed(INCEPTION_RESNET), REQUIRES | SCALE, 1e-3),
     keras(
-        "InceptionResNetV2",
+        "keras.applications.InceptionResNetV2",
         inception_resnet_keras,
+        REQUIRES | {"batch_norm_scale": False},
         1e-3,
-        REQUIRES | WITHOUT,
-        ((r"/beta_or_gamma$", "/beta"),),
+        older=((r"/beta_or_gamma$", "/beta"),),
     ),
 )
 
@@ -296,8 +285,14 @@ DENSENET_KERAS = (
 NORM_1 = (r"(\.denselayer\d+\.(?:norm|conv))\.([12])\.", r"\1\2.")
 for depth in (121, 169):
     NAMES[f"densenet{depth}"] = (
-        torch(f"torchvision densenet{depth}", DENSENET, 1e-5, older=(NORM_1,)),
-        keras(f"DenseNet{depth}", DENSENET_KERAS, 1.001e-5),
+        torch(f"torchvision densenet{depth}", renamed(DENSENET), epsilon=1e-5, older=(NORM_1,)),
+        keras(
+            f"keras.applications.DenseNet{depth}",
+            renamed(DENSENET_KERAS),
+            {},
+            1.001e-5,
+            older=CLASSES,
+        ),
     )
 
 # MobileNet: timm has its blocks in stages, one for each number of filters.
@@ -316,8 +311,8 @@ MOBILENET = (
     (r"^head\.classes$", "classifier"),
 )
 NAMES["mobilenet"] = (
-    torch("timm mobilenetv1_100", MOBILENET, 1e-5, {"padding": "symmetric"}),
-    keras("MobileNet", MOBILENET_KERAS, 1e-3, {"padding": "keras"}),
+    torch("timm mobilenetv1_100", renamed(MOBILENET), {"padding": "symmetric"}, 1e-5),
+    keras("keras.applications.MobileNet", renamed(MOBILENET_KERAS), {"padding": "keras"}, 1e-3),
 )
 
 # ShuffleNet v2: torchvision numbers a branch's layers, ReLUs too; branch 1 starts at its depthwise.
@@ -332,4 +327,6 @@ SHUFFLENET = (
     *((r"^(conv[15])\.conv$", r"\1.0"), (r"^(conv[15])\.bn$", r"\1.1")),
     (r"^head\.classes$", "fc"),
 )
-NAMES["shufflenet_v2"] = (torch("torchvision shufflenet_v2_x1_0", SHUFFLENET, 1e-5),)
+NAMES["shufflenet_v2"] = (
+    torch("torchvision shufflenet_v2_x1_0", renamed(SHUFFLENET), epsilon=1e-5),
+)

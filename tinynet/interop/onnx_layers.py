@@ -22,7 +22,8 @@ from tinynet.layers.adaptive_pooling import adaptive_avg_pool2d_forward
 from tinynet.layers.window import window_over
 from tinynet.models.googlenet import GoogLeNet
 
-PASSES = ("forward", "passes", "settings")  # what a layer computes outside training
+FORWARD = ("forward", "passes", "settings")  # what decides over a layer's forward pass
+WIRINGS = {"series": "", "gate": "Mul", "sum": "Sum", "concat": "Concat", "mean": "Mean"}
 
 
 class OnnxGraph:
@@ -44,17 +45,14 @@ class OnnxGraph:
         self.nodes.append(self.onnx.helper.make_node(operator, inputs, [name], name, **attributes))
         return name
 
-    def constant(self, value: Array | np.floating, name: str) -> str:
+    def constant(self, value: Array | np.floating | Shape, name: str) -> str:
         """A constant in the graph: float32, or int64 for whole numbers; returns its name."""
-        x = np.asarray(value if isinstance(value, np.floating) else to_device(value, "numpy"))
+        host = value if isinstance(value, np.floating | tuple) else to_device(value, "numpy")
+        x = np.asarray(host)
         x = np.ascontiguousarray(x, np.int64 if x.dtype.kind in "iu" else np.float32)
         name = self._unused(f"{self.path}.{name}")
         self.constants.append(self.onnx.numpy_helper.from_array(x, name))
         return name
-
-    def whole_numbers(self, values: Shape, name: str) -> str:
-        """A constant list of whole numbers: a shape, axes, bounds."""
-        return self.constant(np.array(values, np.int64), name)
 
     def channels_first(self, x: str, rank: int) -> str:
         """Move the last of ``rank`` axes behind the batch: (N, H, W, C) -> (N, C, H, W)."""
@@ -87,21 +85,24 @@ def imported() -> Any:
 def write(layer: Layer, graph: OnnxGraph, x: str, shape: Shape) -> str:
     """Append ``layer`` to ``graph``, on its tensor ``x``; returns the name of the output.
 
-    Raises WeightsError for a layer without an ONNX form: one that is neither a container nor
-    registered here, or that overrides the passes of the class that is.
+    Raises WeightsError for a layer without an ONNX form: one that is neither registered here nor a
+    container, or that overrides the forward pass of the class that is.
     """
-    kind: Any = next(kind for kind in type(layer).__mro__ if kind in to_onnx.registry)
-    own = [p for p in PASSES if getattr(type(layer), p, None) is not getattr(kind, p, None)]
-    replaced = any(part in vars(layer) for part in PASSES)
-    if kind is not object and not own and not replaced:
-        return to_onnx(layer, graph, x, shape)
-    if layer.promise("wiring") and not replaced:
-        return container(layer, graph, x, shape)
-    derived = kind is not object or layer.wiring
-    why = ", since it overrides the passes of its parent class" if derived else ""
+    # the class that states the form; Layer itself states an empty wiring
+    stated = (k for k in type(layer).__mro__ if k in to_onnx.registry or "wiring" in vars(k))
+    kind: Any = next(stated)
+    parts = [part for part in FORWARD if hasattr(kind, part)]
+    own = any(getattr(type(layer), part) is not getattr(kind, part) for part in parts)
+    if not own and vars(layer).keys().isdisjoint(parts):
+        if kind in to_onnx.registry:
+            return to_onnx(layer, graph, x, shape)
+        if kind.wiring in WIRINGS:
+            return container(layer, graph, x, shape)
+    derived = kind in to_onnx.registry or kind.wiring in WIRINGS
+    why = ", since it overrides the forward pass of its class" if derived else ""
     raise WeightsError(
-        f"{graph.path or 'the model'} is a {type(layer).__name__}, which has no ONNX form{why}: "
-        "write one and register it with @tinynet.interop.onnx_layers.to_onnx.register"
+        f"{graph.path or 'the model'} ({type(layer).__name__}) has no ONNX form{why}: write one "
+        "and register it with @tinynet.interop.onnx_layers.to_onnx.register"
     )
 
 
@@ -114,15 +115,13 @@ def container(layer: Layer, graph: OnnxGraph, x: str, shape: Shape) -> str:
             x, shape = ends[-1], part.output_shape(shape)
     if layer.wiring == "series":
         return x
-    if layer.wiring == "gate":
-        if len(part.output_shape(shape)) < len(shape):  # a gate for each channel of an image
-            ends = [graph.add("Unsqueeze", *ends, graph.whole_numbers((2, 3), "axes"))]
-        return graph.add("Mul", x, *ends)
-    if layer.wiring == "sum" and len(ends) == 1:
+    if layer.wiring == "gate" and len(part.output_shape(shape)) < len(shape):
+        # a gate for each channel of an image
+        ends = [graph.add("Unsqueeze", *ends, graph.constant((2, 3), "axes"))]
+    if layer.wiring == "gate" or (layer.wiring == "sum" and len(ends) == 1):
         ends.append(x)
     attributes = {"axis": 1} if layer.wiring == "concat" else {}
-    operator = {"sum": "Sum", "concat": "Concat", "mean": "Mean"}[layer.wiring]
-    return graph.add(operator, *ends, **attributes)
+    return graph.add(WIRINGS[layer.wiring], *ends, **attributes)
 
 
 def inner(layer: Layer, name: str, graph: OnnxGraph, x: str, shape: Shape) -> str:
@@ -242,7 +241,7 @@ def _(layer: layers.Dropout, graph: OnnxGraph, x: str, shape: Shape) -> str:
 def _(layer: layers.LocalResponseNorm, graph: OnnxGraph, x: str, shape: Shape) -> str:
     image = len(shape) == 3  # runtimes take nothing else
     if not image:
-        x = graph.add("Reshape", x, graph.whole_numbers((0, shape[-1], -1, 1), "as_image"))
+        x = graph.add("Reshape", x, graph.constant((0, shape[-1], -1, 1), "as_image"))
     # ONNX divides alpha by the number of channels under the window, our form does not
     alpha = layer.alpha * layer.size
     y = graph.add("LRN", x, size=layer.size, alpha=alpha, beta=layer.beta, bias=layer.k)
@@ -257,20 +256,20 @@ def _(layer: layers.Scale, graph: OnnxGraph, x: str, shape: Shape) -> str:
 @to_onnx.register
 def _(layer: layers.ChannelSlice, graph: OnnxGraph, x: str, shape: Shape) -> str:
     bounds = {"start": layer.start, "stop": layer.stop, "axis": 1}
-    return graph.add("Slice", x, *(graph.whole_numbers((n,), name) for name, n in bounds.items()))
+    return graph.add("Slice", x, *(graph.constant((n,), name) for name, n in bounds.items()))
 
 
 @to_onnx.register
 def _(layer: layers.ChannelShuffle, graph: OnnxGraph, x: str, shape: Shape) -> str:
     apart = (0, layer.groups, shape[-1] // layer.groups, -1)
-    x = graph.add("Reshape", x, graph.whole_numbers(apart, "apart"))
+    x = graph.add("Reshape", x, graph.constant(apart, "apart"))
     x = graph.add("Transpose", x, perm=(0, 2, 1, 3))
     return graph.add("Reshape", x, first(graph, shape))
 
 
 def first(graph: OnnxGraph, shape: Shape) -> str:
     """A constant, the shape with its channels first; a 0 copies that axis, the batch."""
-    return graph.whole_numbers((0, shape[-1], *shape[:-1]), "shape")
+    return graph.constant((0, shape[-1], *shape[:-1]), "shape")
 
 
 def geometry(shape: Shape, *window_of: Any) -> dict[str, Any]:

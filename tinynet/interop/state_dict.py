@@ -26,21 +26,11 @@ MOST_DIMENSIONS = 16
 LARGEST_SIZE = 2**31
 MALFORMED = (ValueError, IndexError, KeyError, OverflowError, struct.error)
 
-ELEMENTS = {  # of a storage, by the name torch gives its class
-    "torch FloatStorage": "float32",
-    "torch DoubleStorage": "float64",
-    "torch HalfStorage": "float16",
-    "torch BFloat16Storage": "bfloat16",
-    "torch ComplexFloatStorage": "complex64",
-    "torch ComplexDoubleStorage": "complex128",
-    "torch LongStorage": "int64",
-    "torch IntStorage": "int32",
-    "torch ShortStorage": "int16",
-    "torch CharStorage": "int8",
-    "torch ByteStorage": "uint8",
-    "torch BoolStorage": "bool",
-    "torch.storage UntypedStorage": "uint8",  # what is in it, the tensor says
-}
+NAMES = {"Float": "float32", "Double": "float64", "Half": "float16", "BFloat16": "bfloat16"}
+NAMES |= {"Long": "int64", "Int": "int32", "Short": "int16", "Char": "int8", "Byte": "uint8"}
+NAMES |= {"Bool": "bool", "ComplexFloat": "complex64", "ComplexDouble": "complex128"}
+ELEMENTS = {f"torch {name}Storage": element for name, element in NAMES.items()}
+ELEMENTS["torch.storage UntypedStorage"] = "uint8"  # what is in it, the tensor says
 TYPES = {f"torch {name}": name for name in ("uint16", "uint32", "uint64")}  # no class of storage
 WIDTHS = {"uint16": 2, "uint32": 4, "uint64": 8}  # bytes
 

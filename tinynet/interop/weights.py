@@ -38,7 +38,9 @@ def save_weights(model: Layer, file: str | Path) -> None:
     path = Path(file)
     try:
         check_suffix(path, SUFFIXES)
-        texts = {"tinynet": __version__, "epsilon": json.dumps(epsilons(model))}
+        layers = model.named_layers().items()
+        norms = {path: layer.epsilon for path, layer in layers if isinstance(layer, BatchNorm)}
+        texts = {"tinynet": __version__, "epsilon": json.dumps(norms, default=float)}
         made = architecture_of(model)
         if made is not None:
             texts["architecture"] = made.name
@@ -88,12 +90,6 @@ def load_weights(
     model.load_state(state | loaded)
     set_epsilon(model, norms, made.settings.get("epsilon") if made else None)
     return model
-
-
-def epsilons(model: Layer) -> dict[str, float]:
-    """Path -> ε of each batch norm."""
-    layers = model.named_layers().items()
-    return {path: float(layer.epsilon) for path, layer in layers if isinstance(layer, BatchNorm)}
 
 
 def architecture_in(texts: dict[str, str], arrays: dict[str, np.ndarray]) -> Architecture | None:
@@ -148,16 +144,13 @@ def check_same(own: Architecture | None, made: Architecture | None) -> None:
         return
     if own.name != made.name:
         raise WeightsError(f"holds weights of {made.name}, the network is {own.name}")
-    keys = dict.fromkeys([*made.settings, *own.settings])
-    other = [
-        f"{key}={made.settings.get(key)!r}"
-        for key in keys
-        if key not in FREE and own.settings.get(key) != made.settings.get(key)
-    ]
+    keys = [key for key in made.settings | own.settings if key not in FREE]
+    pairs = {key: (made.settings.get(key), own.settings.get(key)) for key in keys}
+    other = ", ".join(
+        f"{key}={theirs!r}" for key, (theirs, ours) in pairs.items() if theirs != ours
+    )
     if other:
-        raise WeightsError(
-            f"holds weights of another {made.name}: build it with {', '.join(other)}"
-        )
+        raise WeightsError(f"holds weights of another {made.name}: build it with {other}")
 
 
 def norms_in(

@@ -6,7 +6,7 @@ from importlib import import_module
 from math import pi
 from typing import Any
 
-from tinynet.backend import Array, array_module, library_of, swappable
+from tinynet.backend import Array, array_module, backward_of, library_of, output_like, swappable
 from tinynet.layer import Stateless
 
 # fmt: off
@@ -34,7 +34,7 @@ def relu_forward(x: Array, threshold: float = 0.0) -> tuple[Array, Array]:
     return array_module(x).maximum(x, threshold), x > threshold
 
 
-@swappable
+@backward_of(output_like)
 def relu_backward(dy: Array, cache: Array) -> Array:
     """Pass the gradient where the slope is 1, stop it where it is 0.  Report §2.2.2.
 
@@ -61,7 +61,7 @@ def relu6_forward(x: Array) -> tuple[Array, Array]:
     return xp.minimum(xp.maximum(x, 0), 6), (x > 0) & (x < 6)
 
 
-@swappable
+@backward_of(output_like)
 def relu6_backward(dy: Array, cache: Array) -> Array:
     """Pass the gradient between the two kinks, stop it elsewhere.  Report §2.2.2.
 
@@ -86,7 +86,7 @@ def sigmoid_forward(x: Array) -> tuple[Array, Array]:
     return y, y
 
 
-@swappable
+@backward_of(output_like)
 def sigmoid_backward(dy: Array, cache: Array) -> Array:
     """Chain rule with dσ/dx = σ (1 − σ).  Report §2.2.2, §2.3.2.
 
@@ -111,7 +111,7 @@ def softmax_forward(x: Array) -> tuple[Array, Array]:
     return y, y
 
 
-@swappable
+@backward_of(output_like)
 def softmax_backward(dy: Array, cache: Array) -> Array:
     """Every output depends on every score.  Report §2.3.2.
 
@@ -140,7 +140,7 @@ def leaky_relu_forward(x: Array, slope: float = 0.01) -> tuple[Array, Array]:
     return x * slopes, slopes
 
 
-@swappable
+@backward_of(output_like)
 def leaky_relu_backward(dy: Array, cache: Array) -> Array:
     """Scale the gradient by the slope; at x = 0 by s, that of the left side.
 
@@ -164,7 +164,7 @@ def tanh_forward(x: Array) -> tuple[Array, Array]:
     return y, y
 
 
-@swappable
+@backward_of(output_like)
 def tanh_backward(dy: Array, cache: Array) -> Array:
     """Chain rule with d tanh(x)/dx = 1 − tanh²(x).
 
@@ -186,7 +186,7 @@ def gelu_forward(x: Array) -> tuple[Array, tuple[Array, Array]]:
     return x * below, (x, below)
 
 
-@swappable
+@backward_of(lambda cache: output_like(cache[0]))
 def gelu_backward(dy: Array, cache: tuple[Array, Array]) -> Array:
     """Product rule: dΦ/dx is the normal density.
 

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tinynet.backend import Array, array_module, swappable
+from tinynet.backend import Array, Output, array_module, backward_of, output_like, swappable
 from tinynet.layer import EVAL, Layer, Mode, Parameter, Shape, check_input
 
 # fmt: off
@@ -21,19 +21,40 @@ __all__ = [
 class BatchNormCache(NamedTuple):
     """Cache for ``batchnorm_backward``, with the batch statistics that the moving averages take."""
 
-    x_hat: Array  # the shape of x
+    x: Array  # (N, C) or (N, H, W, C)
     gamma: Array  # (C,)
     inv_std: Array  # (C,) 1 / √(σ² + ε)
     mean: Array  # (C,) μ
     variance: Array  # (C,) σ²
 
+    @property
+    def output(self) -> Output:
+        """The shape and dtype of x, what dy must be like."""
+        return output_like(self.x, self.gamma, self.mean, self.inv_std)
+
+    @property
+    def x_hat(self) -> Array:
+        """x̂ = (x − μ) / √(σ² + ε), the shape of x."""
+        return (self.x - self.mean) * self.inv_std
+
 
 class FrozenBatchNormCache(NamedTuple):
     """Cache for ``batchnorm_frozen_backward``."""
 
-    x_hat: Array  # the shape of x
+    x: Array  # (N, C) or (N, H, W, C)
     gamma: Array  # (C,)
-    inv_std: Array  # (C,)
+    inv_std: Array  # (C,) 1 / √(σ² + ε)
+    mean: Array  # (C,) μ
+
+    @property
+    def output(self) -> Output:
+        """The shape and dtype of x, what dy must be like."""
+        return output_like(self.x, self.gamma, self.mean, self.inv_std)
+
+    @property
+    def x_hat(self) -> Array:
+        """x̂ = (x − μ) / √(σ² + ε), the shape of x."""
+        return (self.x - self.mean) * self.inv_std
 
 
 @swappable
@@ -50,21 +71,21 @@ def batchnorm_forward(
     gamma    (C,)   scale γ, learned
     beta     (C,)   shift β, learned
     epsilon  ε, keeps the root away from 0
-    Returns y (the shape of x) and the cache (x̂, γ, 1/√(σ² + ε), μ, σ²).
+    Returns y (the shape of x) and the cache (x, γ, 1/√(σ² + ε), μ, σ²).
     Raises ValueError if gamma or beta is not (C,).
     Source: Ioffe & Szegedy 2015.
     """
-    _check_scale(x, gamma, beta)
+    check_scale(x, gamma, beta)
     axes = tuple(range(x.ndim - 1))
     mean = x.mean(axis=axes)
     centred = x - mean
     variance = (centred * centred).mean(axis=axes)
     inv_std = 1 / array_module(x).sqrt(variance + epsilon)
     x_hat = centred * inv_std
-    return gamma * x_hat + beta, BatchNormCache(x_hat, gamma, inv_std, mean, variance)
+    return gamma * x_hat + beta, BatchNormCache(x, gamma, inv_std, mean, variance)
 
 
-@swappable
+@backward_of()
 def batchnorm_backward(dy: Array, cache: BatchNormCache) -> tuple[Array, Array, Array]:
     """Gradients through the batch's own mean and variance.  Report §2.4.3 by §2.3.2.
 
@@ -93,15 +114,15 @@ def batchnorm_frozen_forward(
         y = γ (x − μ) / √(σ² + ε) + β      with the moving averages for μ and σ²
 
     x (N, C) or (N, H, W, C); gamma, beta, mean, variance (C,).
-    Returns y (the shape of x) and the cache (x̂, γ, 1/√(σ² + ε)).
+    Returns y (the shape of x) and the cache (x, γ, 1/√(σ² + ε), μ).
     """
-    _check_scale(x, gamma, beta)
+    check_scale(x, gamma, beta, mean, variance)
     inv_std = 1 / array_module(x).sqrt(variance + epsilon)
     x_hat = (x - mean) * inv_std
-    return gamma * x_hat + beta, FrozenBatchNormCache(x_hat, gamma, inv_std)
+    return gamma * x_hat + beta, FrozenBatchNormCache(x, gamma, inv_std, mean)
 
 
-@swappable
+@backward_of()
 def batchnorm_frozen_backward(dy: Array, cache: FrozenBatchNormCache) -> tuple[Array, Array, Array]:
     """Gradients where the statistics are constants: no path leads through them.  Report §2.4.3.
 
@@ -163,9 +184,8 @@ class BatchNorm(Layer):
         check_input(self, x, (*leading, self.channels), beta)
         gamma = array_module(beta).ones_like(beta) if self.gamma is None else self.gamma.value
         if not mode.train or self.frozen_statistics:
-            return batchnorm_frozen_forward(
-                x, gamma, beta, self.running_mean, self.running_var, self.epsilon
-            )
+            mean = self.running_mean.copy()  # the cache keeps it, and the moving average may move
+            return batchnorm_frozen_forward(x, gamma, beta, mean, self.running_var, self.epsilon)
         y, cache = batchnorm_forward(x, gamma, beta, self.epsilon)
         self.update_statistics(cache.mean, cache.variance)
         return y, cache
@@ -198,9 +218,13 @@ class BatchNorm(Layer):
         return f"BatchNorm({self.channels}{'' if self.gamma else ', scale=False'})"
 
 
-def _check_scale(x: Array, gamma: Array, beta: Array) -> None:
-    if gamma.shape != x.shape[-1:] or beta.shape != x.shape[-1:]:
+def check_scale(x: Array, gamma: Array, beta: Array, *statistics: Array) -> None:
+    """Raise ValueError, with the shapes, unless all but x are (C,) for x (..., C)."""
+    vectors = gamma, beta, *statistics
+    if any(v.shape != x.shape[-1:] for v in vectors):
+        shapes = [str(v.shape) for v in vectors]
+        more = "" if len(shapes) < 3 else f", mean {shapes[2]} and variance {shapes[3]}"
         raise ValueError(
-            f"batchnorm: gamma is {gamma.shape} and beta {beta.shape}, "
+            f"batchnorm: gamma is {shapes[0]} and beta {shapes[1]}{more}, "
             f"want {x.shape[-1:]} for x of {x.shape}"
         )

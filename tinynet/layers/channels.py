@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from tinynet.backend import Array, array_module, swappable
+from tinynet.backend import Array, Output, array_module, backward_of, output_like, swappable
 from tinynet.layer import Shape, Stateless
 
 # fmt: off
@@ -26,6 +26,7 @@ class ChannelSliceCache(NamedTuple):
     start: int
     stop: int
     channels: int  # C of the input
+    output: Output  # (..., stop − start), what dy must be like
 
 
 @swappable
@@ -74,10 +75,11 @@ def channel_slice_forward(x: Array, start: int, stop: int) -> tuple[Array, Chann
     Raises ValueError if the channels are not among those of x.
     """
     _check_slice("channel_slice", x.shape[-1], start, stop)
-    return x[..., start:stop], ChannelSliceCache(start, stop, x.shape[-1])
+    y = x[..., start:stop]
+    return y, ChannelSliceCache(start, stop, x.shape[-1], output_like(y))
 
 
-@swappable
+@backward_of()
 def channel_slice_backward(dy: Array, cache: ChannelSliceCache) -> Array:
     """The gradient returns to the channels that were taken; the others had no effect, so 0.
 
@@ -85,7 +87,7 @@ def channel_slice_backward(dy: Array, cache: ChannelSliceCache) -> Array:
 
     Report §2.5.2.  dy (..., stop − start) ∂L/∂y.  Returns dx (..., C).
     """
-    start, stop, channels = cache
+    start, stop, channels, _ = cache
     dx = array_module(dy).zeros((*dy.shape[:-1], channels), dtype=dy.dtype)
     dx[..., start:stop] = dy
     return dx

@@ -10,9 +10,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tinynet.backend import Array, array_module, swappable
+from tinynet.backend import Array, Output, array_module, backward_of, output_like, swappable
 from tinynet.initializers import glorot_uniform, zeros
 from tinynet.layer import EVAL, Layer, Mode, Parameter, Shape, check_input
+from tinynet.layers.dense import check_bias
 from tinynet.layers.window import (
     Padding,
     Pair,
@@ -29,11 +30,22 @@ __all__ = ["Conv2D", "conv2d_backward", "conv2d_forward"]
 class Conv2DCache(NamedTuple):
     """Cache for ``conv2d_backward``."""
 
-    padded: Array  # (N, H + padding, W + padding, C)
+    x: Array  # (N, H, W, C)
     w: Array  # (kernel height, kernel width, C / groups, K)
     window: Window
     groups: int
     has_bias: bool
+
+    @property
+    def output(self) -> Output:
+        """(N, output height, output width, K), what dz must be like."""
+        shape = len(self.x), *self.window.output_size, self.w.shape[3]
+        return Output(shape, output_like(self.x, self.w).dtype)
+
+    @property
+    def padded(self) -> Array:
+        """p (N, H + padding, W + padding, C): x with zeros around it."""
+        return self.window.pad(self.x)
 
 
 def channel_groups(channels: int, filters: int, groups: int) -> list[tuple[slice, slice]]:
@@ -64,25 +76,21 @@ def conv2d_forward(
     b        (K,)                                one bias a filter, or None
     padding  "valid", "same", "ceil", a number, or ((top, bottom), (left, right))
     groups   channels and filters are split into that many parts that do not see each other
-    Returns z (N, output height, output width, K) and the cache (p, w, geometry).
+    Returns z (N, output height, output width, K) and the cache (x, w, geometry).
     Raises ValueError if shapes do not meet, or the window does not fit into the input.
     """
-    _check_shapes(x, w, groups)
-    xp = array_module(x, w, b)
-    window = window_over(
-        x.shape[1:3], w.shape[:2], pair(stride, "stride"), padding, pair(dilation, "dilation")
-    )
-    p = window.pad(x)
+    window = conv_window(x, w, b, stride, padding, dilation, groups)
+    xp, p = array_module(x, w, b), window.pad(x)
     z = xp.zeros((x.shape[0], *window.output_size, w.shape[3]), dtype=xp.result_type(x, w))
     for i, j, cells in window.taps():
         for c, k in channel_groups(x.shape[3], w.shape[3], groups):
             z[..., k] += p[cells][..., c] @ w[i, j, :, k]
     if b is not None:
         z += b
-    return z, Conv2DCache(p, w, window, groups, b is not None)
+    return z, Conv2DCache(x, w, window, groups, b is not None)
 
 
-@swappable
+@backward_of()
 def conv2d_backward(dz: Array, cache: Conv2DCache) -> tuple[Array, Array, Array | None]:
     """Gradients of a convolution, by the chain rule over its sum.  Report §2.5.6.
 
@@ -95,7 +103,8 @@ def conv2d_backward(dz: Array, cache: Conv2DCache) -> tuple[Array, Array, Array 
     dz   (N, output height, output width, K)   ∂L/∂z
     Returns dx (N, H, W, C), dw (the shape of w), db (K,) or None where there was no bias.
     """
-    p, w, window, groups, has_bias = cache
+    _, w, window, groups, has_bias = cache
+    p = cache.padded
     dp = window.padded_zeros(like=p)
     dw = array_module(w).zeros_like(w)
     for i, j, cells in window.taps():
@@ -108,7 +117,19 @@ def conv2d_backward(dz: Array, cache: Conv2DCache) -> tuple[Array, Array, Array 
     return window.crop(dp), dw, db
 
 
-def _check_shapes(x: Array, w: Array, groups: int) -> None:
+def conv_window(
+    x: Array,
+    w: Array,
+    b: Array | None,
+    stride: int | Pair,
+    padding: Padding,
+    dilation: int | Pair,
+    groups: int,
+) -> Window:
+    """The geometry of filters w over images x; arguments as in ``conv2d_forward``.
+
+    Raises ValueError if the shapes do not meet, or the window does not fit into the input.
+    """
     if x.ndim != 4 or w.ndim != 4:
         raise ValueError(
             f"conv2d: x is {x.shape} and w {w.shape}, want (N, H, W, C) and "
@@ -119,6 +140,10 @@ def _check_shapes(x: Array, w: Array, groups: int) -> None:
             f"conv2d: x has {x.shape[3]} channels, w is {w.shape} and groups {groups}; want "
             "channels = w.shape[2] · groups, and filters w.shape[3] divisible by groups"
         )
+    check_bias("conv2d", b, w)
+    return window_over(
+        x.shape[1:3], w.shape[:2], pair(stride, "stride"), padding, pair(dilation, "dilation")
+    )
 
 
 class Conv2D(Layer):

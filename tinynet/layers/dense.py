@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tinynet.backend import Array, swappable
+from tinynet.backend import Array, Output, backward_of, output_like, swappable
 from tinynet.initializers import glorot_uniform, zeros
 from tinynet.layer import EVAL, Layer, Mode, Parameter, Shape, check_input
 
@@ -19,6 +19,11 @@ class DenseCache(NamedTuple):
     x: Array  # (N, n_in)
     w: Array  # (n_in, n_out)
     has_bias: bool
+
+    @property
+    def output(self) -> Output:
+        """(N, n_out), what dz must be like."""
+        return Output((len(self.x), self.w.shape[1]), output_like(self.x, self.w).dtype)
 
 
 @swappable
@@ -35,13 +40,14 @@ def dense_forward(x: Array, w: Array, b: Array | None = None) -> tuple[Array, De
     """
     if x.ndim != 2 or w.ndim != 2 or x.shape[1] != w.shape[0]:
         raise ValueError(f"dense: x is {x.shape} and w {w.shape}, want (N, n_in) and (n_in, n_out)")
+    check_bias("dense", b, w)
     z = x @ w
     if b is not None:
         z = z + b
     return z, DenseCache(x, w, b is not None)
 
 
-@swappable
+@backward_of()
 def dense_backward(dz: Array, cache: DenseCache) -> tuple[Array, Array, Array | None]:
     """Gradients of a fully-connected layer.  Report §2.3.2.
 
@@ -56,6 +62,12 @@ def dense_backward(dz: Array, cache: DenseCache) -> tuple[Array, Array, Array | 
     dw = cache.x.T @ dz
     db = dz.sum(axis=0) if cache.has_bias else None
     return dx, dw, db
+
+
+def check_bias(operation: str, b: Array | None, w: Array) -> None:
+    """Raise ValueError unless b is None or has a number for each of w's outputs (the last axis)."""
+    if b is not None and b.shape != w.shape[-1:]:
+        raise ValueError(f"{operation}: b is {b.shape}, want {w.shape[-1:]} for w of {w.shape}")
 
 
 class Dense(Layer):

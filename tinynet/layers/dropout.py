@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from tinynet.backend import Array, library_of, swappable, to_device
+from tinynet.backend import Array, Output, backward_of, library_of, swappable, to_device
 from tinynet.layer import EVAL, Mode, RandomSource, Stateless
 
 __all__ = ["Dropout", "dropout_backward", "dropout_forward"]
@@ -59,7 +59,7 @@ def dropout_forward(
     return x * mask * scale, DropoutCache(mask, scale)
 
 
-@swappable
+@backward_of(lambda cache: None if cache.mask is None else Output(cache.mask.shape))
 def dropout_backward(dy: Array, cache: DropoutCache) -> Array:
     """A removed neuron has no gradient, a kept one the forward pass's scale.  Report §2.4.1.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from math import prod
 
-from tinynet.backend import Array, swappable
+from tinynet.backend import Array, Output, backward_of, swappable
 from tinynet.layer import Shape, Stateless
 
 __all__ = ["Flatten", "flatten_backward", "flatten_forward"]
@@ -21,7 +21,7 @@ def flatten_forward(x: Array) -> tuple[Array, Shape]:
     return x.reshape(x.shape[0], prod(x.shape[1:])), x.shape
 
 
-@swappable
+@backward_of(lambda shape: Output((shape[0], prod(shape[1:]))))
 def flatten_backward(dy: Array, cache: Shape) -> Array:
     """Put each neuron's gradient back where the neuron came from.  Report §2.5.5.
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from tinynet.backend import Array, swappable
+from tinynet.backend import Array, backward_of, output_like, swappable
 from tinynet.layer import EVAL, Layer, Mode, Shape
 from tinynet.layers.combine import check_layers
 
@@ -38,7 +38,7 @@ def gate_forward(x: Array, g: Array) -> tuple[Array, GateCache]:
     return x * _over_cells(g, x), GateCache(x, g)
 
 
-@swappable
+@backward_of(lambda cache: output_like(*cache))
 def gate_backward(dy: Array, cache: GateCache) -> tuple[Array, Array]:
     """Each factor's derivative is the other factor.  Report §2.2.2, §2.3.2.
 

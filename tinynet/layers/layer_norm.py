@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tinynet.backend import Array, array_module, swappable
+from tinynet.backend import Array, array_module, backward_of, output_like, swappable
 from tinynet.layer import EVAL, Layer, Mode, Parameter, Shape, check_input
 
 __all__ = ["LayerNorm", "layer_norm_backward", "layer_norm_forward"]
@@ -48,7 +48,7 @@ def layer_norm_forward(
     return gamma * x_hat + beta, LayerNormCache(x_hat, gamma, inv_std)
 
 
-@swappable
+@backward_of(lambda cache: output_like(cache.x_hat, cache.gamma))
 def layer_norm_backward(dy: Array, cache: LayerNormCache) -> tuple[Array, Array, Array]:
     """Gradients through each vector's own mean and variance.
 

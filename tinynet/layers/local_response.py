@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from tinynet.backend import Array, swappable
+from tinynet.backend import Array, backward_of, output_like, swappable
 from tinynet.layer import Stateless
 
 __all__ = ["LocalResponseNorm", "local_response_norm_backward", "local_response_norm_forward"]
@@ -42,7 +42,7 @@ def local_response_norm_forward(
     return a * s**-beta, LocalResponseNormCache(a, s, size, alpha, beta)
 
 
-@swappable
+@backward_of(lambda cache: output_like(cache.a))
 def local_response_norm_backward(dy: Array, cache: LocalResponseNormCache) -> Array:
     """Every a_j stands in its own numerator and in the sums of its neighbours.  Report §2.4.3.
 

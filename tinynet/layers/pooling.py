@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, NamedTuple
 
-from tinynet.backend import Array, array_module, swappable
+from tinynet.backend import Array, Output, array_module, backward_of, output_like, swappable
 from tinynet.layer import Shape, Stateless, check_input
 from tinynet.layers.conv import check_image_shape
 from tinynet.layers.window import (
@@ -33,11 +33,17 @@ class MaxPoolCache(NamedTuple):
     winner: Array  # (N, H', W', C) uint8 or uint16: which tap of the window held the maximum
     window: Window
 
+    @property
+    def output(self) -> Output:
+        """(N, H', W', C), the shape that dy must have."""
+        return Output(self.winner.shape)
+
 
 class SumPoolCache(NamedTuple):
     """Cache for ``sum_pool2d_backward``."""
 
     window: Window
+    output: Output  # (N, H', W', C), what dy must be like
 
 
 class AvgPoolCache(NamedTuple):
@@ -45,6 +51,7 @@ class AvgPoolCache(NamedTuple):
 
     n: Array  # (1, H', W', 1): number of cells that each average is over
     window: Window
+    output: Output  # (N, H', W', C), what dy must be like
 
 
 def pool_window(
@@ -84,6 +91,12 @@ def _sum_under(window: Window, p: Array) -> Array:
     return y
 
 
+def cells_under(window: Window, x: Array, count_padding: bool) -> Array:
+    """Number of cells under each window, (1, H', W', 1): those of x, or of its padding too."""
+    inside = window.inside(like=x).astype(x.real.dtype)
+    return _sum_under(window, array_module(x).ones_like(inside) if count_padding else inside)
+
+
 @swappable
 def max_pool2d_forward(
     x: Array, pool_size: int | Pair, stride: int | Pair | None = None, padding: Padding = "valid"
@@ -111,7 +124,7 @@ def max_pool2d_forward(
     return y, MaxPoolCache(winner, window)
 
 
-@swappable
+@backward_of()
 def max_pool2d_backward(dy: Array, cache: MaxPoolCache) -> Array:
     """Send each gradient to the cell that won.  Report §2.5.4, §2.5.6.
 
@@ -137,10 +150,11 @@ def sum_pool2d_forward(
     x (N, H, W, C); padding counts as 0.  Returns y (N, H', W', C); cache: the geometry.
     """
     window = pool_window(x, pool_size, stride, padding)
-    return _sum_under(window, window.pad(x)), SumPoolCache(window)
+    y = _sum_under(window, window.pad(x))
+    return y, SumPoolCache(window, output_like(y))
 
 
-@swappable
+@backward_of()
 def sum_pool2d_backward(dy: Array, cache: SumPoolCache) -> Array:
     """Every cell under a window receives that window's gradient.  Report §2.5.4, §2.5.6.
 
@@ -172,12 +186,12 @@ def avg_pool2d_forward(
     Returns y (N, H', W', C); cache: n for every window, and the geometry.
     """
     window = pool_window(x, pool_size, stride, padding)
-    inside = window.inside(like=x).astype(x.real.dtype)
-    n = _sum_under(window, array_module(x).ones_like(inside) if count_padding else inside)
-    return _sum_under(window, window.pad(x)) / n, AvgPoolCache(n, window)
+    n = cells_under(window, x, count_padding)
+    y = _sum_under(window, window.pad(x)) / n
+    return y, AvgPoolCache(n, window, output_like(y))
 
 
-@swappable
+@backward_of()
 def avg_pool2d_backward(dy: Array, cache: AvgPoolCache) -> Array:
     """Every cell under a window receives 1/n of that window's gradient.  Report §2.5.4, §2.5.6.
 
@@ -185,7 +199,7 @@ def avg_pool2d_backward(dy: Array, cache: AvgPoolCache) -> Array:
 
     dy (N, H', W', C) ∂L/∂y.  Returns dx (N, H, W, C).
     """
-    return sum_pool2d_backward.reference(dy / cache.n, SumPoolCache(cache.window))
+    return sum_pool2d_backward.reference(dy / cache.n, SumPoolCache(cache.window, cache.output))
 
 
 @swappable
@@ -200,7 +214,7 @@ def global_avg_pool2d_forward(x: Array) -> tuple[Array, Shape]:
     return x.mean(axis=(1, 2)), x.shape
 
 
-@swappable
+@backward_of(lambda cache: Output((cache[0], cache[3])))
 def global_avg_pool2d_backward(dy: Array, cache: Shape) -> Array:
     """Every cell receives 1/HW of its channel's gradient.  Report §2.5.4.
 

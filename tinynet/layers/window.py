@@ -142,12 +142,6 @@ class Window:
         shape = (like.shape[0], height, width, like.shape[-1])
         return array_module(like).zeros(shape, dtype=like.dtype)
 
-    def over_padded(self) -> Window:
-        """The same window over an input that has its padding: what ``pad`` returns."""
-        height, width = (n + sum(p) for n, p in zip(self.size, self.padding, strict=True))
-        no_padding = ((0, 0), (0, 0))
-        return Window((height, width), self.kernel, self.stride, self.dilation, no_padding)
-
     def crop(self, padded: Array) -> Array:
         """The reverse of ``pad``: the part of ``padded`` that is the input."""
         (top, _), (left, _) = self.padding

@@ -16,10 +16,10 @@ from tinynet.layers import Dense, Dropout, Flatten, LocalResponseNorm, MaxPool2D
 from tinynet.models.architecture import architecture
 from tinynet.models.parts import Classifier, Layers, Parts, representation_shape
 
-# Each stage is a convolution, a ReLU, and what is named last: local response normalisation, a
-# max-pool 3×3 / 2, whose windows overlap.
-# The two towers, one on each of two GPUs, are two groups; the third convolution sees both.
-#  filters, kernel, stride, padding, groups
+# A stage is a convolution, a ReLU, and what is named last: local response normalisation, a max-pool
+# 3×3 / 2, whose windows overlap. The two towers, one on each of two GPUs, are two groups; the third
+# convolution sees both.
+# filters, kernel, stride, padding, groups
 TWO_TOWERS = (
     (96, 11, 4, 0, 1, "norm pool"),
     (256, 5, 1, 2, 2, "norm pool"),
@@ -58,6 +58,7 @@ def alexnet(
                   other numbers of filters, and in the head dropout before each hidden dense layer
     width         leaves even numbers of filters where there are two groups
     rng           the paper draws from N(0, 0.01²) instead, and starts some biases at 1
+    Other arguments as in ``tinynet.models``.
     Parameters at 1,000 classes: 60,965,224 for 227 × 227 × 3; in one tower 61,100,840 for
     224 × 224 × 3, as in torchvision.
     """

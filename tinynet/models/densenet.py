@@ -46,6 +46,7 @@ def densenet(
 
     input_shape   H and W from 29; (224, 224, 3) in the paper
     epsilon       1e-5 in the original and in torchvision, 1.001e-5 in Keras
+    Other arguments as in ``tinynet.models``.
     """
     parts = Parts(rng, width, epsilon)
     growth, channels = parts.scaled(GROWTH_RATE), parts.scaled(STEM)

@@ -154,6 +154,7 @@ def googlenet(
                           reduce 14 × 14 to 4 × 4, though by different windows, but only the latter
                           gives 4 × 4 at other sizes
     width                 scales the auxiliary hidden layers too
+    Other arguments as in ``tinynet.models``.
     Parameters at 1,000 classes: 13,004,888; 6,624,904 without the auxiliary classifiers; as in
     torchvision.
     """

@@ -107,6 +107,7 @@ def inception_v4(
     repeats       numbers of blocks A, B and C, from 0
     as_drawn      the order of 1×n and n×1 in three branches. False: that of the released weights,
                   as epsilon is; True: that of Figures 3, 5 and 6
+    Other arguments as in ``tinynet.models``.
     Parameters at 1,000 classes: 42,679,816, as in timm; 42,742,984 with the moving statistics.
     """
     a, b, c = three(repeats)
@@ -195,6 +196,7 @@ def inception_resnet_v2(
                       1×1 convolution; all blocks are alike. The figures' 1154 and 2048 filters
                       are here 1152 and 2144, which the sums x + F(x) need
     rng               Glorot uniform for the 1×1 without a ReLU, too
+    Other arguments as in ``tinynet.models``.
     Parameters at 1,000 classes: 55,813,192; 55,873,736 with the moving statistics, as Keras
     counts; 55,843,464 with gamma, as in timm.
     """

@@ -58,10 +58,11 @@ def mobilenet(
     A 3×3 convolution from C to K channels multiplies 9·C·K times a cell; its two halves 9·C + C·K.
 
     input_shape   with "keras" H and W from 31; (224, 224, 3) in the paper
-    width         α of the paper; rounds down
+    width         α of the paper; numbers of filters are rounded down
     padding       where a stride is 2: "keras" adds a row and a column at the bottom and right,
                   as Keras's weights want it; "symmetric" one on every side, as in PyTorch
     epsilon       1e-3 in Keras, 1e-5 in timm
+    Other arguments as in ``tinynet.models``.
     Parameters at 1,000 classes: 4,231,976; 4,253,864 with the moving statistics, as Keras counts.
     """
     if padding not in PADDING:

@@ -77,6 +77,7 @@ def resnet(
                      with an identity shortcut starts as the identity (Goyal et al. 2017)
     reduction        None: no gates. A whole number, 16 in se_resnet50: the factor by which a gate
                      squeezes the channels, to 1 or more
+    Other arguments as in ``tinynet.models``.
     """
     if stride_in not in ("3x3", "1x1"):
         raise ValueError(
@@ -165,9 +166,10 @@ def small_resnet(
                      has for these networks). True: a 1×1 convolution W_s and a batch norm (B)
     filters          of each stage's convolutions
     zero_last_gamma  the last batch norm of each block starts with γ = 0 (Goyal et al. 2017)
+    Other arguments as in ``tinynet.models``.
     Parameters for 10 classes, three channels and no projection: 0.27 million at depth 20, 0.85 at
     56, 1.7 at 110 (the paper's Table 6).
-    Raises ValueError too if a stage has fewer filters than the one before and no projection.
+    Raises ValueError if a stage has fewer filters than the one before and no projection.
     """
     stages = len(filters)
     if stages < 1 or depth < 2 * stages + 2 or (depth - 2) % (2 * stages):

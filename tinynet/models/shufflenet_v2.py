@@ -48,6 +48,7 @@ def shufflenet_v2(
     input_shape   of any size; (224, 224, 3) in the paper
     multiplier    0.5, 1.0, 1.5 or 2.0: which column of the paper's table
     width         scales that column, to even numbers: channels are split in halves
+    Other arguments as in ``tinynet.models``.
     Parameters at 1,000 classes: 1,366,792, 2,278,604, 3,503,624 and 7,393,996 for the four
     multipliers, as torchvision counts.
     """

@@ -16,9 +16,8 @@ from tinynet.layers import Dense, Dropout, Flatten, MaxPool2D, ReLU, Sequential
 from tinynet.models.architecture import architecture, variant
 from tinynet.models.parts import Classifier, Layers, Parts, representation_shape
 
-# block          1    2    3    4    5
-FILTERS = (64, 128, 256, 512, 512)
-VGG16 = (2, 2, 3, 3, 3)  # convolutions
+FILTERS = (64, 128, 256, 512, 512)  # of each block's convolutions
+VGG16 = (2, 2, 3, 3, 3)  # convolutions in each block
 VGG19 = (2, 2, 4, 4, 4)
 
 
@@ -47,6 +46,7 @@ def vgg(
     batch_norm    not in the paper (§2.4.3)
     rng           the paper started its deep networks from a trained shallow one, and notes that
                   Glorot's rule makes that unnecessary
+    Other arguments as in ``tinynet.models``.
     """
     parts = Parts(rng, width, epsilon, batch_norm=batch_norm, bias=not batch_norm)
     base: Layers = {}
@@ -96,6 +96,7 @@ def vgg_like(
     input_shape   each block halves H and W, rounding down
     filters       filters of each block's convolutions, one entry a block
     rng           He normal before a ReLU, where Glorot's variance would halve (He et al. 2015)
+    Other arguments as in ``tinynet.models``.
     """
     parts = Parts(rng, 1.0, 1e-3, 0.99, batch_norm=batch_norm, bias=not batch_norm)
     base: list[Layer] = []

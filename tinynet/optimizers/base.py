@@ -28,9 +28,19 @@ def update_rule(function: Callable[P, None]) -> Swappable[P, None]:
 
     It may then be run on parts of the arrays, one after the other or side by side.
     """
-    marked = swappable(function)
+    marked = swappable(function, check_update)
     UPDATE_RULES.append(marked)
     return marked
+
+
+def check_update(name: str, w: Array, *arguments: Any, **named: Any) -> None:
+    """Raise ValueError, naming the rule, unless all arrays have w's shape."""
+    for a in arguments:
+        is_array = isinstance(a, np.ndarray) or library_of(a) == "cupy"
+        if is_array and a.shape != w.shape:
+            raise ValueError(
+                f"{name}: w is {w.shape}, and an array for it {a.shape}, want the same"
+            )
 
 
 class Optimizer:

@@ -42,7 +42,7 @@ def binomial_bounds(n: int, p: float, rate: float = RATE) -> tuple[int, int]:
 def check_share(hits: Array, share: float, what: str = "True", rate: float = RATE) -> None:
     """Independent events happen as often as they should.
 
-    hits    booleans of any shape: whether each happened
+    hits    booleans of any shape, True for an event that happened
     share   the probability of each
     what    a word for an event, for the message
     Raises AssertionError if the number of events is not within ``binomial_bounds``.
@@ -163,7 +163,7 @@ def check_shuffles(orders: Array, rate: float = RATE) -> None:
     repeats = np.flatnonzero((np.sort(orders, axis=1) != np.arange(n)).any(axis=1))
     _want(
         not len(repeats),
-        f"{len(repeats)} of {rounds} orders are no permutation of 0 to {n - 1}, the first "
+        f"{len(repeats)} of {rounds} orders are not permutations of 0 to {n - 1}, the first "
         f"{orders[repeats[:1]].tolist()}: drawn with replacement?",
         0,
     )
@@ -177,7 +177,7 @@ def check_shuffles(orders: Array, rate: float = RATE) -> None:
 
 
 def _check_even(counts: Array, trials: int, rate: float, what: str) -> None:
-    """Every outcome equally often, each within the bounds of its own binomial count."""
+    """Every outcome equally often, each within the bounds of a binomial count."""
     least, most = binomial_bounds(trials, 1 / len(counts), rate)
     worst = int(abs(counts - trials / len(counts)).argmax())
     _want(

@@ -41,7 +41,7 @@ def as_pair(value: int | Pair) -> Pair:
 
 @dataclass(frozen=True)
 class _Geometry:
-    """What convolution and pooling share; subclasses say what their window is."""
+    """Sizes and padding, for convolution and pooling; a subclass has the window."""
 
     batch: int
     height: int
@@ -51,7 +51,7 @@ class _Geometry:
 
     def window(self) -> tuple[Pair, Pair, Pair]:
         """(kernel, stride, dilation), as pairs."""
-        raise TypeError("a subclass says what its window is")
+        raise NotImplementedError(f"{type(self).__name__} has no window()")
 
     @property
     def input_shape(self) -> Shape:
@@ -60,7 +60,7 @@ class _Geometry:
 
     @property
     def sides(self) -> Sides:
-        """The padding as ((top, bottom), (left, right)), whatever the form it is given in."""
+        """The padding as ((top, bottom), (left, right)), in whichever form it is given."""
         kernel, stride, dilation = self.window()
         if self.padding == "same":  # TensorFlow's: output ⌈n / stride⌉, an odd cell at the end
             totals = [

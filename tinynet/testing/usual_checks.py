@@ -1,6 +1,6 @@
 """The gradient checks that people use, restated, to be compared with ``tinynet.gradient_check``.
 
-Each takes a ``Subject`` in its own dtype and a generator, and returns whether the backward pass
+Each takes a ``Subject`` in its own dtype and a generator, and returns True if the backward pass
 passes. Steps and tolerances are those of the family of checks that it stands for.
 
     name            upstream    compares                            step   tolerance
@@ -14,8 +14,8 @@ passes. Steps and tolerances are those of the family of checks that it stands fo
 "one direction" is Chainer's ``check_backward`` and JAX's ``check_grads``; "upstream ones" DeZero's
 ``gradient_check``; "random index" minitorch's ``grad_check``; "sum of norms" needle's; "full
 Jacobian" PyTorch's ``gradcheck``, the strictest; "float32" is what is left of any of them in a
-project that tests in the precision it trains in. "one direction" runs in float32 too, the dtype it
-has where nobody asks for another.
+project that tests in the precision it trains in. "one direction" runs in float32, its default, as
+well.
 """
 
 from __future__ import annotations
@@ -128,7 +128,7 @@ USUAL_CHECKS = (
 
 
 def passes(check: UsualCheck, subject: Subject, seed: int) -> bool:
-    """Whether the subject passes; an exception, or a gradient of another shape, does not."""
+    """True if the subject passes; an exception, or a gradient of another shape, does not."""
     try:
         with np.errstate(all="ignore"):
             return check.passes(subject, np.random.default_rng(seed))

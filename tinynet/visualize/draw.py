@@ -15,10 +15,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tinynet.layer import Layer, Shape
+from tinynet.layer import Layer, Shape, shape_text
 from tinynet.visualize.figures import INK, matplotlib, new_figure
 from tinynet.visualize.structure import ASIDE, REPEAT, Node, Placed, folded, read
-from tinynet.visualize.summary import shape_text
 
 # kind of layer -> fill and border: tints of the colours of Okabe & Ito 2008, which the colour-blind
 # can tell apart
@@ -30,6 +29,7 @@ COLOURS = {
     "activation": ("#FBEFB0", "#A98600"),
     "dropout": ("#EFDCE9", "#A0527F"),
     "reshape": ("#E2E0F5", "#6A5FB0"),
+    "merge": ("white", INK),
     "other": ("white", INK),
 }
 SOFT, LINE, FRAME = "#555555", "#666666", ("#F6F6F4", "#C4C4C0")
@@ -48,6 +48,8 @@ STYLE = {
     "svg.hashsalt": "tinynet",
     "text.usetex": False,
     "text.parse_math": False,
+    "figure.facecolor": "white",
+    "savefig.facecolor": "auto",
 }
 
 
@@ -61,8 +63,8 @@ def draw(
 ) -> Path:
     """Draw the network: its layers, how they are joined, the shapes between them.
 
-    model         any layer; one that writes its own forward pass is drawn by its children
-    file          where to; its ending is the format: .svg, .pdf or .png
+    model         any layer; one with its own forward pass is drawn by its children
+    file          the file to write; its ending is the format: .svg, .pdf or .png
     input_shape   (H, W, C) of one input; by default that of ``model.architecture``
     fold          draw repeated blocks once, with their number; False: every one of them
     title         the heading; by default the architecture's name
@@ -334,7 +336,7 @@ class _Page:
     def aside(self, node: Node, shape: Shape | None) -> _Part:
         """A side branch: the flow goes straight on, the branch ends in an output."""
         path = node.paths[1]
-        parts, width = self.chain(path, node.input_shape)
+        parts, _ = self.chain(path, node.input_shape)
         branch = _stacked([*parts, self.pill(f"output {shape_text(path[-1].output_shape)}")])
         place = NARROWEST / 2 + BESIDE + branch.left
         height = _length(shape) + SPLIT + branch.height

@@ -13,13 +13,12 @@ from typing import Any
 import numpy as np
 
 from tinynet.backend import Array, array_module
-from tinynet.layer import Layer, Mode, Parameter, Shape
+from tinynet.layer import Layer, Mode, Parameter, Shape, arrays_in, shape_text, table
 from tinynet.layers import ReLU, ReLU6
 from tinynet.losses.base import Loss
 from tinynet.optimizers.base import Optimizer
 from tinynet.visualize.figures import BLUE, GREEN, GREY, ORANGE, new_figure
 from tinynet.visualize.observe import shadow, watch
-from tinynet.visualize.summary import arrays_in, shape_text, table
 
 FOLD = 1e3  # ratio of gradients or activations of two layers with weights
 DEAD = 0.5  # share of a layer's units

@@ -1,5 +1,5 @@
 """Synthetic radiographs in MURA's layout: solid bones, a beam, a detector."""
 
-from examples.mura.phantom.generate import generate
+from examples.mura.phantom.generate import TRAIN_PATIENTS, VALID_PATIENTS, generate
 
-__all__ = ["generate"]
+__all__ = ["TRAIN_PATIENTS", "VALID_PATIENTS", "generate"]

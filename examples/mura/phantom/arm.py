@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from examples.mura.phantom.geometry import Array, cross, turn
 from examples.mura.phantom.hand import FRONT, RAYS, add_carpus, add_ray, hand_flexion, mitt
 from examples.mura.phantom.scene import Body, Bone, Deposit, Joint, Scene
-from examples.mura.phantom.solids import Blob, Tube, profile
+from examples.mura.phantom.solids import Array, Blob, Tube, cross, profile, turn
 
 UP = np.array([0.0, 1.0, 0.0])
 RIGHT = np.array([1.0, 0.0, 0.0])
@@ -57,7 +56,6 @@ UPPER_ARM = profile(
 
 
 def flesh_girth(body: Body) -> float:
-    """How thick the flesh of the arm is beside the bones."""
     return body.size * (0.55 + 0.45 * body.flesh) + 0.06 * body.fat
 
 

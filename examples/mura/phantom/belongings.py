@@ -1,6 +1,6 @@
 """What the patient wears: rings, bracelets, press studs, casts, splints and folds of cloth.
 
-All of it is drawn without a look at the label, so none of it can give the label away.
+All of it is drawn without a look at the label, and so cannot give the label away.
 """
 
 from __future__ import annotations
@@ -10,11 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
-from examples.mura.phantom.geometry import Array, Camera
-from examples.mura.phantom.metal import Bar, Rod
-from examples.mura.phantom.render import Maps, union
+from examples.mura.phantom.imaging import Maps, union
 from examples.mura.phantom.scene import Scene
-from examples.mura.phantom.solids import Tube
+from examples.mura.phantom.solids import Array, Bar, Camera, Rod, Tube
 
 ALLOY = 8.0  # attenuation per cm of what people wear
 PLASTER = 0.26
@@ -54,7 +52,6 @@ def draw_belongings(part: str, rng: np.random.Generator) -> Belongings:
 
 
 def wear(scene: Scene, things: Belongings) -> None:
-    """Put the metal that the patient wears into the scene."""
     rng = np.random.default_rng(things.seed)
     bone = scene.bones.get(f"{things.ring} proximal")
     if bone is not None:

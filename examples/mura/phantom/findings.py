@@ -1,32 +1,23 @@
-"""Which findings an abnormal study carries, where they sit, and how grave they are.
+"""Which findings an abnormal study has, where they are, and how grave they are.
 
 Report §4.2: of 100 abnormal studies 53 had fractures, 48 hardware, 35 degenerative disease, 29
-something else. They overlap, so each is drawn by itself and a study without any is drawn again;
-``base_rates`` chooses the separate rates so that those proportions come out.
+something else. They overlap, so each is drawn independently and a study without any is drawn again;
+``base_rates`` gives the rates that lead to those proportions.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TypeAlias
 
 import numpy as np
 
-from examples.mura.phantom.abnormalities import (
-    Degenerative,
-    Dislocation,
-    Finding,
-    Fracture,
-    Lesion,
-)
-from examples.mura.phantom.hardware import (
-    STEEL,
-    TITANIUM,
-    Nail,
-    Plate,
-    Prosthesis,
-    Screws,
-    Wires,
-)
+from examples.mura.phantom import abnormalities as make
+from examples.mura.phantom.scene import Scene
+
+# kind, one of PROPORTIONS; and the function that puts it into a scene
+Finding: TypeAlias = tuple[str, Callable[[Scene], make.Mark]]
 
 PROPORTIONS = {"fracture": 0.53, "hardware": 0.48, "degenerative": 0.35, "other": 0.29}
 
@@ -83,7 +74,6 @@ def draw_kinds(rng: np.random.Generator) -> list[str]:
 
 
 def draw_site(part: str, finger: str, rng: np.random.Generator) -> tuple[str, float]:
-    """A bone of the part and a place along it."""
     sites = BREAKS[part]
     weights = np.array([site[3] for site in sites])
     bone, low, high, _ = sites[int(rng.choice(len(sites), p=weights / weights.sum()))]
@@ -94,20 +84,20 @@ def draw_site(part: str, finger: str, rng: np.random.Generator) -> tuple[str, fl
 
 
 def draw_joint(part: str, finger: str, rng: np.random.Generator) -> str:
-    """A joint of the body part that can degenerate or be dislocated."""
     joints = [name.format(finger=finger) for name in JOINTS[part]]
     joints = [name for name in joints if name != "thumb middle joint"]
     return joints[int(rng.integers(len(joints)))]
 
 
-def draw_fracture(bone: str, at: float, fixed: bool, rng: np.random.Generator) -> Fracture:
+def draw_fracture(bone: str, at: float, fixed: bool, rng: np.random.Generator) -> Finding:
     """fixed: it was set and held by an implant, so little displacement is left."""
     grave = float(rng.beta(2.6, 1.2)) * (0.6 if fixed else 1.0)
     shift = 0.35 + 1.2 * grave
     tilt = 11 if bone in ("radius", "ulna") else 24  # its fellow holds the limb straight
     healing = rng.random() < 0.2
-    return Fracture(
-        bone, at, float(rng.uniform(0, 360)), shift, float(rng.normal(0, 4) + tilt * grave),
+    return "fracture", partial(
+        make.fracture, bone=bone, at=at, azimuth=float(rng.uniform(0, 360)), shift=shift,
+        tilt=float(rng.normal(0, 4) + tilt * grave),
         gap=-0.3 if shift > 1.3 else 0.55 + 0.6 * float(rng.random()),
         slope=float(rng.normal(0, 0.5)), teeth=float(rng.uniform(0.02, 0.12)),
         chips=int(rng.poisson(1.8 * grave + 0.2)),
@@ -116,60 +106,60 @@ def draw_fracture(bone: str, at: float, fixed: bool, rng: np.random.Generator) -
 
 
 def draw_hardware(part: str, bone: str, at: float, rng: np.random.Generator) -> Finding:
-    """An implant that suits the bone."""
-    metal = STEEL if rng.random() < 0.5 else TITANIUM
+    metal = make.STEEL if rng.random() < 0.5 else make.TITANIUM
     angle, seed = float(rng.uniform(0, 360)), int(rng.integers(2**31))
     small = bone.split()[0] in RAY_NAMES
     pick = rng.random()
+
+    def implant(put: Callable[..., make.Mark], **settings: object) -> Finding:
+        return "hardware", partial(put, metal=metal, **settings)
+
+    where = {"bone": bone, "at": at, "azimuth": angle}
     if part == "SHOULDER" and bone == "humerus" and pick < 0.3:
-        return Prosthesis("shoulder joint", "humerus", 1.2, metal)
+        return implant(make.prosthesis, name="shoulder joint", bone="humerus", ball=1.2)
     if bone == "humerus" and part != "ELBOW" and pick < 0.5:
-        return Nail("humerus", 0.05, 0.85, angle, metal)
-    if small and pick < 0.45:
-        return Wires(bone, at, int(rng.integers(2, 4)), angle, metal, seed)
-    if not small and pick > 0.85:
-        return Wires(bone, at, int(rng.integers(2, 4)), angle, metal, seed)
+        return implant(make.nail, bone="humerus", low=0.05, high=0.85, azimuth=angle)
+    if pick < 0.45 if small else pick > 0.85:
+        return implant(make.wires, **where, count=int(rng.integers(2, 4)), seed=seed)
     if 0.7 < pick < 0.85:
-        return Screws(bone, at, int(rng.integers(2, 5)), angle, metal, seed)
-    span = {"WRIST": 0.5, "FOREARM": 0.36, "ELBOW": 0.24, "HUMERUS": 0.4, "SHOULDER": 0.3}
+        return implant(make.screws, **where, count=int(rng.integers(2, 5)), seed=seed)
     if bone == "clavicle":
-        return Plate(bone, at, 0.5, angle, int(rng.integers(5, 9)), metal)
-    low = 0.6 if small else span.get(part, 0.5)
-    return Plate(
-        bone, at, low * float(rng.uniform(0.8, 1.2)), angle, int(rng.integers(4, 8)), metal
-    )
+        return implant(make.plate, **where, span=0.5, screws=int(rng.integers(5, 9)))
+    spans = {"WRIST": 0.5, "FOREARM": 0.36, "ELBOW": 0.24, "HUMERUS": 0.4, "SHOULDER": 0.3}
+    span = (0.6 if small else spans.get(part, 0.5)) * float(rng.uniform(0.8, 1.2))
+    return implant(make.plate, **where, span=span, screws=int(rng.integers(4, 8)))
 
 
-def draw_worn(part: str, finger: str, rng: np.random.Generator) -> list[Finding]:
+def draw_worn_joints(part: str, finger: str, rng: np.random.Generator) -> list[Finding]:
     """Degenerative joints: several in a hand, where the disease seldom keeps to one."""
     count = int(rng.integers(2, 6)) if part == "HAND" else int(rng.integers(1, 3))
     joints = {draw_joint(part, finger, rng) for _ in range(count)}
     return [
-        Degenerative(
-            joint, float(rng.normal(0, 35)), 0.8 + 0.9 * float(rng.beta(2, 2)),
-            int(rng.integers(2**31)),
-        )
+        ("degenerative", partial(
+            make.worn_joint, name=joint, azimuth=float(rng.normal(0, 35)),
+            severity=0.8 + 0.9 * float(rng.beta(2, 2)), seed=int(rng.integers(2**31)),
+        ))
         for joint in sorted(joints)
     ]  # fmt: skip
 
 
-def draw_lesion(bone: str, at: float, rng: np.random.Generator) -> Lesion:
+def draw_lesion(bone: str, at: float, rng: np.random.Generator) -> Finding:
     """A hole, sharp or with a dense rim, now and then swelling the bone; or a dense focus."""
     lytic = rng.random() < 0.65
     size = rng.uniform(0.95, 1.45) if lytic else rng.uniform(0.6, 1.0)
-    return Lesion(
-        bone, at, float(rng.uniform(0, 360)), float(size),
+    return "other", partial(
+        make.lesion, bone=bone, at=at, azimuth=float(rng.uniform(0, 360)), size=float(size),
         gain=-float(rng.uniform(0.82, 0.98)) if lytic else float(rng.uniform(0.5, 0.9)),
         rim=0.25 if lytic and rng.random() < 0.5 else 0.0,
         swollen=bool(lytic and rng.random() < 0.4), seed=int(rng.integers(2**31)),
     )  # fmt: skip
 
 
-def draw_dislocation(part: str, finger: str, rng: np.random.Generator) -> Dislocation:
-    """A dislocation of one joint of the body part."""
+def draw_dislocation(part: str, finger: str, rng: np.random.Generator) -> Finding:
     amount = float(rng.uniform(0.45, 0.95))
     azimuth, tilt = float(rng.uniform(0, 360)), float(rng.normal(0, 14))
-    return Dislocation(draw_joint(part, finger, rng), azimuth, amount, tilt)
+    joint = draw_joint(part, finger, rng)
+    return "other", partial(make.dislocation, name=joint, azimuth=azimuth, amount=amount, tilt=tilt)
 
 
 def draw_findings(
@@ -187,7 +177,7 @@ def draw_findings(
         fixed = "hardware" in kinds and rng.random() < 0.7
         found += [draw_fracture(bone, at, fixed, rng) for bone, at in sites.items()]
     if "degenerative" in kinds:
-        found += draw_worn(part, finger, rng)
+        found += draw_worn_joints(part, finger, rng)
     if "other" in kinds:
         if rng.random() < 0.4:
             found.append(draw_dislocation(part, finger, rng))

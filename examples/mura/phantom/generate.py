@@ -1,36 +1,35 @@
 """Write a set of synthetic radiographs in MURA-v1.1's exact layout.
 
 Each patient is drawn from (seed, patient) alone, so the set is the same bit for bit whatever the
-number of processes, and one that was interrupted is finished by the same call. Of two calls at the
-same moment, the second waits for the first and takes its set.
+number of processes, and the same call finishes a set that was interrupted. Of two calls at the
+same moment, the second waits for the first and uses its set.
 """
 
 from __future__ import annotations
 
 import csv
 import json
-import multiprocessing
-import os
-import signal
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from PIL import Image
 from tqdm import tqdm
 
-from examples.mura.alone import alone
 from examples.mura.errors import UserError
 from examples.mura.phantom.studies import STUDIES, draw_studies, patient_body, take_study
+from examples.mura.processes import locked, usable_cores, worker_pool
 
+TRAIN_PATIENTS, VALID_PATIENTS = 1500, 230
 ROOT = "MURA-v1.1"
 NOTICE = "SYNTHETIC.txt"
 TRUTH = "synthetic_truth.csv"
 DONE = "unfinished.jsonl"  # one line for each patient whose pictures are all written
-LOCK = f"{ROOT}.lock"  # beside the set: held by the process that makes it, left there afterwards
-VERSION = 1  # raise it when the same settings come to draw other pictures
-PATIENTS_PER_TASK = 4
+LOCK = f"{ROOT}.lock"  # beside the set, left there afterwards
+VERSION = 1  # to be raised when the same settings draw other pictures
+CHUNK = 4  # patients handed to a process at a time
 
 TEXT = """SYNTHETIC radiographs: drawn by a program from geometry; nobody was X-rayed.
 They follow the layout of MURA-v1.1 and contain none of its images. Not for clinical use.
@@ -38,12 +37,15 @@ They follow the layout of MURA-v1.1 and contain none of its images. Not for clin
 Settings: {settings}
 """
 
+# one picture's line in the truth file; findings and visible are joined by "+"
+COLUMNS = ("path", "part", "label", "view", "findings", "visible")
+Row = dict[str, Any]
 Patient = tuple[str, int]  # split, number
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What decides every pixel of a set."""
+    """The settings that decide every pixel of a set."""
 
     train_patients: int
     valid_patients: int
@@ -53,30 +55,15 @@ class Settings:
 
     def patients(self) -> list[Patient]:
         """Numbered as in MURA: training first, then validation, none in both."""
-        total = self.train_patients + self.valid_patients
-        return [
-            ("train" if number <= self.train_patients else "valid", number)
-            for number in range(1, total + 1)
-        ]
-
-
-@dataclass(frozen=True)
-class Row:
-    """One picture's line in the truth file; findings and visible are joined by "+"."""
-
-    path: str
-    part: str
-    label: int
-    view: str
-    findings: str
-    visible: str
+        numbers = range(1, self.train_patients + self.valid_patients + 1)
+        return [("train" if n <= self.train_patients else "valid", n) for n in numbers]
 
 
 def generate(
     folder: Path,
     *,
-    train_patients: int,
-    valid_patients: int,
+    train_patients: int = TRAIN_PATIENTS,
+    valid_patients: int = VALID_PATIENTS,
     seed: int = 0,
     side: int = 192,
     workers: int | None = None,
@@ -84,10 +71,10 @@ def generate(
 ) -> Path:
     """Write ``folder``/MURA-v1.1 full of synthetic radiographs and return that path.
 
-    side: pixels of a picture's longer side. workers: processes; None takes one per core.
+    side: pixels of a picture's longer side. workers: processes; None: one per core.
     A finished set with the same settings is left as it is; an unfinished one is finished.
     Raises UserError if the folder holds a real MURA-v1.1 or a set with other settings, if a
-    number is out of range, or if the disk refuses.
+    number is out of range, or if the files cannot be written.
     """
     settings = Settings(train_patients, valid_patients, seed, side)
     check(settings, workers)
@@ -96,7 +83,7 @@ def generate(
         if is_finished_now(root, settings):
             return root
         root.parent.mkdir(parents=True, exist_ok=True)
-        with alone(root.parent / LOCK, f"synthetic radiographs in {root}"):
+        with locked(root.parent / LOCK, f"synthetic radiographs in {root}"):
             if not is_finished(root, settings):
                 make(root, settings, workers, progress)
     except OSError as error:
@@ -109,29 +96,23 @@ def generate(
 
 
 def check(settings: Settings, workers: int | None) -> None:
-    """Raises UserError for settings that no set can have."""
-    if settings.train_patients < 1 or settings.valid_patients < 1:
-        raise UserError(
-            f"got {settings.train_patients} training and {settings.valid_patients} validation "
-            "patients, want at least 1 of each"
-        )
-    if settings.train_patients + settings.valid_patients > 99_999:
-        raise UserError(
-            "got more than 99999 patients, MURA's names have five digits: ask for fewer"
-        )
-    if not 48 <= settings.side <= 512:
-        raise UserError(f"got pictures of side {settings.side}, want 48 to 512 pixels")
-    if settings.seed < 0:
-        raise UserError(f"got seed {settings.seed}, want 0 or more")
-    if workers is not None and workers < 1:
-        raise UserError(f"got {workers} workers, want at least 1")
+    train, valid = settings.train_patients, settings.valid_patients
+    for fine, message in (
+        (min(train, valid) >= 1,
+         f"got {train} training and {valid} validation patients, want at least 1 of each"),
+        (train + valid <= 99_999,
+         "got more than 99999 patients, MURA's names have five digits: ask for fewer"),
+        (48 <= settings.side <= 512,
+         f"got pictures of side {settings.side}, want 48 to 512 pixels"),
+        (settings.seed >= 0, f"got seed {settings.seed}, want 0 or more"),
+        (workers is None or workers >= 1, f"got {workers} workers, want at least 1"),
+    ):  # fmt: skip
+        if not fine:
+            raise UserError(message)
 
 
 def is_finished(root: Path, settings: Settings) -> bool:
-    """Whether the set is there; False if it is yet to be made, or to be finished.
-
-    Raises UserError if what is there is not ours to write to.
-    """
+    """Whether the set is complete; raises UserError if the folder is not ours to write to."""
     if not root.exists() or not any(root.iterdir()):
         return False
     notice = root / NOTICE
@@ -158,12 +139,10 @@ def is_finished_now(root: Path, settings: Settings) -> bool:
 
 
 def notice_text(settings: Settings) -> str:
-    """What is said of the set, in a file that is there before its first picture."""
     return TEXT.format(truth=TRUTH, settings=json.dumps(asdict(settings)))
 
 
 def make(root: Path, settings: Settings, workers: int | None, progress: bool) -> None:
-    """Draw the patients that are not recorded as done, and write the tables."""
     root.mkdir(exist_ok=True)
     (root / NOTICE).write_text(notice_text(settings), encoding="utf-8")
     rows = recorded(root)
@@ -177,7 +156,7 @@ def make(root: Path, settings: Settings, workers: int | None, progress: bool) ->
     ):  # fmt: skip
         for number, drawn in render_all(root, settings, left, workers):
             rows[number] = drawn
-            done.write(json.dumps([number, [asdict(row) for row in drawn]]) + "\n")
+            done.write(json.dumps([number, drawn]) + "\n")
             done.flush()
             bar.update()
     write_tables(root, [row for number in sorted(rows) for row in rows[number]])
@@ -186,21 +165,28 @@ def make(root: Path, settings: Settings, workers: int | None, progress: bool) ->
 
 def recorded(root: Path) -> dict[int, list[Row]]:
     """The rows of the patients that an interrupted run finished."""
-    rows: dict[int, list[Row]] = {}
     done = root / DONE
     if not done.exists():
-        return rows
-    lines = done.read_text(encoding="utf-8").split("\n")
-    whole = lines[:-1]  # what follows the last newline is a line that was cut short
-    for line in whole:
-        number, drawn = json.loads(line)
-        rows[number] = [Row(**row) for row in drawn]
+        return {}
+    whole = done.read_text(encoding="utf-8").split("\n")[:-1]  # without a line that was cut short
     done.write_text("".join(line + "\n" for line in whole), encoding="utf-8")
-    return rows
+    return dict(json.loads(line) for line in whole)
+
+
+def render_all(
+    root: Path, settings: Settings, patients: list[Patient], workers: int | None
+) -> Iterator[tuple[int, list[Row]]]:
+    """Write the patients' pictures in ``workers`` processes; yields the patients in order."""
+    render = partial(render_patient, root, settings)
+    workers = min(workers or usable_cores(), -(-len(patients) // CHUNK))
+    if workers <= 1:
+        yield from map(render, patients)
+        return
+    with worker_pool(workers) as pool:
+        yield from pool.map(render, patients, chunksize=CHUNK)
 
 
 def render_patient(root: Path, settings: Settings, patient: Patient) -> tuple[int, list[Row]]:
-    """Write all pictures of one patient."""
     split, number = patient
     rows = []
     body = patient_body(settings.seed, number)
@@ -210,62 +196,26 @@ def render_patient(root: Path, settings: Settings, patient: Patient) -> tuple[in
         folder.mkdir(parents=True, exist_ok=True)
         for i, view in enumerate(take_study(study, body, settings.side), start=1):
             Image.fromarray(view.pixels).save(folder / f"image{i}.png", compress_level=1)
-            rows.append(Row(
-                str(where / f"image{i}.png"), study.part, int(study.abnormal), view.name,
-                "+".join(view.findings), "+".join("yes" if seen else "no" for seen in view.visible),
-            ))  # fmt: skip
+            findings = "+".join(view.findings)
+            visible = "+".join("yes" if seen else "no" for seen in view.visible)
+            path, label = str(where / f"image{i}.png"), int(study.abnormal)
+            row = (path, study.part, label, view.name, findings, visible)
+            rows.append(dict(zip(COLUMNS, row, strict=True)))
     return number, rows
-
-
-def render_patients(task: tuple[Path, Settings, list[Patient]]) -> list[tuple[int, list[Row]]]:
-    """What a process of the pool runs."""
-    root, settings, patients = task
-    return [render_patient(root, settings, patient) for patient in patients]
-
-
-def render_all(
-    root: Path, settings: Settings, patients: list[Patient], workers: int | None
-) -> Iterator[tuple[int, list[Row]]]:
-    """Write the patients' pictures in ``workers`` processes; yields patients in order."""
-    tasks = [
-        (root, settings, patients[i : i + PATIENTS_PER_TASK])
-        for i in range(0, len(patients), PATIENTS_PER_TASK)
-    ]
-    workers = min(workers or os.cpu_count() or 1, max(len(tasks), 1))
-    if workers == 1:
-        for task in tasks:
-            yield from render_patients(task)
-        return
-    # spawn, since forking a process that already runs BLAS threads can deadlock
-    pool = ProcessPoolExecutor(
-        workers, multiprocessing.get_context("spawn"), initializer=leave_interrupts_to_parent
-    )
-    try:
-        for drawn in pool.map(render_patients, tasks):
-            yield from drawn
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
-
-
-def leave_interrupts_to_parent() -> None:
-    """Let Ctrl-C reach the parent alone, which ends the workers."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def write_tables(root: Path, rows: list[Row]) -> None:
     """MURA's four headerless CSVs, and the truth, which has a header and is written last."""
-    order = {part: i for i, part in enumerate(STUDIES["train"])}
-    rows = sorted(rows, key=lambda row: (order[row.part], row.path))
+    order = list(STUDIES["train"])
+    rows = sorted(rows, key=lambda row: (order.index(row["part"]), row["path"]))
     for split in ("train", "valid"):
-        mine = [row for row in rows if row.path.startswith(f"{ROOT}/{split}/")]
-        studies = dict.fromkeys((f"{PurePosixPath(row.path).parent}/", row.label) for row in mine)
-        write_csv(root / f"{split}_image_paths.csv", ((row.path,) for row in mine))
-        write_csv(root / f"{split}_labeled_studies.csv", studies)
-    header = tuple(field.name for field in fields(Row))
-    write_csv(root / TRUTH, [header, *(tuple(asdict(row).values()) for row in rows)])
+        mine = [row for row in rows if row["path"].startswith(f"{ROOT}/{split}/")]
+        studies = {f"{PurePosixPath(row['path']).parent}/": row["label"] for row in mine}
+        write_csv(root / f"{split}_image_paths.csv", ((row["path"],) for row in mine))
+        write_csv(root / f"{split}_labeled_studies.csv", studies.items())
+    write_csv(root / TRUTH, [COLUMNS, *(tuple(row.values()) for row in rows)])
 
 
 def write_csv(path: Path, rows: Iterable[tuple[object, ...]]) -> None:
-    """Rows as a CSV with line ends as MURA has them."""
     with path.open("w", newline="", encoding="utf-8") as file:
         csv.writer(file, lineterminator="\n").writerows(rows)

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from examples.mura.phantom.geometry import Array, cross, turn
 from examples.mura.phantom.scene import Body, Bone, Joint, Scene
-from examples.mura.phantom.solids import Blob, Tube, outline, profile
+from examples.mura.phantom.solids import Array, Blob, Tube, cross, outline, profile, turn
 
 FRONT = np.array([0.0, 0.0, 1.0])
 
@@ -162,7 +161,6 @@ def add_ray(
 
 
 def add_carpus(scene: Scene, rng: np.random.Generator) -> None:
-    """The eight carpal bones, which hang on the capitate."""
     body = scene.body
     size = body.size * (0.5 + 0.5 * body.girth)
     for name, (centre, half, tilt, shape) in CARPALS.items():
@@ -199,14 +197,12 @@ def add_forearm_end(scene: Scene, length: float, rng: np.random.Generator) -> No
 
 
 def mitt(body: Body, wrist: Array) -> Tube:
-    """The flesh of forearm and palm about a wrist joint at ``wrist``."""
     low, high = np.array([-0.45, -10.0, 0.0]), np.array([-0.15, 9.6, 0.1])
     girth = body.size * (0.75 + 0.25 * body.flesh) + 0.05 * body.fat
     return Tube(wrist + low * body.size, wrist + high * body.size, FRONT, MITT, girth)
 
 
 def add_thenar(scene: Scene) -> None:
-    """The ball of the thumb, which moves with its metacarpal."""
     bone = scene.bones["thumb metacarpal"]
     thumb = bone.tube()
     girth = 1.2 * scene.body.size * (0.7 + 0.3 * scene.body.flesh)
@@ -224,7 +220,6 @@ def hand_flexion(view: str, name: str, rng: np.random.Generator) -> tuple[float,
 
 
 def build_hand(body: Body, view: str, rng: np.random.Generator) -> Scene:
-    """All five rays, the carpus and the ends of the forearm."""
     scene = Scene(body, np.array([0.3, 7.0, 0.3]) * body.size, (13.0, 18.0))
     own = body.generator()
     spread = rng.normal(1.0, 0.35)

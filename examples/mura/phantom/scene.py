@@ -7,9 +7,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from examples.mura.phantom.geometry import Array
-from examples.mura.phantom.metal import Metal
-from examples.mura.phantom.solids import Blob, Solid, Tube
+from examples.mura.phantom.solids import Array, Blob, Metal, Solid, Tube
 
 
 @dataclass(frozen=True)
@@ -82,8 +80,6 @@ class Deposit:
 
 @dataclass
 class Scene:
-    """One body part, posed for one view."""
-
     body: Body
     target: Array
     extent: tuple[float, float]  # width and height of the part in cm, seen from the front
@@ -96,7 +92,6 @@ class Scene:
     metal: list[tuple[Metal, float]] = field(default_factory=list)  # and its attenuation per cm
 
     def add(self, bone: Bone) -> Bone:
-        """Put a bone into the scene, and return it."""
         self.bones[bone.name] = bone
         return bone
 

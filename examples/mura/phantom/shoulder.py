@@ -13,10 +13,9 @@ from examples.mura.phantom.arm import (
     add_humerus,
     flesh_girth,
 )
-from examples.mura.phantom.geometry import Array, turn, unit
 from examples.mura.phantom.hand import FRONT
 from examples.mura.phantom.scene import Body, Bone, Joint, Scene
-from examples.mura.phantom.solids import Blob, Tube, outline, profile
+from examples.mura.phantom.solids import Array, Blob, Tube, outline, profile, turn, unit
 
 STRUT = profile(
     ((0.0, 1.0, 1.0, 1.0, 1.0), (0.5, 0.9, 0.9, 0.9, 0.9), (1.0, 1.0, 1.0, 1.0, 1.0)),
@@ -111,7 +110,6 @@ def add_chest(scene: Scene, head: Array, own: np.random.Generator) -> None:
 
 
 def build_shoulder(body: Body, view: str, rng: np.random.Generator) -> Scene:
-    """The shoulder with the arm hanging, turned out or in."""
     own = body.generator()
     scene = Scene(body, np.array([-2.4, -2.2, 0.0]) * body.size, (15.5, 17.0))
     k = body.size * body.girth
@@ -133,7 +131,6 @@ def build_shoulder(body: Body, view: str, rng: np.random.Generator) -> Scene:
 
 
 def build_humerus(body: Body, view: str, rng: np.random.Generator) -> Scene:
-    """The humerus whole, with the socket above and the elbow below."""
     own = body.generator()
     scene = Scene(body, np.array([-0.5, 15.5, 0.0]) * body.size, (14.5, 36.0))
     add_humerus(scene, np.zeros(3), UP, own)

@@ -7,22 +7,23 @@ from functools import cache
 
 import numpy as np
 
-from examples.mura.phantom.acquisition import attenuation, draw_exposure, expose, trabeculae
+from examples.mura.dataset import PUBLISHED
 from examples.mura.phantom.arm import build_elbow, build_forearm
-from examples.mura.phantom.belongings import (
-    Belongings,
-    cover,
-    draw_belongings,
-    folds,
-    wear,
-)
+from examples.mura.phantom.belongings import Belongings, cover, draw_belongings, folds, wear
 from examples.mura.phantom.findings import draw_findings, draw_kinds
-from examples.mura.phantom.geometry import Array, Camera, turn
 from examples.mura.phantom.hand import build_finger, build_hand, build_wrist
-from examples.mura.phantom.markings import collimate, mark
-from examples.mura.phantom.render import render
+from examples.mura.phantom.imaging import (
+    attenuation,
+    collimate,
+    draw_exposure,
+    expose,
+    mark,
+    render,
+    trabeculae,
+)
 from examples.mura.phantom.scene import Body, Scene, draw_body
 from examples.mura.phantom.shoulder import build_humerus, build_shoulder
+from examples.mura.phantom.solids import Array, Camera, turn
 
 BUILD = {
     "SHOULDER": build_shoulder,
@@ -33,17 +34,8 @@ BUILD = {
     "FOREARM": build_forearm,
     "HAND": build_hand,
 }
-# studies of MURA-v1.1, (normal, abnormal)
-STUDIES = {
-    "train": {
-        "SHOULDER": (1364, 1457), "HUMERUS": (321, 271), "FINGER": (1280, 655),
-        "ELBOW": (1094, 660), "WRIST": (2134, 1326), "FOREARM": (590, 287), "HAND": (1497, 521),
-    },
-    "valid": {
-        "SHOULDER": (99, 95), "HUMERUS": (68, 67), "FINGER": (92, 83), "ELBOW": (92, 66),
-        "WRIST": (140, 97), "FOREARM": (69, 64), "HAND": (101, 66),
-    },
-}  # fmt: skip
+# studies of MURA-v1.1, (normal, abnormal); the order of the parts decides what is drawn
+STUDIES = {split: {part: PUBLISHED[split][part].studies for part in BUILD} for split in PUBLISHED}
 # chance that a patient has a study of a second part, and of the same part again
 AGAIN = {"train": (0.13, 0.07), "valid": (0.32, 0.2)}
 # chances of 1, 2, 3 and 4 views: MURA's means are 2.1 for the long bones, 2.8 for the rest
@@ -67,7 +59,7 @@ SEEN_IN, ATTEMPTS = 0.66, 12
 
 @dataclass(frozen=True)
 class Study:
-    """One study: all that is settled before its first view is taken."""
+    """One study: what is settled before its first view is taken."""
 
     part: str
     number: int
@@ -77,12 +69,10 @@ class Study:
 
     @property
     def abnormal(self) -> bool:
-        """Whether it has any finding."""
         return bool(self.findings)
 
     @property
     def folder(self) -> str:
-        """The folder's name in MURA's layout."""
         return f"study{self.number}_{'positive' if self.abnormal else 'negative'}"
 
 
@@ -98,7 +88,6 @@ class View:
 
 @cache
 def part_weights(split: str) -> tuple[tuple[str, ...], tuple[float, ...]]:
-    """The body parts and how often each is studied."""
     counts = {part: sum(pair) for part, pair in STUDIES[split].items()}
     total = sum(counts.values())
     return tuple(counts), tuple(n / total for n in counts.values())
@@ -171,14 +160,14 @@ def put_findings(
     """Put the study's findings into the scene; their kinds, and whether each can be seen."""
     kinds, seen = [], []
     rng = np.random.default_rng([*study.seed, 2, attempt])
-    for finding in draw_findings(study.findings, study.part, scene.finger, rng):
-        marked = finding.apply(scene)
+    for kind, put in draw_findings(study.findings, study.part, scene.finger, rng):
+        marked = put(scene)
         column, row = camera.project(marked.at)
         inside = 0 <= column < camera.shape[1] and 0 <= row < camera.shape[0]
         shows = 1.0
         if marked.direction is not None:
             shows = float(np.linalg.norm(camera.frame[:2] @ marked.direction))
-        kinds.append(finding.kind)
+        kinds.append(kind)
         seen.append(bool(inside and shows > FORESHORTENED))
     return tuple(kinds), tuple(seen)
 
@@ -186,7 +175,6 @@ def put_findings(
 def expose_view(
     scene: Scene, camera: Camera, things: Belongings, left: bool, rng: np.random.Generator
 ) -> Array:
-    """(height, width) uint8 picture of a scene."""
     exposure = draw_exposure(rng)
     weave = trabeculae(camera.shape, rng)
     wear(scene, things)
@@ -201,7 +189,7 @@ def expose_view(
 def take_study(study: Study, body: Body, side: int) -> list[View]:
     """All views of one study.
 
-    Findings that hide in too many of its views are drawn again, for a radiologist would not have
+    Findings that are hidden in too many of its views are drawn again: a radiologist would not have
     called the study abnormal.
     """
     rng = np.random.default_rng([*study.seed, 3])
@@ -223,5 +211,4 @@ def take_study(study: Study, body: Body, side: int) -> list[View]:
 
 
 def patient_body(seed: int, patient: int) -> Body:
-    """The patient's build, the same in every study."""
     return draw_body(np.random.default_rng([seed, patient, 1]))

@@ -21,7 +21,7 @@ from tests.engine.gpu import fake_graph
 from tinynet.backend import use_reference
 
 WAITS = ("__float__", "__int__", "__bool__", "__index__", "item", "tolist", "tobytes", "get")
-ARITHMETIC = (
+ARITHMETIC = [
     "add",
     "sub",
     "mul",
@@ -33,9 +33,9 @@ ARITHMETIC = (
     "and",
     "or",
     "xor",
-)
-COMPARISONS = ("lt", "le", "eq", "ne", "gt", "ge")
-# Names of NumPy that CuPy 14 has not.
+]
+COMPARISONS = ["lt", "le", "eq", "ne", "gt", "ge"]
+# names of NumPy that CuPy 14 lacks
 MISSING = {"errstate", "nditer", "ndindex", "vectorize", "float128", "longdouble"}
 
 waits: list[str] = []  # what made the processor wait, in order
@@ -89,15 +89,6 @@ class ndarray:  # noqa: N801 - CuPy's name
     def __repr__(self) -> str:
         return f"cupy {self.host!r}"
 
-    def __neg__(self) -> ndarray:
-        return made("neg", lambda: -self.host)
-
-    def __invert__(self) -> ndarray:
-        return made("invert", lambda: ~self.host)
-
-    def __abs__(self) -> ndarray:
-        return made("abs", lambda: abs(self.host))
-
     def __deepcopy__(self, memo: Any) -> ndarray:
         return ndarray(self.host.copy())
 
@@ -120,29 +111,38 @@ class ndarray:  # noqa: N801 - CuPy's name
         return getattr(self.host, name)()
 
 
-for _name in WAITS[:4]:
-    setattr(ndarray, _name, lambda self, name=_name: self._waiting(name))
-for _name in (*ARITHMETIC, *COMPARISONS):
-    _whole = getattr(operator, f"__{_name}__")
-    setattr(
-        ndarray,
-        f"__{_name}__",
-        lambda self, other, whole=_whole: binary(whole, self, other),
-    )
-for _name in ARITHMETIC:
-    _whole, _in_place = getattr(operator, f"__{_name}__"), getattr(operator, f"__i{_name}__")
-    setattr(
-        ndarray,
-        f"__r{_name}__",
-        lambda self, other, whole=_whole: binary(whole, other, self),
-    )
+def _unary(name: str) -> Any:
+    whole = getattr(operator, name)
+    return lambda self: made(name, lambda: whole(self.host))
 
-    def _changed(self: ndarray, other: Any, in_place: Any = _in_place) -> ndarray:
+
+def _binary(name: str, reverse: bool = False) -> Any:
+    whole = getattr(operator, f"__{name}__")
+    if reverse:
+        return lambda self, other: binary(whole, other, self)
+    return lambda self, other: binary(whole, self, other)
+
+
+def _in_place(name: str) -> Any:
+    whole = getattr(operator, f"__i{name}__")
+
+    def change(self: ndarray, other: Any) -> ndarray:
         more = host(other)
-        fake_graph.changed(lambda: in_place(self.host, more))
+        fake_graph.changed(lambda: whole(self.host, more))
         return self
 
-    setattr(ndarray, f"__i{_name}__", _changed)
+    return change
+
+
+for _name in WAITS[:4]:
+    setattr(ndarray, _name, lambda self, name=_name: self._waiting(name))
+for _name in ("__neg__", "__invert__", "__abs__"):
+    setattr(ndarray, _name, _unary(_name))
+for _name in (*ARITHMETIC, *COMPARISONS):
+    setattr(ndarray, f"__{_name}__", _binary(_name))
+for _name in ARITHMETIC:
+    setattr(ndarray, f"__r{_name}__", _binary(_name, reverse=True))
+    setattr(ndarray, f"__i{_name}__", _in_place(_name))
 
 
 def host(value: Any) -> Any:

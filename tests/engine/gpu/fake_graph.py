@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 REFUSED = {"matmul", "dot", "tensordot", "einsum", "inner", "outer", "vdot"}
-UNDEFINED = {"empty", "empty_like"}  # their content is nobody's
+UNDEFINED = {"empty", "empty_like"}  # their content is not defined
 
 _thread = threading.local()  # one captures while another, which reads batches, does not
 

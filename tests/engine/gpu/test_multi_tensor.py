@@ -5,7 +5,7 @@ import pytest
 
 from tests.engine.gpu.fake_cupy import waits
 from tests.engine.kernels.cuda.on_cpu import cupy_kernels
-from tinynet.backend import swappable, to_device
+from tinynet.backend import library_of, swappable, to_device
 from tinynet.engine.gpu import multi_tensor
 from tinynet.engine.gpu.cuda_graph import CapturedFunction, GraphArena
 from tinynet.engine.gpu.multi_tensor import MultiTensorUpdate
@@ -39,17 +39,15 @@ def short_chunks(cupy_kernels, monkeypatch):
 
 def parameters(device, dtype="float64"):
     rng = np.random.default_rng(1)
-    made = {}
-    for name, shape in SHAPES.items():
-        made[name] = Parameter(to_device(rng.standard_normal(shape).astype(dtype), device))
-    return made
+    values = {name: rng.standard_normal(shape).astype(dtype) for name, shape in SHAPES.items()}
+    return {name: Parameter(to_device(value, device)) for name, value in values.items()}
 
 
 def set_gradients(made, step):
     rng = np.random.default_rng(step + 10)
     for p in made.values():
         g = rng.standard_normal(p.shape).astype(p.value.dtype.name)
-        p.grad[...] = to_device(g, "cupy" if "cupy" in type(p.grad).__module__ else "numpy")
+        p.grad[...] = to_device(g, library_of(p.grad))
 
 
 def on(x):
@@ -185,33 +183,41 @@ class OwnUpdate(SGD):
 class OwnRule(SGD):
     @property
     def rule(self):
-        return swappable(lambda w, g, rate: None)
+        return swappable(lambda w, g, rate: w.fill(0))
 
 
-def test_what_is_not_covered_is_an_error_that_says_why():
+@pytest.mark.parametrize(
+    ("optimizer", "device", "only", "message"),
+    [
+        (OwnUpdate(0.1), "cupy", SHAPES, "OwnUpdate has its own update"),
+        (OwnRule(0.1), "cupy", SHAPES, "updates by <lambda>, which has no kernel"),
+        (SGD(0.1), "numpy", SHAPES, "want CuPy's arrays"),
+        (SGD(0.1), "cupy", (), "no parameter is trainable"),
+    ],
+)
+def test_what_is_not_covered_is_an_error_that_says_why(optimizer, device, only, message):
+    made = {name: p for name, p in parameters(device).items() if name in only}
+    with pytest.raises(ValueError, match=message):
+        MultiTensorUpdate(optimizer, made)
+
+
+def test_dtypes_and_sizes_that_differ():
     made = parameters("cupy")
-    with pytest.raises(ValueError, match="OwnUpdate has its own update"):
-        MultiTensorUpdate(OwnUpdate(0.1), made)
-    with pytest.raises(ValueError, match="updates by <lambda>, which has no kernel"):
-        MultiTensorUpdate(OwnRule(0.1), made)
-    with pytest.raises(ValueError, match="want CuPy's arrays"):
-        MultiTensorUpdate(SGD(0.1), parameters("numpy"))
+    by = MultiTensorUpdate(SGD(0.1), made)
+    for numbers, loss, message in (
+        (np.zeros((4, 2)), np.zeros(()), r"want \(4, 3\)"),
+        (np.zeros((4, 3)), np.zeros((), "float32"), "the loss float32"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            by.launch(on(numbers), on(loss))
     made["0.bias"] = Parameter(made["0.bias"].value.astype("float32"))
     with pytest.raises(ValueError, match="0.bias is float32"):
         MultiTensorUpdate(SGD(0.1), made)
-    with pytest.raises(ValueError, match="no parameter is trainable"):
-        MultiTensorUpdate(SGD(0.1), {})
-    by = MultiTensorUpdate(SGD(0.1), parameters("cupy"))
-    with pytest.raises(ValueError, match=r"want \(4, 3\)"):
-        by.launch(on(np.zeros((4, 2))), on(np.zeros(())))
-    with pytest.raises(ValueError, match="the loss float32"):
-        by.launch(on(np.zeros((4, 3))), on(np.zeros((), "float32")))
 
 
-def test_an_optimiser_with_its_own_update_or_rule_still_steps():
+@pytest.mark.parametrize("optimizer", [OwnUpdate(0.1), OwnRule(0.1)])
+def test_an_optimiser_with_its_own_update_or_rule_still_steps(optimizer):
     made = {"weight": Parameter(np.ones(2))}
     made["weight"].grad[...] = 1
-    OwnUpdate(0.1).step(made)
-    np.testing.assert_array_equal(made["weight"].value, 0)
-    OwnRule(0.1).step(made)
+    optimizer.step(made)
     np.testing.assert_array_equal(made["weight"].value, 0)

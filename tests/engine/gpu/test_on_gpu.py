@@ -132,7 +132,7 @@ def test_compute_sanitizer_has_nothing_to_say(tool, tmp_path):
         "        step(*data(dtype='float32', seed=i))\n",
         encoding="utf-8",
     )
-    root = Path(__file__).parents[1]
+    root = Path(__file__).parents[3]
     command = [SANITIZER, "--tool", tool, "--error-exitcode", "9", sys.executable, str(program)]
     environment = {**os.environ, "PYTHONPATH": str(root), "CUPY_CACHE_IN_MEMORY": "0"}
     done = subprocess.run(

@@ -20,6 +20,7 @@ from tinynet.layers import (
     ReLU,
     Residual,
     Sequential,
+    Softmax,
 )
 from tinynet.losses import CrossEntropy, SoftmaxCrossEntropy
 from tinynet.optimizers import SGD, Adam, RMSProp
@@ -31,6 +32,7 @@ from tinynet.train.step import TrainingError, TrainStep
 __all__ = ["cupy_kernels", "few_threads"]  # fixtures
 
 pytestmark = pytest.mark.usefixtures("few_threads")
+LOSS = SoftmaxCrossEntropy()
 
 
 def network(dtype="float64"):
@@ -46,31 +48,48 @@ def network(dtype="float64"):
     ).to(dtype=dtype)
 
 
+def small(last, dtype="float64"):
+    """One dense layer, and the given one behind it."""
+    dense = Dense(36, 3, rng=np.random.default_rng(0))
+    return Sequential(Flatten(), dense, last).to(dtype=dtype)
+
+
 def data(count=6, dtype="float64", seed=3):
     rng = np.random.default_rng(seed)
     return rng.standard_normal((count, 6, 6, 1)).astype(dtype), rng.integers(0, 3, count)
 
 
-def trained(device, make_optimizer, steps=4, loss=None, regularizer=None, change=None, **more):
+def trained(
+    device,
+    make_optimizer=lambda: Adam(0.01),
+    steps=4,
+    loss=LOSS,
+    change=None,
+    model=network,
+    **more,
+):
     """(losses, state, gradients) after some steps, NumPy's."""
-    model = network().to(device)
-    how = {"regularizer": regularizer, "seed": 5, **more}
-    step = TrainStep(model, loss or SoftmaxCrossEntropy(), make_optimizer(), **how)
+    network = model().to(device)
+    step = TrainStep(network, loss, make_optimizer(), **{"seed": 5} | more)
     values = []
     for i in range(steps):
         if change is not None:
             change(i, step)
         values.append(step(*data(seed=i)))
-    arrays = model.state() | {f"grad.{name}": p.grad for name, p in model.parameters().items()}
-    return values, {name: to_device(a, "numpy") for name, a in arrays.items()}
+    grads = {f"grad.{name}": p.grad for name, p in network.parameters().items()}
+    return values, on_numpy(network.state() | grads)
 
 
-def assert_same(*args, rtol=1e-7, **kwargs):
+def on_numpy(arrays):
+    return {name: to_device(a, "numpy").copy() for name, a in arrays.items()}
+
+
+def assert_same(*args, **kwargs):
     values, arrays = trained("numpy", *args, **kwargs)
     on_gpu, found = trained("cupy", *args, **kwargs)
     np.testing.assert_allclose(on_gpu, values, rtol=1e-9)
     for name, want in arrays.items():
-        np.testing.assert_allclose(found[name], want, rtol=rtol, atol=1e-9, err_msg=name)
+        np.testing.assert_allclose(found[name], want, rtol=1e-7, atol=1e-9, err_msg=name)
 
 
 OPTIMIZERS = {
@@ -96,86 +115,65 @@ def test_a_penalty(regularizer):
     assert_same(OPTIMIZERS["momentum"], regularizer=regularizer)
 
 
-@pytest.mark.parametrize(
-    "loss",
-    [
-        SoftmaxCrossEntropy(class_weight=(1.0, 2.0, 0.5), label_smoothing=0.1),
-        SoftmaxCrossEntropy(class_weight=(1.0, 2.0, 0.5), mean_over="weights"),
-    ],
-)
-def test_weights_of_classes(loss):
+@pytest.mark.parametrize("settings", [{"label_smoothing": 0.1}, {"mean_over": "weights"}])
+def test_weights_of_classes(settings):
+    loss = SoftmaxCrossEntropy(class_weight=(1.0, 2.0, 0.5), **settings)
     assert_same(OPTIMIZERS["gradient descent"], loss=loss)
 
 
 def test_probabilities_and_their_cross_entropy():
-    from tinynet.layers import Softmax
-
-    def values(device):
-        rng = np.random.default_rng(0)
-        model = Sequential(Flatten(), Dense(36, 3, rng=rng), Softmax()).to(device, "float64")
-        step = TrainStep(model, CrossEntropy(), SGD(0.1))
-        return [step(*data(seed=i)) for i in range(3)]
-
-    np.testing.assert_allclose(values("cupy"), values("numpy"), rtol=1e-9)
+    assert_same(loss=CrossEntropy(), model=lambda: small(Softmax()))
 
 
-def test_a_graph_reads_the_learning_rate_of_the_day():
-    def change(i, step):
-        step.optimizer.learning_rate = 0.01 * (i + 1)
-
-    assert_same(OPTIMIZERS["Adam"], change=change)
+def learning_rate_of_the_day(i, step):
+    step.optimizer.learning_rate = 0.01 * (i + 1)
 
 
-def test_freezing_makes_a_new_graph():
-    def change(i, step):
-        if i == 2:
-            step.model.layers[0].freeze()
-            step.model.freeze(parameters=False, dropout=False)  # the statistics
-
-    assert_same(OPTIMIZERS["Adam"], change=change, steps=5)
+def freezing(i, step):
+    if i == 2:
+        step.model.layers[0].freeze()
+        step.model.freeze(parameters=False, dropout=False)  # the statistics
 
 
-def test_loading_weights_and_the_optimisers_state_between_steps():
-    def change(i, step):
-        if i == 2:
-            step.model.load_state(network().state())
-        if i == 3:
-            step.optimizer.load_state(step.optimizer.state())
-
-    assert_same(OPTIMIZERS["Adam"], change=change, steps=5)
+def loading(i, step):
+    if i == 2:
+        step.model.load_state(network().state())
+    if i == 3:
+        step.optimizer.load_state(step.optimizer.state())
 
 
-def steps_of(model, **more):
-    return TrainStep(model.to("cupy"), SoftmaxCrossEntropy(), Adam(0.01), **more)
+@pytest.mark.parametrize("change", [learning_rate_of_the_day, freezing, loading])
+def test_changes_between_steps_are_noticed(change):
+    assert_same(change=change, steps=5)
+
+
+def steps_of(model, device="cupy", **more):
+    return TrainStep(model.to(device), LOSS, Adam(0.01), seed=1, **more)
 
 
 def test_batches_of_several_sizes_and_libraries():
     found = []
     for device in ("numpy", "cupy"):
-        step = TrainStep(network().to(device), SoftmaxCrossEntropy(), Adam(0.01), seed=1)
-        values = []
+        step, values = steps_of(network(), device), []
         for i, count in enumerate([6, 6, 2, 6, 2, 6, 3, 1, 4, 5, 6]):
             x, y = data(count, seed=i)
             if i % 3 == 0:
                 x, y = to_device(x, device), to_device(y, device)
-            values.append(step(x, y))
+            values.append(step(x, np.eye(3)[y] if i == 1 else y))  # one-hot once
         found.append(values)
     np.testing.assert_allclose(found[1], found[0], rtol=1e-9)
 
 
-def test_one_hot_labels():
-    found = []
-    for device in ("numpy", "cupy"):
-        step = TrainStep(network().to(device), SoftmaxCrossEntropy(), Adam(0.01), seed=1)
-        found.append([step(data(seed=i)[0], np.eye(3)[data(seed=i)[1]]) for i in range(3)])
-    np.testing.assert_allclose(found[1], found[0], rtol=1e-9)
-
-
 def test_the_same_bits_in_every_run():
-    (first, arrays), (second, again) = (trained("cupy", OPTIMIZERS["Adam"]) for _ in range(2))
+    (first, arrays), (second, again) = (trained("cupy") for _ in range(2))
     assert first == second
     for name, array in arrays.items():
         np.testing.assert_array_equal(again[name], array, err_msg=name)
+
+
+def graph_of(step):
+    (graph,) = step._step.graphs._steps.values()
+    return graph.run
 
 
 def test_a_step_waits_once_for_its_loss():
@@ -185,8 +183,7 @@ def test_a_step_waits_once_for_its_loss():
     waits.clear()
     step(*data())
     assert waits in (["__float__"], [])  # a real GPU's are not counted
-    (graph,) = step._step.graphs._steps.values()
-    assert graph.run.launched
+    assert graph_of(step).launched
 
 
 class Remembers(ReLU):
@@ -198,47 +195,32 @@ class Remembers(ReLU):
 
 
 def test_a_layer_may_keep_what_it_saw():
-    rng = np.random.default_rng(0)
-    model = Sequential(Flatten(), Dense(36, 3, rng=rng), Remembers()).to(dtype="float64")
-    step = steps_of(model)
+    step = steps_of(small(Remembers()))
     for _ in range(3):
         step(*data())
-    (graph,) = step._step.graphs._steps.values()
-    assert graph.run.launched
-
-
-def state_of(step):
-    arrays = step.model.state() | step.optimizer.state()
-    return {name: to_device(a, "numpy").copy() for name, a in arrays.items()}
+    assert graph_of(step).launched
 
 
 @pytest.mark.parametrize("steps_before", [0, 1, 3])
-@pytest.mark.parametrize("bad", [-1, 3])
-def test_a_wrong_label_is_said_and_changes_nothing(bad, steps_before):
+@pytest.mark.parametrize("bad", [-1, 3, np.nan])
+def test_a_wrong_label_or_a_loss_that_is_not_finite_changes_no_weight(bad, steps_before):
     step = steps_of(network())
     for i in range(steps_before):
         step(*data(seed=i))
-    before = {name: a for name, a in state_of(step).items() if "running" not in name}
-    x, y = data()
-    y[2] = bad
-    with pytest.raises(ValueError, match="labels run from"):
-        step(x, y)
-    after = state_of(step)
-    for name, a in before.items():
-        np.testing.assert_array_equal(after[name], a, err_msg=name)
 
+    def weights_and_memory():
+        arrays = step.model.state() | step.optimizer.state()
+        return on_numpy({name: a for name, a in arrays.items() if "running" not in name})
 
-@pytest.mark.parametrize("steps_before", [1, 3])
-def test_a_loss_that_is_not_finite_changes_no_weight(steps_before):
-    step = steps_of(network())
-    for i in range(steps_before):
-        step(*data(seed=i))
-    before = {name: a for name, a in state_of(step).items() if "running" not in name}
-    x, y = data()
-    x[1, 0, 0, 0] = np.nan
-    with pytest.raises(TrainingError, match="1 of the 6 inputs hold NaN"):
+    before, (x, y) = weights_and_memory(), data()
+    error, message = ValueError, "labels run from"
+    if np.isnan(bad):
+        error, message, x[1, 0, 0, 0] = TrainingError, "1 of the 6 inputs hold NaN", bad
+    else:
+        y[2] = bad
+    with pytest.raises(error, match=message):
         step(x, y)
-    after = state_of(step)
+    after = weights_and_memory()
     for name, a in before.items():
         np.testing.assert_array_equal(after[name], a, err_msg=name)
 
@@ -252,21 +234,16 @@ class Waits(ReLU):
 
 
 def test_what_cannot_be_captured_runs_without_a_graph_and_says_so():
-    found = []
-    for device in ("numpy", "cupy"):
-        rng = np.random.default_rng(0)
-        model = Sequential(Flatten(), Dense(36, 3, rng=rng), Waits()).to(device, "float64")
-        step = TrainStep(model, SoftmaxCrossEntropy(), Adam(0.01))
-        values = [step(*data())]
-        if device == "cupy":
-            with pytest.warns(RuntimeWarning, match="the training step cannot be made a CUDA gra"):
-                values.append(step(*data()))
-        else:
-            values.append(step(*data()))
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")  # it is said once
-            found.append([*values, step(*data())])
-    np.testing.assert_allclose(found[1], found[0], rtol=1e-9)
+    want = steps_of(small(Waits()), "numpy")
+    step = steps_of(small(Waits()))
+    wanted = [want(*data()) for _ in range(3)]
+    found = [step(*data())]
+    with pytest.warns(RuntimeWarning, match="the training step cannot be made a CUDA gra"):
+        found.append(step(*data()))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # it is said once
+        found.append(step(*data()))
+    np.testing.assert_allclose(found, wanted, rtol=1e-9)
 
 
 class Own(SGD):
@@ -283,19 +260,20 @@ def test_an_optimiser_of_ones_own():
 
 def test_without_kernels_the_references_run():
     with use_reference():
-        assert_same(OPTIMIZERS["Adam"])
+        assert_same()
 
 
 TOLERANCES = {"tf32": 2e-3, "bf16": 3e-2}  # of losses near 1: 11 and 8 bits of significand
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", TOLERANCES)
 def test_precisions(precision):
     x, y = data(dtype="float32")
     values = []
     for device, how in (("numpy", "fp32"), ("cupy", precision)):
         model = network("float32").to(device)
-        step = TrainStep(model, SoftmaxCrossEntropy(), SGD(0.05), precision=how)
+        step = TrainStep(model, LOSS, SGD(0.05), precision=how)
         values.append([step(x, y) for _ in range(4)])
         assert {a.dtype.name for a in model.state().values()} == {"float32"}
         assert step.last_output.dtype == np.float32
@@ -304,57 +282,47 @@ def test_precisions(precision):
     assert values[1] != values[0]
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_evaluation(precision):
-    (x, y), loss = data(7, "float32"), SoftmaxCrossEntropy()
+@pytest.mark.parametrize(("precision", "rough"), [("fp32", 1e-5), ("bf16", 2e-2)])
+def test_evaluation(precision, rough):
+    x, y = data(7, "float32")
     model = network("float32")
-    value, labels, p = evaluate(model, loss, (x, y), 2)
+    value, labels, p = evaluate(model, LOSS, (x, y), 2)
     model.to("cupy")
-    found, found_labels, found_p = evaluate(model, loss, (x, y), 2, precision=precision)
-    rough = {"fp32": 1e-5, "bf16": 2e-2}[precision]
+    found, found_labels, found_p = evaluate(model, LOSS, (x, y), 2, precision=precision)
     assert found == pytest.approx(value, rel=rough)
     np.testing.assert_array_equal(found_labels, labels)
     np.testing.assert_allclose(found_p, p, atol=rough)
-    np.testing.assert_array_equal(predict(model, loss, x, 2, precision=precision), found_p)
+    np.testing.assert_array_equal(predict(model, LOSS, x, 2, precision=precision), found_p)
 
 
 def test_bfloat16_through_layers_without_kernels_for_it():
-    rng = np.random.default_rng(0)
-    (x, y), losses = data(dtype="float32"), []
+    losses = []
     for device, precision in (("numpy", "fp32"), ("cupy", "bf16")):
+        rng = np.random.default_rng(0)
         model = Sequential(
             *(Conv2D(1, 4, 3, rng=rng), BatchNorm(4), MaxPool2D(2)),
-            *(GlobalAvgPool2D(), Dense(4, 3, rng=np.random.default_rng(1))),
+            *(GlobalAvgPool2D(), Dense(4, 3, rng=rng)),
         ).to(device)
-        rng = np.random.default_rng(0)
-        step = TrainStep(model, SoftmaxCrossEntropy(), SGD(0.05), precision=precision)
-        losses.append([step(x, y) for _ in range(3)])
+        step = TrainStep(model, LOSS, SGD(0.05), precision=precision)
+        losses.append([step(*data(dtype="float32")) for _ in range(3)])
     np.testing.assert_allclose(losses[1], losses[0], atol=0.03)
 
 
-def test_fit_is_the_same_with_both():
-    x, y = data(20)
-    rows = []
+def test_fit_is_the_same_with_both_and_says_how_much_memory_it_held(capsys):
+    (x, y), rows = data(20), []
+    settings = {"epochs": 2, "batch_size": 6, "seed": 1}
     for device in ("numpy", "cupy"):
         model = network().to(device)
-        how = {"epochs": 2, "batch_size": 6, "seed": 1, "progress": False}
-        history = fit(model, SoftmaxCrossEntropy(), Adam(0.01), (x, y), (x[:5], y[:5]), **how)
+        history = fit(model, LOSS, Adam(0.01), (x, y), (x[:5], y[:5]), **settings)
         rows.append([[row["train_loss"], row["validation_loss"]] for row in history])
-    np.testing.assert_allclose(rows[1], rows[0], rtol=1e-8)
-
-
-def test_fit_says_how_much_of_the_gpus_memory_it_held(capsys):
-    x, y = data(6)
-    for device in ("numpy", "cupy"):
-        fit(network().to(device), SoftmaxCrossEntropy(), Adam(0.01), (x, y), epochs=1)
         said = capsys.readouterr().err
         assert ("GPU memory held at most:" in said) == (device == "cupy")
         assert " 0 MiB" not in said
+    np.testing.assert_allclose(rows[1], rows[0], rtol=1e-8)
 
 
 def test_wrong_precisions():
     with pytest.raises(ValueError, match="want one of fp32, tf32, bf16"):
         steps_of(network(), precision="half")
-    step = TrainStep(network(), SoftmaxCrossEntropy(), SGD(0.1), precision="bf16")
     with pytest.raises(ValueError, match=r"model.to\('cupy'\)"):
-        step(*data())
+        steps_of(network(), "numpy", precision="bf16")(*data())

@@ -2,18 +2,17 @@ import pytest
 
 from tinynet.backend import use_kernels
 from tinynet.engine import threads
-from tinynet.engine.kernels.numpy import dense, grouped
+from tinynet.engine.kernels.numpy import dense, grouped, optimizers
 
 
-@pytest.fixture(autouse=True, scope="package")
-def one_image_a_block():
+@pytest.fixture(autouse=True)
+def small_blocks(monkeypatch):
     """Small inputs then take the path of large ones: many blocks, bundles, several threads."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(threads, "BLOCK_BYTES", 1)
-        patch.setattr(grouped, "BUNDLE", 4)
-        patch.setattr(dense, "ROWS_BYTES", 1)
-        patch.setattr(threads, "thread_count", lambda: 2)
-        yield
+    monkeypatch.setattr(threads, "BLOCK_BYTES", 1)
+    monkeypatch.setattr(grouped, "BUNDLE", 4)
+    monkeypatch.setattr(dense, "ROWS_BYTES", 1)
+    monkeypatch.setattr(optimizers, "STRIP", 4)
+    monkeypatch.setattr(threads, "thread_count", lambda: 2)
 
 
 @pytest.fixture

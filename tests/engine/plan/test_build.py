@@ -1,4 +1,4 @@
-"""engine/plan/build.py and planned.py: a plan computes what the network computes."""
+"""engine/plan/build.py and nodes.py: a plan computes what the network computes."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,13 @@ from tests.layers.support import assert_close
 from tinynet.backend import use_kernels
 from tinynet.engine.plan import build
 from tinynet.engine.plan.build import inference_plan, training_plans
-from tinynet.engine.plan.nodes import BatchNormBlock, ConvBlock, Stack, Sum, folded
+from tinynet.engine.plan.nodes import (
+    FusedBatchNorm,
+    FusedConv2D,
+    PlannedConcat,
+    PlannedResidual,
+    folded,
+)
 from tinynet.layer import Mode
 from tinynet.layers import (
     BatchNorm,
@@ -33,7 +39,7 @@ def conv(inputs, outputs, rng, **more):
 
 
 def network(rng):
-    """Every kind of block, and layers that make none."""
+    """Every kind of fused operation, and layers that make none."""
     return Sequential(
         Sequential(conv(2, 4, rng), ReLU(), conv(4, 4, rng, bias=False), ReLU(), MaxPool2D(2)),
         Residual(
@@ -92,7 +98,7 @@ def test_outside_training_batch_norms_are_folded_into_convolutions():
     model, x = moved_statistics(network(np.random.default_rng(0))), images()
     plan = inference_plan(model)
     assert_close(plan.run(x), model.forward(x)[0])
-    folds = [layer.norm for layer in plan.layers if isinstance(layer, ConvBlock)]
+    folds = [layer.norm for layer in plan.layers if isinstance(layer, FusedConv2D)]
     assert folds == [None, None, None]
     assert plan.layers[2].main.layers[0].norm is not None
 
@@ -108,18 +114,18 @@ def test_folding_is_the_formula():
     assert_close(c.forward(x)[0], y)
 
 
-def test_which_layers_make_a_block():
+def test_which_layers_are_fused():
     rng = np.random.default_rng(0)
     plan = training_plans(network(rng))[1]
     kinds = [type(layer) for layer in plan.layers]
-    assert kinds[:5] == [ConvBlock, ConvBlock, Sum, ReLU, Sum]
-    assert [layer.tail.kind for layer in plan.layers[:2]] == ["relu", "relu_pool"]
+    assert kinds[:5] == [FusedConv2D, FusedConv2D, PlannedResidual, ReLU, PlannedResidual]
+    assert [layer.epilogue.kind for layer in plan.layers[:2]] == ["relu", "relu_pool"]
     assert [layer.need_dx for layer in plan.layers[:2]] == [False, True]
-    assert [type(layer) for layer in plan.layers[2].main.layers] == [ConvBlock, BatchNormBlock]
-    assert kinds[5:8] == [BatchNorm, Stack, ReLU]  # after a sum: as it is
-    assert kinds[8:10] == [ConvBlock, MaxPool2D]  # a 3 × 3 pool joins no block
+    assert [type(layer) for layer in plan.layers[2].main.layers] == [FusedConv2D, FusedBatchNorm]
+    assert kinds[5:8] == [BatchNorm, PlannedConcat, ReLU]  # after a sum: as it is
+    assert kinds[8:10] == [FusedConv2D, MaxPool2D]  # a 3 × 3 pool is not fused
     branch = plan.layers[6].branches[0]
-    assert [layer.tail.kind for layer in branch.layers] == ["none", "relu_pool"]
+    assert [layer.epilogue.kind for layer in branch.layers] == ["none", "relu_pool"]
 
 
 def test_frozen_statistics_are_left_to_the_layer():
@@ -127,7 +133,7 @@ def test_frozen_statistics_are_left_to_the_layer():
     model = Sequential(conv(2, 3, rng), BatchNorm(3, dtype="float64"), ReLU())
     model.freeze(parameters=False)
     plan = training_plans(model)[1]
-    assert [type(layer) for layer in plan.layers] == [ConvBlock, BatchNorm, ReLU]
+    assert [type(layer) for layer in plan.layers] == [FusedConv2D, BatchNorm, ReLU]
 
 
 def test_a_layer_of_a_subclass_is_run_as_it_is():
@@ -140,7 +146,7 @@ def test_a_layer_of_a_subclass_is_run_as_it_is():
     assert training_plans(Sequential(layer, ReLU()))[1].layers[0] is layer
 
 
-@pytest.mark.parametrize("kernels", ["reference", "numpy", "fast"])
+@pytest.mark.parametrize("kernels", ["reference", "numpy", "numba"])
 @pytest.mark.parametrize("batch_norm", [False, True])
 def test_steps_are_those_of_the_layers(kernels, batch_norm, monkeypatch):
     """Ten steps of a small network in float64, dropout and all, planned and layer by layer."""
@@ -153,7 +159,7 @@ def test_steps_are_those_of_the_layers(kernels, batch_norm, monkeypatch):
         ).to(dtype="float64")
         step = TrainStep(model, SoftmaxCrossEntropy(), Adam(1e-3), seed=5)
         if not planned:
-            monkeypatch.setattr(build, "_blocks", lambda layers, training: list(layers))
+            monkeypatch.setattr(build, "_fused", lambda layers, training: list(layers))
         with use_kernels(kernels):
             losses.append([step(x, y) for _ in range(10)])
         states.append(model.state())
@@ -199,7 +205,7 @@ def test_paths_that_end_in_other_shapes_are_an_error_and_not_stretched():
         inference_plan(model).run(np.zeros((1, 4, 4, 1)))
 
 
-def test_dense_layers_are_blocks_and_dropout_stays_as_it_is():
+def test_dense_layers_are_fused_and_dropout_stays_as_it_is():
     rng = np.random.default_rng(0)
     layers = [Dense(4, 3, rng=rng), ReLU(), Dropout(0.5), Dense(3, 2, rng=rng)]
     first, relu, dropout, last = training_plans(Sequential(*layers))[1].layers

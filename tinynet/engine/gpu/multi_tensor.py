@@ -9,14 +9,14 @@ import numpy as np
 
 from tinynet.backend import Array, Swappable, load_library
 from tinynet.engine.kernels.cuda.launch import THREADS
-from tinynet.engine.kernels.cuda.optimizers import (
+from tinynet.engine.kernels.cuda.optimizers import covers
+from tinynet.engine.kernels.cuda.source import REALS, function
+from tinynet.engine.kernels.updates import (
     adam_numbers,
-    covers,
     gradient_descent_numbers,
     momentum_numbers,
     rmsprop_numbers,
 )
-from tinynet.engine.kernels.cuda.source import REALS, function
 from tinynet.layer import Parameter
 from tinynet.optimizers import (
     adam_update,

@@ -26,8 +26,8 @@ from tinynet.engine.gpu.cuda_graph import CapturedFunction, GraphArena
 from tinynet.engine.gpu.multi_tensor import MultiTensorUpdate
 from tinynet.engine.gpu.random import DeviceRandom
 from tinynet.engine.kernels.cuda.launch import captured_step
+from tinynet.engine.passes import backward, forward
 from tinynet.engine.precision import use_precision
-from tinynet.engine.step import backward, forward
 from tinynet.layer import Layer, Mode
 from tinynet.losses.base import Loss
 from tinynet.optimizers.base import Optimizer

@@ -1,13 +1,13 @@
-"""What a plan is made of: layers and blocks that share a network's parameters and statistics.
+"""What a plan is made of: layers and fused operations that share a network's parameters.
 
-    Plan             one after the other
-    Sum, Stack       a residual block of plans, and branches of plans side by side
-    ConvBlock        a convolution with its batch norm (outside training), ReLU and max-pool
-    BatchNormBlock   a batch norm with its ReLU and max-pool, in training
-    DenseBlock       a dense layer, in training
+    Plan                             one after the other
+    PlannedResidual, PlannedConcat   a residual block of plans; branches of plans side by side
+    FusedConv2D                      a convolution, its batch norm outside training, its epilogue
+    FusedBatchNorm                   a batch norm in training, its epilogue
+    FusedDense                       a dense layer in training
 
-``planning`` makes them of a network. A cache is used up by its backward pass, layer by layer, so
-that memory is given back as early as can be. That is why a plan is no replacement for the network.
+``build`` makes them of a network. The backward pass uses up a cache layer by layer, so that memory
+is given back early; a plan's cache therefore serves one backward pass only.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ import numpy as np
 from tinynet.backend import Array, array_module, library_of
 from tinynet.engine.memory import empty
 from tinynet.engine.plan.epilogues import (
-    batchnorm_block_backward,
-    batchnorm_block_forward,
-    conv2d_block_backward,
-    conv2d_block_forward,
-    dense_block_backward,
+    batchnorm_fused_backward,
+    batchnorm_fused_forward,
+    conv2d_fused_backward,
+    conv2d_fused_forward,
+    dense_fused_backward,
 )
 from tinynet.engine.precision import added, in_float32, is_bfloat16
 from tinynet.layer import EVAL, Layer, Mode, Shape, check_input
@@ -39,7 +39,7 @@ from tinynet.layers.dense import dense_forward
 
 
 class Planned(Layer):
-    """What a plan is made of, beside the network's own layers."""
+    """A part of a plan that is not one of the network's own layers."""
 
     def run(self, x: Array, mode: Mode = EVAL) -> Array:
         """The output alone: every cache is dropped at once."""
@@ -47,7 +47,7 @@ class Planned(Layer):
 
 
 class Plan(Planned):
-    """Layers and blocks, one after the other."""
+    """Layers and fused operations, one after the other."""
 
     per_image = True
 
@@ -59,10 +59,10 @@ class Plan(Planned):
         return {str(i): layer for i, layer in enumerate(self.layers)}
 
     def forward(self, x: Array, mode: Mode = EVAL) -> tuple[Array, list[Any]]:
-        """The last layer's output, and the caches of all."""
+        """The last layer's output, and every layer's cache."""
         caches = []
         for layer in self.layers:
-            if takes(layer, x):
+            if supports_dtype(layer, x):
                 x, cache = layer.forward(x, mode)
             else:
                 x, cache = in_float32(layer.forward, x, mode)
@@ -72,7 +72,7 @@ class Plan(Planned):
     def backward(self, dy: Array, cache: list[Any]) -> Array:
         """The chain rule from last to first; empties the list of caches."""
         for layer in reversed(self.layers):
-            if takes(layer, dy):
+            if supports_dtype(layer, dy):
                 dy = layer.backward(dy, cache.pop())
             else:
                 dy = in_float32(layer.backward, dy, cache.pop())
@@ -89,14 +89,14 @@ class Plan(Planned):
         for layer in self.layers:
             if isinstance(layer, Planned):
                 x = layer.run(x, mode)
-            elif takes(layer, x):
+            elif supports_dtype(layer, x):
                 x = layer.forward(x, mode)[0]
             else:
                 x = in_float32(lambda x, layer=layer: layer.forward(x, mode)[0], x)
         return x
 
 
-class Sum(Planned):
+class PlannedResidual(Planned):
     """A residual block of plans.  Report §3.3."""
 
     per_image = True
@@ -129,7 +129,7 @@ class Sum(Planned):
         return add(y, s)
 
 
-class Stack(Planned):
+class PlannedConcat(Planned):
     """Branches of plans, their channels stacked.  Report §3.2."""
 
     per_image = True
@@ -168,10 +168,10 @@ class Stack(Planned):
         return stack(outputs)
 
 
-class Tail(NamedTuple):
-    """ReLU and pool, as far as there are any, of a block."""
+class Epilogue(NamedTuple):
+    """The layers that are fused with the operation before them."""
 
-    kind: str  # one of tinynet.engine.plan.epilogues.TAILS
+    kind: str  # one of tinynet.engine.plan.epilogues.EPILOGUES
     layers: list[Layer]
 
     def output_shape(self, shape: Shape) -> Shape:
@@ -181,7 +181,7 @@ class Tail(NamedTuple):
         return shape
 
 
-class ConvBlock(Planned):
+class FusedConv2D(Planned):
     """A convolution with what follows it.
 
     norm      outside training, the batch norm after it
@@ -190,65 +190,65 @@ class ConvBlock(Planned):
 
     per_image = True
 
-    def __init__(self, conv: Conv2D, tail: Tail, norm: BatchNorm | None = None) -> None:
-        self.conv, self.tail, self.norm = conv, tail, norm
+    def __init__(self, conv: Conv2D, epilogue: Epilogue, norm: BatchNorm | None = None) -> None:
+        self.conv, self.epilogue, self.norm = conv, epilogue, norm
         self.need_dx = True
         self.w, self.b = folded(conv, norm)
 
     def forward(self, x: Array, mode: Mode = EVAL) -> tuple[Array, Any]:
-        """y, as conv2d_block_forward."""
+        """y, as conv2d_fused_forward."""
         conv = self.conv
-        check_input(conv, x, (None, None, None, conv.in_channels), like(x, conv.weight.value))
+        check_input(conv, x, (None, None, None, conv.in_channels), _expected(x, conv.weight.value))
         self.output_shape(x.shape[1:])  # raises ValueError for too small an image
-        where = conv.stride, conv.padding, conv.dilation, conv.groups
-        return conv2d_block_forward(x, self.w, self.b, *where, self.tail.kind)
+        geometry = conv.stride, conv.padding, conv.dilation, conv.groups
+        return conv2d_fused_forward(x, self.w, self.b, *geometry, self.epilogue.kind)
 
     def backward(self, dy: Array, cache: Any) -> Array:
-        """dx, or nothing where nobody needs it; adds to the gradients of weight and bias."""
-        dx, dw, db = conv2d_block_backward(dy, cache, self.need_dx)
+        """Return dx, or None if it is not needed; adds to the gradients of weight and bias."""
+        dx, dw, db = conv2d_fused_backward(dy, cache, self.need_dx)
         self.conv.weight.grad += dw
         if self.conv.bias is not None:
             self.conv.bias.grad += db
         return dx  # type: ignore[return-value]
 
     def output_shape(self, input_shape: Shape) -> Shape:
-        """(H, W, C) -> what the convolution and its tail leave."""
-        return self.tail.output_shape(self.conv.output_shape(input_shape))
+        """(H, W, C) -> what the convolution and its epilogue leave."""
+        return self.epilogue.output_shape(self.conv.output_shape(input_shape))
 
 
-class BatchNormBlock(Planned):
+class FusedBatchNorm(Planned):
     """A batch norm with what follows it, in training."""
 
-    def __init__(self, norm: BatchNorm, tail: Tail) -> None:
-        self.norm, self.tail = norm, tail
+    def __init__(self, norm: BatchNorm, epilogue: Epilogue) -> None:
+        self.norm, self.epilogue = norm, epilogue
 
     def forward(self, x: Array, mode: Mode = EVAL) -> tuple[Array, Any]:
-        """y, as batchnorm_block_forward; the moving statistics take a step."""
+        """y, as batchnorm_fused_forward; the moving statistics take a step."""
         norm, beta = self.norm, self.norm.beta.value
-        check_input(norm, x, (None, None, None, norm.channels), like(x, beta))
+        check_input(norm, x, (None, None, None, norm.channels), _expected(x, beta))
         gamma = array_module(beta).ones_like(beta) if norm.gamma is None else norm.gamma.value
         self.output_shape(x.shape[1:])
-        y, cache = batchnorm_block_forward(x, gamma, beta, norm.epsilon, self.tail.kind)
-        norm.update_statistics(cache.mean, cache.variance)
+        y, cache = batchnorm_fused_forward(x, gamma, beta, norm.epsilon, self.epilogue.kind)
+        norm.update_statistics(cache[0].mean, cache[0].variance)
         return y, cache
 
     def backward(self, dy: Array, cache: Any) -> Array:
         """dx; adds to the gradients of gamma, if there is one, and beta."""
-        dx, dgamma, dbeta = batchnorm_block_backward(dy, cache)
+        dx, dgamma, dbeta = batchnorm_fused_backward(dy, cache)
         if self.norm.gamma is not None:
             self.norm.gamma.grad += dgamma
         self.norm.beta.grad += dbeta
         return dx
 
     def output_shape(self, input_shape: Shape) -> Shape:
-        """(H, W, C) -> what the tail leaves."""
-        return self.tail.output_shape(input_shape)
+        """(H, W, C) -> what the epilogue leaves."""
+        return self.epilogue.output_shape(input_shape)
 
 
-class DenseBlock(Planned):
+class FusedDense(Planned):
     """A dense layer; in the backward pass its gradients are added where they are kept.
 
-    need_dx   as ``ConvBlock``'s
+    need_dx   as ``FusedConv2D``'s
     """
 
     def __init__(self, dense: Dense) -> None:
@@ -258,14 +258,14 @@ class DenseBlock(Planned):
     def forward(self, x: Array, mode: Mode = EVAL) -> tuple[Array, Any]:
         """z (N, n_out), as the layer's."""
         weight, bias = self.dense.weight.value, self.dense.bias
-        check_input(self.dense, x, (None, self.dense.in_features), like(x, weight))
+        check_input(self.dense, x, (None, self.dense.in_features), _expected(x, weight))
         return dense_forward(x, weight, None if bias is None else bias.value)
 
     def backward(self, dy: Array, cache: Any) -> Array:
-        """dx, or nothing where nobody needs it; adds to the gradients of weight and bias."""
+        """Return dx, or None if it is not needed; adds to the gradients of weight and bias."""
         weight, bias = self.dense.weight, self.dense.bias
         db = None if bias is None else bias.grad
-        dx = dense_block_backward(weight.grad, db, dy, cache, self.need_dx)
+        dx = dense_fused_backward(weight.grad, db, dy, cache, self.need_dx)
         return dx  # type: ignore[return-value]
 
     def output_shape(self, input_shape: Shape) -> Shape:
@@ -273,15 +273,15 @@ class DenseBlock(Planned):
         return self.dense.output_shape(input_shape)
 
 
-def takes(layer: Layer, x: Any) -> bool:
-    """Whether a layer has what it takes for activations as x is stored."""
+def supports_dtype(layer: Layer, x: Any) -> bool:
+    """Return True if the layer has kernels for activations of x's dtype."""
     if isinstance(x, tuple) or not is_bfloat16(x):
         return True
     return isinstance(layer, Planned) or "bfloat16" in layer.promise("dtypes")
 
 
-def like(x: Array, w: Array) -> Array | None:
-    """What x's dtype and library are compared with: nothing where x is stored in bfloat16."""
+def _expected(x: Array, w: Array) -> Array | None:
+    """The array whose dtype and library x must have; None where x is stored in bfloat16."""
     return None if is_bfloat16(x) else w
 
 

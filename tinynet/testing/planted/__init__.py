@@ -5,7 +5,7 @@
         case.check(wrong=False)     the same code without the bug: passes
         case.check()                raises GradientError
 
-Each is a bug that somebody has made, shipped or could make in a line, and is written as the one
+Each is a bug that was made, shipped, or could be made in a line, and is written as the one
 line in which it differs from the right code (``bench``). There is a file for each family of layers.
 ``python -m tinynet.testing.planted`` runs them through tinynet's check and through the usual ones
 and writes docs/planted.md. A layer without any is listed there as missing.

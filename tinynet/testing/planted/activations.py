@@ -50,7 +50,7 @@ relu6.plant(
 
 sigmoid = pair("sigmoid", (3, 4), "sigmoid", x_and(), keep_x=True)
 sigmoid.plant(
-    "slope at the output: σ'(y): the sigmoid is taken of its own output once more.",
+    "slope at the output: σ'(y): the sigmoid is taken of its output once more.",
     dx(lambda g, dy, c: dy * np.exp(-c.y) / (1 + np.exp(-c.y)) ** 2),
     "formula with the input: x (1 - x), where it is y (1 - y).",
     dx(lambda g, dy, c: dy * c.x * (1 - c.x)),

@@ -16,7 +16,6 @@ a function of the right one, g, and of what the backward pass was given.
 from __future__ import annotations
 
 import copy
-import inspect
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import KW_ONLY, dataclass, field, fields, replace
@@ -28,6 +27,13 @@ import numpy as np
 from tinynet import layers
 from tinynet.backend import Array
 from tinynet.gradient_check import GradientReport, check_backward, check_gradients, check_loss
+from tinynet.gradient_check.check import argument_names
+from tinynet.gradient_check.checkable import (
+    Checkable,
+    CheckableLayer,
+    CheckableLoss,
+    CheckablePair,
+)
 from tinynet.layer import EVAL, Layer, Mode, Shape
 from tinynet.losses import Loss
 
@@ -55,13 +61,13 @@ class Case:
 
     right, wrong   two backward functions, two layers or two losses
     run            tinynet's own check of one of them
-    view           (one of them, dtype) -> what another check sees
+    view           (one of them, dtype) -> what another check needs
     """
 
     right: Any
     wrong: Any
     run: Callable[[Any], GradientReport]
-    view: Callable[[Any, str], Subject]
+    view: Callable[[Any, str], Checkable]
 
     def check(self, *, wrong: bool = True) -> GradientReport:
         """Run tinynet's own check on the wrong code, or on the right."""
@@ -69,7 +75,8 @@ class Case:
 
     def subject(self, *, wrong: bool = True, dtype: str = "float64") -> Subject:
         """Return the wrong code, or the right, as another check sees it."""
-        return self.view(self.wrong if wrong else self.right, dtype)
+        code = self.view(self.wrong if wrong else self.right, dtype)
+        return Subject(code.arrays, code.forward, code.backward)
 
 
 @dataclass(frozen=True)
@@ -178,20 +185,22 @@ class FunctionBench(Bench):
     def build(self, parts: Mapping[str, Any], rng: np.random.Generator, shape: Shape) -> Case:
         # update_wrapper: the report shows the function's name and its parameters' names
         forward = update_wrapper(partial(self.forward, **self.options), self.forward)
-        names = [f"d{name}" for name in inspect.signature(self.forward).parameters]
-        if unknown := parts.keys() - set(names):
-            raise TypeError(f"{self.layer} has no gradient {', '.join(unknown)}: want {names}")
+        args = self.arguments(rng, shape)
+        names = argument_names(forward, len(args))
+        if unknown := parts.keys() - {f"d{name}" for name in names}:
+            raise TypeError(f"{self.layer} has no gradient {', '.join(unknown)}: it is of {names}")
 
         def spoilt(dy: Array, cache: Any) -> tuple[Array | None, ...]:
-            named = zip(names, _tuple(self.backward(dy, cache)), strict=False)
-            return tuple(parts[n](g, dy, cache) if n in parts else g for n, g in named)
+            right = self.backward(dy, cache)
+            right = right if isinstance(right, tuple) else (right,)
+            ways = [parts.get(f"d{name}", lambda g, *_: g) for name in names]
+            return tuple(way(g, dy, cache) for way, g in zip(ways, right, strict=False))
 
-        args = self.arguments(rng, shape)
         return Case(
             self.backward,
             spoilt,
             lambda backward: check_backward(forward, backward, args),
-            lambda backward, dtype: _pair(forward, backward, args, dtype),
+            lambda backward, dtype: CheckablePair("", (forward, backward), args, names, dtype),
         )
 
 
@@ -228,7 +237,7 @@ class LayerBench(Bench):
             made[0],
             made[1],
             lambda layer: check_gradients(layer, x, self.mode),
-            lambda layer, dtype: _layer(layer, x, self.mode, dtype),
+            lambda layer, dtype: CheckableLayer(layer, x, self.mode, dtype),
         )
 
 
@@ -252,44 +261,8 @@ class LossBench(Bench):
             self.right(**self.options),
             spoilt(**self.options),
             lambda loss: check_loss(loss, z, y),
-            lambda loss, dtype: _loss(loss, z.astype(dtype), y),
+            lambda loss, dtype: CheckableLoss(loss, z, y, dtype),
         )
-
-
-def _pair(forward: Forward, backward: Any, args: tuple[Any, ...], dtype: str) -> Subject:
-    names = list(inspect.signature(forward).parameters)
-    current = [a.astype(dtype) if _is_float(a) else a for a in args]
-    arrays = {n: a for n, a in zip(names, current, strict=False) if _is_float(a)}
-
-    def gradients(dy: Array, cache: Any) -> dict[str, Array]:
-        named = zip(arrays, _tuple(backward(dy, cache)), strict=False)
-        return {n: g for n, g in named if g is not None}
-
-    return Subject(arrays, lambda: forward(*current), gradients)
-
-
-def _layer(layer: Layer, x: Array, mode: Mode, dtype: str) -> Subject:
-    """Its moving statistics and its masks are held still."""
-    layer, x = copy.deepcopy(layer).to(dtype=dtype), x.astype(dtype)
-    buffers, parameters = copy.deepcopy(layer.buffers()), layer.parameters()
-
-    def forward() -> tuple[Array, Any]:
-        for name, buffer in layer.buffers().items():
-            buffer[...] = buffers[name]
-        return layer.forward(x, replace(mode, rng=copy.deepcopy(mode.rng)))
-
-    def backward(dy: Array, cache: Any) -> dict[str, Array]:
-        layer.zero_grad()
-        gradient = layer.backward(dy, cache)
-        return {"x": gradient} | {name: p.grad.copy() for name, p in parameters.items()}
-
-    return Subject({"x": x} | {name: p.value for name, p in parameters.items()}, forward, backward)
-
-
-def _loss(loss: Loss, z: Array, y: Array) -> Subject:
-    return Subject(
-        {"z": z}, lambda: loss.forward(z, y), lambda dy, cache: {"z": dy * loss.backward(cache)}
-    )
 
 
 # What several benches and bugs share.
@@ -344,11 +317,3 @@ def _shaken(layer: Layer, rng: np.random.Generator) -> Layer:
     for array in layer.state().values():
         array += abs(rng.standard_normal(array.shape)) / 2
     return layer
-
-
-def _tuple(found: Any) -> tuple[Any, ...]:
-    return found if isinstance(found, tuple) else (found,)
-
-
-def _is_float(a: Any) -> bool:
-    return isinstance(a, np.ndarray) and a.dtype.kind == "f"

@@ -6,6 +6,7 @@ single layer the numbers are right.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -31,6 +32,10 @@ def square(rng: np.random.Generator, shape: Shape) -> tuple[Array, ...]:
     """x (N, n), w (n, n), b (n,): square, so that a transposed w keeps its shape."""
     n = shape[1]
     return rng.standard_normal(shape), rng.standard_normal((n, n)), rng.standard_normal(n)
+
+
+def product_in(dtype: str) -> Callable[..., Array]:
+    return lambda g, dz, c: (c.x.astype(dtype).T @ dz.astype(dtype)).astype(g.dtype)
 
 
 dense = pair("dense", (3, 4), "dense", square)
@@ -64,15 +69,9 @@ dense.plant(
     "one weight doubled: One element of 1,024 of dw is counted twice.",
     dw(times((-1, 0), 2), shape=(4, 32)),
     "dw in half precision: dw multiplied out in float16 and cast back: right dtype, three digits.",
-    dw(
-        lambda g, dz, c: (c.x.astype("float16").T @ dz.astype("float16")).astype(g.dtype),
-        shape=(8, 8),
-    ),
+    dw(product_in("float16"), shape=(8, 8)),
     "dw in single precision: dw multiplied out in float32 and cast back: seven digits are right.",
-    dw(
-        lambda g, dz, c: (c.x.astype("float32").T @ dz.astype("float32")).astype(g.dtype),
-        shape=(8, 8),
-    ),
+    dw(product_in("float32"), shape=(8, 8)),
     "dx in another dtype: dx is float32, whatever x is.",
     dx(lambda g, dz, c: g.astype("float32")),
     "dw one row short: dw lacks its last row, as if the bias were among the weights.",
@@ -85,12 +84,9 @@ dense_layer = LayerBench(
     "dense layer", (3, 4), Dense, lambda cls, rng, shape: cls(shape[-1], 3, rng=rng)
 )
 relu_layer = LayerBench("ReLU layer", (3, 4), ReLU, lambda cls, rng, shape: cls())
+TRAIN = Mode(train=True, rng=np.random.default_rng(1))
 dropout_layer = LayerBench(
-    "dropout layer",
-    (3, 4),
-    Dropout,
-    lambda cls, rng, shape: cls(0.6),
-    Mode(train=True, rng=np.random.default_rng(1)),
+    "dropout layer", (3, 4), Dropout, lambda cls, rng, shape: cls(0.6), TRAIN
 )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from tinynet.backend import Array
@@ -45,6 +47,14 @@ def likeliest(y: Array) -> Array:
     return y == y.max(axis=1, keepdims=True)
 
 
+def with_hard_labels(g: Array, c: Any) -> Array:
+    return c.share[:, None] * (c.probabilities - likeliest(c.y))
+
+
+def weights_of_the_predicted(c: Any) -> Array:
+    return np.asarray(WEIGHTS)[c.probabilities.argmax(axis=1), None]
+
+
 softmax_loss = LossBench("softmax cross-entropy", (5, 3), SoftmaxCrossEntropy, logits)
 large_batch = softmax_loss.using(layer="softmax cross-entropy, batch of 64", shape=(64, 3), bugs=[])
 weighted = softmax_loss.using(class_weight=WEIGHTS)
@@ -66,10 +76,7 @@ softmax_loss.plant(
 for _bench, _smoothing in ((softmax_loss, 0.1), (large_batch, 0.05)):
     _bench.plant(
         "smoothing left out: ŷ - y with hard labels, where the loss smooths them.",
-        dz(
-            lambda g, c: c.share[:, None] * (c.probabilities - likeliest(c.y)),
-            label_smoothing=_smoothing,
-        ),
+        dz(with_hard_labels, label_smoothing=_smoothing),
         "weights left out: The weights of the classes are in the loss, not in its gradient.",
         dz(lambda g, c: (c.probabilities - c.y) / len(g), class_weight=WEIGHTS),
     )
@@ -80,13 +87,7 @@ softmax_loss.plant(
 )
 weighted.plant(
     "weight of the predicted class: Each example has the weight of the class predicted for it.",
-    dz(
-        lambda g, c: (
-            np.asarray(WEIGHTS)[c.probabilities.argmax(axis=1), None]
-            * (c.probabilities - c.y)
-            / len(g)
-        )
-    ),
+    dz(lambda g, c: (c.probabilities - c.y) / len(g) * weights_of_the_predicted(c)),
     "weight of each column: Column j has the weight of class j, not row i that of its true class.",
     dz(lambda g, c: np.asarray(WEIGHTS) * (c.probabilities - c.y) / len(g)),
     "divided by the weights: Divided by the sum of the weights, where the loss divides by N.",
@@ -96,7 +97,7 @@ weighted.plant(
 )
 softmax_loss.plant(
     "hard labels: Labels that are distributions are replaced by their likeliest class.",
-    dz(lambda g, c: c.share[:, None] * (c.probabilities - likeliest(c.y)), arguments=soft_labels),
+    dz(with_hard_labels, arguments=soft_labels),
 )
 large_batch.plant(
     "last example left out: range(N - 1): the last example's logits receive nothing.",

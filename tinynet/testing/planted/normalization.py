@@ -222,7 +222,7 @@ def one_sided(dy: Array, c: Any) -> Array:
 local_response.plant(
     "sums taken for constants: da = dy / s^β: the term through the sums is dropped.",
     da(lambda g, dy, c: direct(dy, c)),
-    "own sum only: a_c is taken out of its own sum; it stands in its neighbours' too.",
+    "own sum only: a_c is taken out of the sum at c; it stands in its neighbours', too.",
     da(lambda g, dy, c: direct(dy, c) + across(dy * c.a * c.s ** (-c.beta - 1), c)),
     "windows to one side: The sum over c runs from j on: the neighbours before it are left out.",
     da(lambda g, dy, c: direct(dy, c) + across(one_sided(dy, c), c)),

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from tinynet import layers
-from tinynet.backend import Array
+from tinynet.backend import Array, output_like
 from tinynet.layer import Shape
 from tinynet.layers import adaptive_avg_pool2d_backward, max_pool2d_backward, max_pool2d_forward
 from tinynet.layers.pooling import MaxPoolCache, SumPoolCache
@@ -145,7 +145,7 @@ def overwritten(dy: Array, window: Any, won: Any = None) -> Array:
 
 def sum_pooled(dy: Array, window: Any) -> Array:
     """The gradient of sum pooling: all of dy to every cell."""
-    return layers.sum_pool2d_backward(dy, SumPoolCache(window))
+    return layers.sum_pool2d_backward(dy, SumPoolCache(window, output_like(dy)))
 
 
 def won_by(dy: Array, c: Any, winner: Array) -> Array:

@@ -62,10 +62,11 @@ class Guide:
     def say(self, text: str) -> None:
         print("\n" + textwrap.fill(" ".join(text.split()), WIDTH))
 
-    def code(self, label: str, function: Callable[..., Any]) -> None:
-        """The lines of a function, without its first, which only names it."""
-        lines = inspect.getsource(function).splitlines()[1:]
-        print(f"\n  {label}\n" + textwrap.indent(textwrap.dedent("\n".join(lines)), " " * 6))
+    def code(self, **functions: Callable[..., Any]) -> None:
+        """The lines of each function under its label, without the first, which only names it."""
+        for label, function in functions.items():
+            lines = inspect.getsource(function).splitlines()[1:]
+            print(f"\n  {label}\n" + textwrap.indent(textwrap.dedent("\n".join(lines)), " " * 6))
 
     def guess(self, question: str, choices: Sequence[str], right: int) -> None:
         """A question with numbered answers, of which number ``right`` is true."""
@@ -108,11 +109,8 @@ class Guide:
         for fault in report.faults:
             print(textwrap.fill(f"    {fault}", WIDTH, subsequent_indent=" " * 6))
         print("    gradient of  elements  worst error  tolerance  verdict")
-        for check in report.arrays:
-            worst, accepted = check.error[check.worst], check.tolerance[check.worst]
-            verdict = f"{check.wrong.sum()} wrong" if check.wrong.any() else "right"
-            cells = f"{check.name:11}  {check.got.size:<8}  {worst:<11.1e}  {accepted:<9.1e}"
-            print(f"    {cells}  {verdict}")
+        for name, _, size, worst, tolerance, _, verdict in (a.row() for a in report.arrays):
+            print(f"    {name:11}  {size:8}  {worst:11}  {tolerance:9}  {verdict}")
         return report.ok
 
     def finding(self, message: str) -> None:

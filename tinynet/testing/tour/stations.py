@@ -85,8 +85,7 @@ def _normal(*shapes: tuple[int, ...]) -> list[Array]:
 def dense(guide: Guide) -> None:
     """A dense layer, and a batch of one"""
     guide.say("z = x w + b, for a batch of examples in the rows of x. Two backward passes:")
-    guide.code("A", _dense_mean)
-    guide.code("B", _dense_sum)
+    guide.code(A=_dense_mean, B=_dense_sum)
     guide.guess(
         "The usual check is run on one example, x of shape (1, 4). What comes out?",
         [
@@ -110,8 +109,7 @@ def dense(guide: Guide) -> None:
 def softmax(guide: Guide) -> None:
     """Softmax, and an upstream gradient of ones"""
     guide.say("The derivative of softmax, from the gradient dy of its output y:")
-    guide.code("A", _softmax_right)
-    guide.code("B", _softmax_wrong)
+    guide.code(A=_softmax_right, B=_softmax_wrong)
     guide.guess(
         """A loss is needed to have a slope at all. The shortest is the sum of the outputs, whose
         dy is all ones. What will the usual check say with it?""",
@@ -132,7 +130,7 @@ def softmax(guide: Guide) -> None:
 def one_weight(guide: Guide) -> None:
     """One weight among 10,000"""
     guide.say("The dense layer is right again, but for one weight, its gradient 0.1% too large:")
-    guide.code("A", _one_weight_off)
+    guide.code(A=_one_weight_off)
     guide.guess(
         """dw has 100 x 100 elements. The usual check, with a random dy this time, compares a sum
         over all of them, and allows one part in 10,000. How often will it notice, if it is run
@@ -152,7 +150,7 @@ def one_weight(guide: Guide) -> None:
 def float32(guide: Guide) -> None:
     """Right code in float32"""
     guide.say("Now nothing is wrong. The dense layer as it should be, with weights in float32:")
-    guide.code("B", _dense_sum)
+    guide.code(B=_dense_sum)
     guide.guess(
         "What will the usual check say?", ["it passes, of course", "it calls it wrong"], right=2
     )
@@ -170,8 +168,7 @@ def float32(guide: Guide) -> None:
 def batchnorm(guide: Guide) -> None:
     """Batch norm, at its starting weights"""
     guide.say("Batch norm subtracts the batch's mean, which every example moves. Its gradient:")
-    guide.code("A", _batchnorm_wrong)
-    guide.code("B", _batchnorm_right)
+    guide.code(A=_batchnorm_wrong, B=_batchnorm_right)
     guide.guess(
         """A lacks the term of the mean. The usual check is run on a new layer, gamma 1 and beta 0,
         with half the sum of squares for a loss, so that dy is y. What will it say of A?""",
@@ -192,8 +189,7 @@ def batchnorm(guide: Guide) -> None:
 def mask(guide: Guide) -> None:
     """Dropout, and what no gradient check can see"""
     guide.say("Dropout keeps each neuron with probability 0.5. Two ways to draw who is kept:")
-    guide.code("A", _mask_normal)
-    guide.code("B", _mask_uniform)
+    guide.code(A=_mask_normal, B=_mask_uniform)
     guide.guess(
         "What will tinynet's check say of the backward pass after A?",
         ["it is wrong", "it is right", "some elements cannot be decided"],
@@ -204,7 +200,7 @@ def mask(guide: Guide) -> None:
     guide.ours(dropout_forward, dropout_backward, x, kept, 0.5)
     guide.say(
         """And so it is: the exact derivative of a layer that is not dropout. A gradient check asks
-        whether the backward pass fits the forward pass, never whether the forward pass is what
+        whether the backward pass fits the forward pass, not whether the forward pass is what
         you meant. For this one has to count (tinynet.testing.statistics):"""
     )
     for name, draw in (("A", _mask_normal), ("B", _mask_uniform)):

@@ -5,15 +5,15 @@ from importlib.resources import files
 import numpy as np
 import pytest
 
-from tests.engine.kernels.cuda.test_conv import GEOMETRIES
+from tests.engine.kernels.cuda.test_operations import CONVOLUTIONS
 from tinynet.engine.kernels.cuda import (
-    batchnorm_passes,
+    batchnorm,
     conv,
+    epilogues,
     few_channels,
     losses,
     pooling,
     source,
-    tails,
     tensor_conv,
 )
 from tinynet.engine.kernels.cuda.columns import divide
@@ -29,7 +29,7 @@ GPUS = ["sm_80", "sm_90", "sm_100"]  # Ampere, Hopper, Blackwell
 
 
 def conv_definitions(name, dtype, weights=None):
-    shape, w_shape, stride, padding, dilation, groups = GEOMETRIES[name]
+    shape, w_shape, stride, padding, dilation, groups = CONVOLUTIONS[name]
     window = window_over(shape[1:3], w_shape[:2], pair(stride, ""), padding, pair(dilation, ""))
     x, w = np.empty(shape, dtype), np.empty(w_shape, weights or dtype)
     return conv.definitions(x, w, window, groups, has_bias=True, relu=True)
@@ -47,7 +47,7 @@ ACT_REAL = [
 
 
 def types(dtype):
-    return source.kinds(np.empty(0, dtype))
+    return source.dtype_macros(np.empty(0, dtype))
 
 
 def columns(dtype, channels):
@@ -55,11 +55,11 @@ def columns(dtype, channels):
 
 
 def batchnorm_definitions(dtype, channels, **more):
-    return batchnorm_passes.definitions(np.empty(0, dtype), columns(dtype, channels), **more)
+    return batchnorm.definitions(np.empty(0, dtype), columns(dtype, channels), **more)
 
 
-def tail_definitions(dtype, channels):
-    return tails.definitions(np.empty((1, 1, 1, channels), dtype), (9, 8))[0]
+def epilogue_definitions(dtype, channels):
+    return epilogues.definitions(np.empty((1, 1, 1, channels), dtype), (9, 8))[0]
 
 
 DTYPES = ["float32", "float64", bfloat16()]
@@ -81,14 +81,13 @@ CASES = {
         for dtype in DTYPES
         for channels, more in (
             (64, {}),
-            (3, {"x_hat": True}),
-            (64, {"x_hat": True, "frozen": True}),
-            (64, {"tail": 1}),
-            (64, {"tail": 2, "size": (9, 8)}),
-            (3, {"tail": 2, "size": (9, 8)}),
+            (64, {"frozen": True}),
+            (64, {"epilogue": 1}),
+            (64, {"epilogue": 2, "size": (9, 8)}),
+            (3, {"epilogue": 2, "size": (9, 8)}),
         )
     ],
-    "cast": [
+    "elementwise": [
         (*pair, ("VEC", vec))
         for pair in (
             *map(types, DTYPES),
@@ -123,19 +122,24 @@ CASES = {
     "losses": [losses.definitions(kinds, threads) for kinds in ACT_REAL for threads in (32, 256)],
     "optimizers": [(("REAL", real),) for real in ("float", "double")],
     "pooling": [pool_definitions(dtype) for dtype in DTYPES],
-    "tails": [tail_definitions(dtype, channels) for dtype in DTYPES for channels in CHANNELS],
+    "epilogues": [
+        epilogue_definitions(dtype, channels) for dtype in DTYPES for channels in CHANNELS
+    ],
     "tensor_conv": [
         tensor_definitions(tile, kind, *more)
         for kind in KINDS
         for tile, *more in zip(TENSOR_TILES, (1, 1, 2, 2), (True, False, True, False), strict=True)
     ],
-    "tensor_filters": [source.kinds(np.empty(1, kind)) for kind in KINDS],
+    "tensor_filters": [source.dtype_macros(np.empty(1, kind)) for kind in KINDS],
 }
 
 
-# Each case for Hopper; one of each source, and all for tensor cores, for the others as well.
+# Each case for Hopper; one of each source, and all for tensor cores, for the others as well. By
+# default one of each source, for Hopper.
 COMPILED = [
-    (name, number, gpu)
+    pytest.param(
+        name, number, gpu, marks=[] if (number, gpu) == (0, "sm_90") else [pytest.mark.slow]
+    )
     for name, cases in CASES.items()
     for number in range(len(cases))
     for gpu in GPUS

@@ -6,7 +6,7 @@ import pytest
 from tests.engine.kernels.cuda.on_cpu import Module, cupy_kernels
 from tinynet.backend import to_device
 from tinynet.engine.kernels.cuda import source
-from tinynet.engine.kernels.cuda.cast import add, cast
+from tinynet.engine.kernels.cuda.elementwise import add, cast
 
 __all__ = ["cupy_kernels"]  # a fixture
 
@@ -17,7 +17,7 @@ def test_while_kernels_are_counted_nothing_runs(cupy_kernels):
     with source.counted() as wanted:
         made += [add(a, a), add(a, a), cast(a, "float64")]
     assert len(wanted) == 2
-    assert {name for name, _ in wanted} == {"cast"}
+    assert {name for name, _ in wanted} == {"elementwise"}
     assert [x.shape for x in made] == [(5,)] * 3
     np.testing.assert_array_equal(to_device(add(a, a), "numpy"), 2)
 
@@ -39,4 +39,4 @@ def test_all_that_was_counted_is_compiled_once(cupy_kernels, monkeypatch):
 def test_what_does_not_compile_is_said(cupy_kernels, monkeypatch):
     monkeypatch.setattr(source, "text", lambda name: "no source")
     with pytest.raises(Exception, match=r"(?s).+"):
-        source.compile_all([("cast", (("ACT", "float"),))])
+        source.compile_all([("elementwise", (("ACT", "float"),))])

@@ -13,13 +13,14 @@ from tests.engine.gpu import fake_cupy as stand_in
 from tests.engine.kernels.cuda.on_cpu import Module, cupy_kernels
 from tests.layers.support import normal
 from tinynet.backend import load_library, to_device
+from tinynet.doctor import read_gpu
 from tinynet.engine.kernels.cuda import conv, source, tensor_conv
 from tinynet.engine.plan.epilogues import (
-    TAILS,
-    conv2d_block_backward,
-    conv2d_block_forward,
-    tail_backward,
-    tail_forward,
+    EPILOGUES,
+    conv2d_fused_backward,
+    conv2d_fused_forward,
+    epilogue_backward,
+    epilogue_forward,
 )
 from tinynet.engine.precision import bfloat16, use_precision
 from tinynet.layers.conv import conv2d_backward, conv2d_forward
@@ -127,9 +128,13 @@ def kind(request):
 
 @pytest.mark.parametrize(
     ("kind", "name"),
-    [("bf16", name) for name in GEOMETRIES]
-    + [
-        ("tf32", name) for name in ("3x3", "1x1, stride 2", "three channels", "columns past a tile")
+    [
+        pytest.param(kind, name, marks=[] if name == "3x3" else [pytest.mark.slow])
+        for kind, names in (
+            ("bf16", GEOMETRIES),
+            ("tf32", ("3x3", "1x1, stride 2", "three channels", "columns past a tile")),
+        )
+        for name in names
     ],
     indirect=["kind"],
 )
@@ -141,6 +146,7 @@ TILES = {name: getattr(tensor_conv, name) for name in ("WIDE", "NARROW", "SLIM",
 
 
 @pytest.mark.parametrize("name", TILES)
+@pytest.mark.slow
 def test_tiles_in_use(name, kind, monkeypatch):
     """What a GPU is given; copies made as early as they may be, no two rows in the same banks."""
     use_tile(monkeypatch, TILES[name])
@@ -163,43 +169,42 @@ def test_which_tile(monkeypatch):
 @pytest.mark.parametrize(
     ("kind", "shape"), [("bf16", (2, 5, 6, 8)), ("tf32", (1, 6, 9, 8))], indirect=["kind"]
 )
-def test_fused_tails(kind, shape):
-    """The same bits as the convolution, then the tail; ties, NaN and infinities among them."""
+def test_fused_epilogues(kind, shape):
+    """The same bits as the convolution, then the epilogue; ties, NaN and infinities among them."""
     x, w, b = normal(3, shape, (3, 3, 8, 24), (24,))
     x, w, b = stored(x, kind), w.astype("float32"), b.astype("float32")
     x[0, 2, 2, 1], x[0, 0, 0, 0], x[-1, 3, 4, 2] = np.nan, np.inf, -np.inf
-    w[..., :4] = 0  # equals: the first cell wins, or nobody
+    w[..., :4] = 0  # equals: the first cell wins, or none
     b[:2] = 1, -1
-    z, _ = conv2d_block_forward(on(x), on(w), on(b), 1, 1)
+    z, _ = conv2d_fused_forward(on(x), on(w), on(b), 1, 1)
     (dy,) = normal(4, (len(z), z.shape[1] // 2, z.shape[2] // 2, 24))
-    for tail in TAILS[1:]:
-        want, kept = tail_forward(off(z).astype("float32"), tail)
-        y, cache = conv2d_block_forward(on(x), on(w), on(b), 1, 1, tail=tail)
+    for epilogue in EPILOGUES[1:]:
+        want, kept = epilogue_forward(off(z).astype("float32"), epilogue)
+        y, cache = conv2d_fused_forward(on(x), on(w), on(b), 1, 1, epilogue=epilogue)
         assert y.dtype == x.dtype
         np.testing.assert_array_equal(off(y).astype("float32"), want)
-        assert cache.tail.size == kept.size
-        if tail == "relu_pool":
-            np.testing.assert_array_equal(off(cache.tail.winner), kept.winner)
-            assert cache.tail.winner.dtype == np.uint8
+        if epilogue == "relu_pool":
+            np.testing.assert_array_equal(off(cache[1].winner), kept.winner)
+            assert cache[1].winner.dtype == np.uint8
             assert set(np.unique(kept.winner)) == {0, 1, 2, 3, 4}
             assert np.isnan(want).any()
             assert not np.isnan(want).all()
-            dz = tail_backward(dy.astype("float32"), kept)
-            got = tail_backward(on(dy.astype("float32")), cache.tail)
+            dz = epilogue_backward(dy.astype("float32"), kept)
+            got = epilogue_backward(on(dy.astype("float32")), cache[1])
             np.testing.assert_array_equal(off(got), dz)
 
 
-def test_blocks_backward(kind):
+def test_through_the_registered_functions(kind):
     """Through the registered functions: the path that a training step takes."""
     x, w, b, more = arrays("3x3", kind)
     exact = rounded(x, kind), rounded(w, kind), b, *more
-    want, _ = conv2d_block_forward.reference(*exact, tail="relu")
-    y, cache = conv2d_block_forward(on(x), on(w), on(b), *more, tail="relu")
+    want, _ = conv2d_fused_forward.reference(*exact, epilogue="relu")
+    y, cache = conv2d_fused_forward(on(x), on(w), on(b), *more, epilogue="relu")
     assert_near(y, want, kind, w[..., 0].size)
     (dy,) = (stored(a, kind) for a in normal(2, want.shape))
-    dz = tail_backward(dy.astype("float64"), cache.tail._replace(y=off(y).astype("float64")))
+    dz = epilogue_backward(dy.astype("float64"), cache[1]._replace(y=off(y).astype("float64")))
     wanted = conv2d_backward.reference(rounded(dz, kind), conv2d_forward.reference(*exact)[1])
-    dx, dw, _ = conv2d_block_backward(on(dy), cache)
+    dx, dw, _ = conv2d_fused_backward(on(dy), cache)
     assert_near(dx, wanted[0], kind, w[..., 0, :].size)
     assert_near(dw, wanted[1], kind, dy[..., 0].size)
 
@@ -229,8 +234,8 @@ def test_nothing_waits_for_the_gpu(kind):
     x, w, b, more = arrays("3x3", kind)
     x, w, b = on(x), on(w), on(b)
     stand_in.waits.clear()
-    y, cache = conv2d_block_forward(x, w, b, *more, tail="relu")
-    conv2d_block_backward(y, cache)
+    y, cache = conv2d_fused_forward(x, w, b, *more, epilogue="relu")
+    conv2d_fused_backward(y, cache)
     assert stand_in.waits == []
 
 
@@ -276,3 +281,59 @@ def test_a_kernel_that_does_not_wait_is_noticed(monkeypatch):
     monkeypatch.setattr(source, "text", text)
     with pytest.raises(AssertionError, match="Not equal to tolerance"):
         compare("3x3", "bf16")
+
+
+# x, (kernel height, kernel width, C, K), stride, padding: one for each tile, and first layers
+LARGER = {
+    "wide": ((4, 57, 55, 64), (3, 3, 64, 256), 1, "same"),
+    "narrow": ((3, 57, 55, 64), (3, 3, 64, 64), 1, "same"),
+    "slim": ((3, 57, 55, 32), (3, 3, 32, 32), 1, "same"),
+    "short": ((5, 7, 7, 512), (3, 3, 512, 136), 1, "same"),
+    "short rows": ((2, 14, 14, 64), (1, 1, 64, 256), 1, "valid"),
+    "stride 2": ((4, 29, 28, 128), (3, 3, 128, 128), 2, 1),
+    "1x1, stride 2, larger": ((4, 28, 28, 64), (1, 1, 64, 128), 2, "valid"),
+    "stem": ((2, 64, 60, 3), (7, 7, 3, 64), 2, 3),
+    "first layer": ((2, 64, 60, 1), (3, 3, 1, 64), 1, "same"),
+}
+
+
+on_gpu = pytest.mark.skipif(not read_gpu().devices, reason="there is no NVIDIA GPU with CuPy")
+
+
+@on_gpu
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", [*GEOMETRIES, *LARGER])
+def test_tiles_and_sizes_of_real_networks(name, kind, monkeypatch):
+    monkeypatch.undo()
+    if name in LARGER:
+        monkeypatch.setitem(GEOMETRIES, name, LARGER[name])
+    compare(name, kind)
+
+
+@on_gpu
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", ["wide", "narrow", "slim"])
+def test_fused_pool_has_the_bits_of_two_steps(name, kind, monkeypatch):
+    monkeypatch.undo()
+    shape, w_shape, *more = LARGER[name]
+    x, w, b = normal(3, shape, w_shape, w_shape[-1:])
+    x, w, b = stored(x, kind), w.astype("float32"), b.astype("float32")
+    z, _ = conv2d_fused_forward(on(x), on(w), on(b), *more)
+    want, kept = epilogue_forward(off(z).astype("float32"), "relu_pool")
+    y, cache = conv2d_fused_forward(on(x), on(w), on(b), *more, epilogue="relu_pool")
+    np.testing.assert_array_equal(off(y).astype("float32"), want)
+    np.testing.assert_array_equal(off(cache[1].winner), kept.winner)
+
+
+@on_gpu
+@pytest.mark.gpu
+def test_a_long_sum_in_few_parts(monkeypatch):
+    """Tensor cores cut off where they add: 100,000 products to a sum, of numbers of one sign."""
+    shape, w_shape = (8, 112, 112, 8), (1, 1, 8, 8)
+    x, dz = (np.abs(a).astype("float32") for a in normal(6, shape, shape))
+    window = window_over(shape[1:3], w_shape[:2])
+    monkeypatch.setattr(tensor_conv, "WANTED_BLOCKS", 1)
+    x, dz, w = stored(x, "bf16"), stored(dz, "bf16"), np.zeros(w_shape, "float32")
+    dw = off(conv.weight_gradient(on(dz), on(x), on(w), window, 1))
+    rows, columns = (a.astype("float64").reshape(-1, 8) for a in (x, dz))
+    np.testing.assert_allclose(dw[0, 0], rows.T @ columns, rtol=2e-3)

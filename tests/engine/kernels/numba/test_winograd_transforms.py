@@ -5,18 +5,16 @@ import pytest
 
 pytest.importorskip("numba", reason='Numba is not installed: pip install ".[fast]"')
 
-from tinynet.engine.kernels.numba.block import GAP, PANEL  # noqa: E402
-from tinynet.engine.kernels.numba.vector import LANES  # noqa: E402
-from tinynet.engine.kernels.numba.winograd_filters import (  # noqa: E402
-    filters_to_points,
-    points_to_filters,
-)
-from tinynet.engine.kernels.numba.winograd_transforms import (  # noqa: E402
+from tinynet.engine.kernels.numba.products import GAP, PANEL  # noqa: E402
+from tinynet.engine.kernels.numba.vectors import LANES  # noqa: E402
+from tinynet.engine.kernels.numba.winograd import (  # noqa: E402
     PATCH,
     POINTS,
     filter_gradient,
+    filters_to_points,
     input_gradient,
     output_gradient,
+    points_to_filters,
     transform_filter,
     transform_input,
     transform_output,

@@ -2,31 +2,31 @@
 // follow (report 2.4.3; the rows are the cells of images where there is a pool).
 //
 //   mean = (1/m) sum x,  variance = (1/m) sum (x - mean)^2,  inv_std = 1 / sqrt(variance + epsilon)
-//   z = gamma (x - mean) inv_std + beta,  y = tail(z)
-//   dz = tail's gradient of dy,  dbeta = sum dz,  dgamma = sum dz (x - mean) inv_std
+//   z = gamma (x - mean) inv_std + beta,  y = epilogue(z)
+//   dz = the epilogue's gradient of dy,  dbeta = sum dz,  dgamma = sum dz (x - mean) inv_std
 //   dx = gamma inv_std (dz - dbeta / m - (x - mean) inv_std dgamma / m)
 //
 // x is read twice in each direction: once for the sums, once for the result. How rows and channels
 // are divided, and in which order sums are made: columns.cuh. x^ = (x - mean) inv_std is not stored
-// but computed again, unless X_HAT asks for it.
+// but computed again.
 //
 // The variance is taken in one pass by Welford's recurrence, of x less the first row, whose parts
 // are merged as Chan, Golub & LeVeque (1983) do. Rounding is in proportion to k = sqrt(1 + (x[0] -
 // mean)^2 / variance), about 1, not to mean^2 / variance: the relative error is about k sqrt(n)
 // epsilon over the n rows of a thread, some 1e-6 in float.
 //
-// Compiled in: ACT (float, double or bf16) of x, y, dy, dx and x^; REAL (float or double) of the
-// rest and of all arithmetic; TAIL (0 nothing, 1 ReLU, 2 ReLU and pool); HEIGHT and WIDTH of x with
-// a pool; X_HAT (1: the forward pass stores x^, and the backward passes get x^ for x); FROZEN (1:
-// mean and variance are constants, no gradient leads through them); and what columns.cuh asks for.
+// Compiled in: ACT (float, double or bf16) of x, y, dy and dx; REAL (float or double) of the rest and
+// of all arithmetic; EPILOGUE (0 nothing, 1 ReLU, 2 ReLU and pool); HEIGHT and WIDTH of x with a pool;
+// FROZEN (1: mean and variance are constants, no gradient leads through them); and what columns.cuh
+// asks for.
 
 #include "bf16.cuh"
 #include "each_number.cuh"
 #include "packs.cuh"
 #include "columns.cuh"
-#include "tail.cuh"
+#include "epilogue.cuh"
 
-constexpr bool POOL = TAIL == 2;
+constexpr bool POOL = EPILOGUE == 2;
 constexpr int CELLS = POOL ? 4 : 1;  // of x, for one row of y
 
 // Count, mean and sum of squared distances from the mean.
@@ -132,10 +132,10 @@ struct Cells {
 typedef Cells<(POOL ? HEIGHT / 2 : 1), (POOL ? WIDTH / 2 : 1)> Windows;  // of the pool
 typedef Cells<(HEIGHT + 1) / 2, (WIDTH + 1) / 2> AllCells;               // and those at odd edges
 
-// y, with a pool winner (rows of y, channels), with X_HAT x_hat.  `rows` counts rows of y.
+// y, with a pool winner (rows of y, channels).  `rows` counts rows of y.
 extern "C" __global__ void __launch_bounds__(COLUMNS * ROWS) batchnorm_apply(
     const ACT* x, const REAL* gamma, const REAL* beta, const REAL* mean, const REAL* inv_std,
-    ACT* y, ACT* x_hat, unsigned char* winner, Index rows, int channels, Index chunk) {
+    ACT* y, unsigned char* winner, Index rows, int channels, Index chunk) {
     const Share mine(rows, channels, chunk);
     if (!mine.inside) return;
     REAL scale[VEC], shift[VEC], centre[VEC], inverse[VEC];
@@ -154,12 +154,9 @@ extern "C" __global__ void __launch_bounds__(COLUMNS * ROWS) batchnorm_apply(
             REAL z[VEC];
             load(x + cells.at[q] * channels + mine.channel, z);
 #pragma unroll
-            for (int v = 0; v < VEC; v++) z[v] = (z[v] - centre[v]) * inverse[v];
-            if (X_HAT) store(x_hat + cells.at[q] * channels + mine.channel, z);
-#pragma unroll
             for (int v = 0; v < VEC; v++) {
-                z[v] = scale[v] * z[v] + shift[v];
-                if (TAIL) z[v] = relu(z[v]);
+                z[v] = scale[v] * ((z[v] - centre[v]) * inverse[v]) + shift[v];
+                if (EPILOGUE) z[v] = relu(z[v]);
                 keep_larger(q, z[v], result[v], number[v]);
             }
         }
@@ -168,14 +165,14 @@ extern "C" __global__ void __launch_bounds__(COLUMNS * ROWS) batchnorm_apply(
         if constexpr (POOL) {
 #pragma unroll
             for (int v = 0; v < VEC; v++)
-                if (!(result[v] > 0)) number[v] = NOBODY;
+                if (!(result[v] > 0)) number[v] = NO_WINNER;
             store(winner + to, number);
         }
     }
 }
 
-// dz of a row's cells: the tail's gradient of dy.  times 0 where it is stopped: a NaN is not hidden
-__device__ inline void through_tail(const ACT* dy, const ACT* y, const unsigned char* winner,
+// dz of a row's cells: the epilogue's gradient of dy.  times 0 where it is stopped: a NaN is not hidden
+__device__ inline void through_epilogue(const ACT* dy, const ACT* y, const unsigned char* winner,
                                     const AllCells& cells, Index channels, int channel,
                                     REAL (&dz)[CELLS][VEC]) {
     REAL d[VEC] = {}, number[VEC] = {};
@@ -183,14 +180,14 @@ __device__ inline void through_tail(const ACT* dy, const ACT* y, const unsigned 
     if (cells.whole) {
         load(dy + from, d);
         if constexpr (POOL) load(winner + from, number);
-        if constexpr (TAIL == 1) load(y + from, number);
+        if constexpr (EPILOGUE == 1) load(y + from, number);
     }
 #pragma unroll
     for (int q = 0; q < CELLS; q++)
 #pragma unroll
         for (int v = 0; v < VEC; v++)
             dz[q][v] = POOL ? d[v] * REAL(number[v] == REAL(q))
-                       : TAIL ? d[v] * REAL(number[v] > 0)
+                       : EPILOGUE ? d[v] * REAL(number[v] > 0)
                               : d[v];
 }
 
@@ -207,13 +204,13 @@ extern "C" __global__ void __launch_bounds__(COLUMNS * ROWS) batchnorm_sums(
     const Share mine(rows, channels, chunk);
     Sums sums[VEC] = {};
     REAL centre[VEC] = {};
-    if (mine.inside && !X_HAT)
+    if (mine.inside)
         for (int v = 0; v < VEC; v++) centre[v] = mean[mine.channel + v];
 #pragma unroll 2
     for (int t = 0; t < mine.count; t++) {
         const AllCells cells(mine.first + t * Index(ROWS));
         REAL dz[CELLS][VEC];
-        through_tail(dy, y, winner, cells, channels, mine.channel, dz);
+        through_epilogue(dy, y, winner, cells, channels, mine.channel, dz);
         if (!cells.whole) continue;
 #pragma unroll
         for (int q = 0; q < CELLS; q++) {
@@ -247,7 +244,7 @@ extern "C" __global__ void batchnorm_gradients(const REAL* parts, const REAL* in
     add_up_rows<FINISH_COLUMNS, FINISH_ROWS>(sums);
     if (threadIdx.y || channel >= channels) return;
     dbeta[channel] = sums[0].dz;
-    dgamma[channel] = X_HAT ? sums[0].dz_x : sums[0].dz_x * inv_std[channel];
+    dgamma[channel] = sums[0].dz_x * inv_std[channel];
 }
 
 // dx, of m rows.  `rows` counts rows of x, with a pool windows that cover x.
@@ -264,14 +261,14 @@ extern "C" __global__ void __launch_bounds__(COLUMNS * ROWS) batchnorm_input_gra
         const int c = mine.channel + v;
         scale[v] = gamma[c] * inv_std[c];
         level[v] = dbeta[c] / REAL(m);
-        slope[v] = dgamma[c] / REAL(m) * (X_HAT ? REAL(1) : inv_std[c]);
-        centre[v] = X_HAT ? REAL(0) : mean[c];
+        slope[v] = dgamma[c] / REAL(m) * inv_std[c];
+        centre[v] = mean[c];
     }
 #pragma unroll 2
     for (int t = 0; t < mine.count; t++) {
         const AllCells cells(mine.first + t * Index(ROWS));
         REAL dz[CELLS][VEC];
-        through_tail(dy, y, winner, cells, channels, mine.channel, dz);
+        through_epilogue(dy, y, winner, cells, channels, mine.channel, dz);
 #pragma unroll
         for (int q = 0; q < CELLS; q++) {
             if (!cells.inside[q]) continue;

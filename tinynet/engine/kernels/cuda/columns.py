@@ -1,11 +1,15 @@
-"""How arrays (rows, channels) are divided among threads: what ``columns.cuh`` is told."""
+"""How arrays (rows, channels) are divided among threads (``columns.cuh``), and sums of channels."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
-from tinynet.backend import Array
-from tinynet.engine.kernels.cuda.source import Definitions
+import numpy as np
+
+from tinynet.backend import Array, load_library
+from tinynet.engine.kernels.cuda.launch import contiguous
+from tinynet.engine.kernels.cuda.source import Definitions, dtype_macros, function
+from tinynet.engine.precision import is_bfloat16
 
 THREADS = 256  # in a block
 WIDEST = 32  # threads of a block that are neighbours along the channels, at most
@@ -45,7 +49,7 @@ def divide(rows: int, channels: int, itemsize: int, *arrays: Array) -> Columns:
     arrays   that a kernel reads or writes a thread's channels of, at a time
     """
     vec = LOAD // itemsize
-    if channels % vec or not all(map(aligned, arrays)):
+    if channels % vec or not all(map(is_aligned, arrays)):
         vec = 1
     packs = channels // vec
     across = -(-packs // WIDEST)  # blocks, of as many threads each
@@ -58,6 +62,38 @@ def divide(rows: int, channels: int, itemsize: int, *arrays: Array) -> Columns:
     return Columns(grid, (wide, high), (-(-channels // FINISH[0]),), chunk, vec)
 
 
-def aligned(x: Array) -> bool:
+def is_aligned(x: Array) -> bool:
     """Whether x begins where the largest load may begin; a part of an array may not."""
     return int(x.data.ptr) % LOAD == 0  # type: ignore[attr-defined]
+
+
+def channel_sums(x: Array) -> Array:
+    """The sum of each channel, the gradient of a bias.  Report §2.5.6.
+
+        db[c] = Σ x[..., c]
+
+    x (..., C) in float32, float64 or bfloat16.  Returns db (C,), float32 for bfloat16.
+    Sums of other dtypes are CuPy's.
+    """
+    types, channels = dtype_macros(x), x.shape[-1]
+    if types is None or not x.size:
+        return x.sum(axis=tuple(range(x.ndim - 1)))
+    xp, x = load_library("cupy"), contiguous(x)
+    rows = x.size // channels
+    by = divide(rows, channels, x.itemsize, x)
+    dtype = real_dtype(x)
+    parts = xp.empty((by.parts, channels), dtype)
+    given = (*types, *by.definitions)
+    arguments = x, parts, np.int64(rows), np.int32(channels), np.int64(by.chunk)
+    function("channel_sums", "channel_sums_parts", given)(by.grid, by.block, arguments)
+    if by.parts == 1:
+        return parts[0]
+    sums = xp.empty(channels, dtype)
+    finish = function("channel_sums", "channel_sums_finish", given)
+    finish(by.finish, FINISH, (parts, sums, np.int32(by.parts), np.int32(channels)))
+    return sums
+
+
+def real_dtype(x: Array) -> np.dtype[np.floating]:
+    """The dtype of sums over x: its own, float32 where x is bfloat16."""
+    return np.dtype(np.float32) if is_bfloat16(x) else x.dtype

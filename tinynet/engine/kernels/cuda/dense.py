@@ -1,4 +1,4 @@
-"""Dense layers of CuPy's arrays: what starts the kernels of ``dense.cu``.
+"""Dense layers of CuPy's arrays: launchers of ``dense.cu``.
 
 They run where cuBLAS cannot: in a step that is captured as a CUDA graph, and on activations in
 bfloat16. Elsewhere the references do, and with them cuBLAS.
@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 
 from tinynet.backend import Array, array_module, load_library, register
-from tinynet.engine.kernels.cuda.launch import THREADS, blocks, capturing, plain
-from tinynet.engine.kernels.cuda.source import Definitions, function, kinds
-from tinynet.engine.plan.epilogues import dense_block_backward
+from tinynet.engine.kernels.cuda.launch import THREADS, blocks, capturing, contiguous
+from tinynet.engine.kernels.cuda.source import Definitions, dtype_macros, function
+from tinynet.engine.plan.epilogues import dense_fused_backward
 from tinynet.engine.precision import is_bfloat16
-from tinynet.layers.dense import DenseCache, dense_backward, dense_forward
+from tinynet.layers.dense import DenseCache, check_bias, dense_backward, dense_forward
 
 SIDE = 16  # a block has SIDE × SIDE threads
 ENOUGH_BLOCKS = 528  # four for each of an H100's multiprocessors
@@ -28,33 +28,34 @@ def covers(x: Array, w: Array, *reals: Array | None) -> bool:
         (capturing() or is_bfloat16(x))
         and (x.ndim, w.ndim) == (2, 2)
         and x.shape[1] == w.shape[0]
-        and kinds(x, w) is not None
+        and dtype_macros(x, w) is not None
         and all(a is None or a.dtype == w.dtype for a in reals)
         and min(x.size, w.size) > 0
     )
 
 
-@register(dense_forward, "cupy")
+@register(dense_forward, "cuda")
 def dense_forward_cuda(x: Array, w: Array, b: Array | None = None) -> tuple[Array, DenseCache]:
     """dense_forward: x (N, n_in), w (n_in, n_out) -> z (N, n_out)."""
     array_module(x, w, b)  # of one library, or an error
     if not covers(x, w, b):
         return dense_forward.reference(x, w, b)
+    check_bias("dense", b, w)
     (n, inputs), outputs = x.shape, w.shape[1]
     z = load_library("cupy").empty((n, outputs), x.dtype)
-    weights = plain(w)
-    bias = weights if b is None else plain(b)
+    weights = contiguous(w)
+    bias = weights if b is None else contiguous(b)
 
     def product(kernel: Any, grid: tuple[int, int], sums: Array, parts: int) -> None:
         sizes = map(np.int32, (n, inputs, outputs, parts, b is not None))
-        arrays = plain(x), weights, bias, z, sums
+        arrays = contiguous(x), weights, bias, z, sums
         kernel((*grid, parts), (SIDE, SIDE), (*arrays, *sizes))
 
     in_parts("dense_forward", product, z, weights, inputs, None if b is None else bias)
     return z, DenseCache(x, w, b is not None)
 
 
-@register(dense_backward, "cupy")
+@register(dense_backward, "cuda")
 def dense_backward_cuda(dz: Array, cache: DenseCache) -> tuple[Array, Array, Array | None]:
     """dense_backward: dz (N, n_out) -> dx (N, n_in), dw (n_in, n_out), db (n_out,)."""
     x, w, has_bias = cache
@@ -67,15 +68,15 @@ def dense_backward_cuda(dz: Array, cache: DenseCache) -> tuple[Array, Array, Arr
     return input_gradient(dz, w), dw, db
 
 
-@register(dense_block_backward, "cupy")
-def dense_block_backward_cuda(
+@register(dense_fused_backward, "cuda")
+def dense_fused_backward_cuda(
     dw: Array, db: Array | None, dz: Array, cache: DenseCache, need_dx: bool = True
 ) -> Array | None:
-    """dense_block_backward: changes dw and db -> dx."""
+    """dense_fused_backward: changes dw and db -> dx."""
     x, w, _ = cache
     gaps = not dw.flags.c_contiguous or (db is not None and not db.flags.c_contiguous)
     if gaps or not covers(x, w, dw, db) or dz.dtype != x.dtype:
-        return dense_block_backward.reference(dw, db, dz, cache, need_dx)
+        return dense_fused_backward.reference(dw, db, dz, cache, need_dx)
     parameter_gradients(dz, x, dw, db, add=True)
     return input_gradient(dz, w) if need_dx else None
 
@@ -84,7 +85,7 @@ def input_gradient(dz: Array, w: Array) -> Array:
     """dx (N, n_in)."""
     (inputs, outputs), n = w.shape, len(dz)
     dx = load_library("cupy").empty((n, inputs), dz.dtype)
-    dz, w = plain(dz), plain(w)
+    dz, w = contiguous(dz), contiguous(w)
 
     def product(kernel: Any, grid: tuple[int, int], sums: Array, parts: int) -> None:
         sizes = map(np.int32, (n, inputs, outputs, parts))
@@ -97,7 +98,7 @@ def input_gradient(dz: Array, w: Array) -> Array:
 def parameter_gradients(dz: Array, x: Array, dw: Array, db: Array | None, add: bool) -> None:
     """dw (n_in, n_out) and db (n_out,) become the gradients, or these are added to them."""
     inputs, outputs = dw.shape
-    x, dz, given = plain(x), plain(dz), definitions(x, dw, inputs)
+    x, dz, given = contiguous(x), contiguous(dz), definitions(x, dw, inputs)
     sizes = map(np.int32, (len(x), inputs, outputs, add))
     kernel = function("dense", "dense_weight_gradient", given)
     kernel(tiles(dw, given), (SIDE, SIDE), (x, dz, dw, *sizes))
@@ -132,7 +133,7 @@ def tiles(y: Array, given: Definitions) -> tuple[int, int]:
 
 def definitions(x: Array, w: Array, rows: int) -> Definitions:
     """What ``dense.cu`` asks for: a product of so many rows, w read or written."""
-    given = kinds(x, w)
+    given = dtype_macros(x, w)
     assert given is not None
     each = 1 if rows <= SIDE else 2 if rows <= 2 * SIDE else 4
     aligned = w.shape[-1] % 4 == 0 and w.data.ptr % (4 * w.itemsize) == 0  # type: ignore[attr-defined]

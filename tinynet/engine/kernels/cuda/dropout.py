@@ -1,4 +1,4 @@
-"""Dropout and scaling of CuPy's arrays: what starts the kernels of ``dropout.cu``."""
+"""Dropout and scaling of CuPy's arrays: launchers of ``dropout.cu``."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import numpy as np
 
 from tinynet.backend import Array, library_of, load_library, register
 from tinynet.engine.gpu.random import DeviceRandom, drawn_mask, is_philox
-from tinynet.engine.kernels.cuda.launch import THREADS, blocks, plain
-from tinynet.engine.kernels.cuda.source import function, kinds
+from tinynet.engine.kernels.cuda.launch import THREADS, blocks, contiguous
+from tinynet.engine.kernels.cuda.source import dtype_macros, function
 from tinynet.layers.dropout import (
     DropoutCache,
     _check,
@@ -20,7 +20,7 @@ from tinynet.layers.dropout import (
 from tinynet.layers.scale import scale_backward, scale_forward
 
 
-@register(dropout_mask, "cupy")
+@register(dropout_mask, "cuda")
 def dropout_mask_cuda(x: Array, rng: Any, keep_prob: float) -> Array:
     """dropout_mask: booleans of the shape of x, of NumPy's own draws."""
     if isinstance(rng, DeviceRandom):
@@ -31,7 +31,7 @@ def dropout_mask_cuda(x: Array, rng: Any, keep_prob: float) -> Array:
     return mask
 
 
-@register(dropout_forward, "cupy")
+@register(dropout_forward, "cuda")
 def dropout_forward_cuda(
     x: Array, mask: Array | None, keep_prob: float, scale_at: str = "train"
 ) -> tuple[Array, DropoutCache]:
@@ -47,21 +47,21 @@ def dropout_forward_cuda(
     return y, DropoutCache(mask, scale)
 
 
-@register(dropout_backward, "cupy")
+@register(dropout_backward, "cuda")
 def dropout_backward_cuda(dy: Array, cache: DropoutCache) -> Array:
     """dropout_backward: dy (any shape) -> dx (the shape of dy)."""
     dx = product(dy, cache.mask, cache.scale)
     return dropout_backward.reference(dy, cache) if dx is None else dx
 
 
-@register(scale_forward, "cupy")
+@register(scale_forward, "cuda")
 def scale_forward_cuda(x: Array, factor: float) -> tuple[Array, float]:
     """scale_forward: x (any shape) -> y (the shape of x)."""
     y = product(x, None, factor)
     return scale_forward.reference(x, factor) if y is None else (y, factor)
 
 
-@register(scale_backward, "cupy")
+@register(scale_backward, "cuda")
 def scale_backward_cuda(dy: Array, cache: float) -> Array:
     """scale_backward: dy (any shape) -> dx (the shape of dy)."""
     dx = product(dy, None, cache)
@@ -70,7 +70,7 @@ def scale_backward_cuda(dy: Array, cache: float) -> Array:
 
 def product(x: Array, mask: Array | None, scale: float) -> Array | None:
     """x · mask · scale; None where no kernel covers the arrays."""
-    given = kinds(x)
+    given = dtype_macros(x)
     if given is None or not x.size:
         return None
     if mask is not None:
@@ -79,7 +79,7 @@ def product(x: Array, mask: Array | None, scale: float) -> Array | None:
             return None
     y = load_library("cupy").empty(x.shape, x.dtype)
     factor = np.float64(scale) if x.dtype == np.float64 else np.float32(scale)
-    arrays = (plain(x),) if mask is None else (plain(x), plain(mask))
+    arrays = (contiguous(x),) if mask is None else (contiguous(x), contiguous(mask))
     kernel = function("dropout", "scaled" if mask is None else "dropped_out", given)
     kernel((blocks(x.size),), (THREADS,), (*arrays, y, factor, np.int64(x.size)))
     return y

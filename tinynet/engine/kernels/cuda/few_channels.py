@@ -1,12 +1,12 @@
-"""Convolutions of images with few channels: what starts the kernels of ``few_channels.cu``."""
+"""Convolutions of images with few channels: launchers of ``few_channels.cu``."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from tinynet.backend import Array, load_library
-from tinynet.engine.kernels.cuda.launch import THREADS, blocks, plain
-from tinynet.engine.kernels.cuda.source import Definitions, function, kinds
+from tinynet.engine.kernels.cuda.launch import THREADS, blocks, contiguous
+from tinynet.engine.kernels.cuda.source import Definitions, dtype_macros, function, window_macros
 from tinynet.layers.window import Window
 
 MOST_CHANNELS = 4
@@ -17,10 +17,10 @@ ROUNDS = 16  # positions that a thread goes through, at least
 
 
 def covers(x: Array, w: Array, groups: int) -> bool:
-    """Whether the kernels here convolve x (N, H, W, C) with w (kh, kw, C, K)."""
+    """Return True if the kernels here convolve x (N, H, W, C) with w (kh, kw, C, K)."""
     few = groups == 1 and w.shape[2] <= MOST_CHANNELS
     fits = w.nbytes <= MOST_SHARED and w.shape[3] // each(w.shape[3]) <= THREADS
-    return kinds(x, w) is not None and few and fits and x.size > 0
+    return dtype_macros(x, w) is not None and few and fits and x.size > 0
 
 
 def convolve(x: Array, w: Array, b: Array | None, window: Window, relu: bool = False) -> Array:
@@ -29,14 +29,14 @@ def convolve(x: Array, w: Array, b: Array | None, window: Window, relu: bool = F
     z = load_library("cupy").empty((n, *window.output_size, filters), x.dtype)
     given = definitions(x, w, window, has_bias=b is not None, relu=relu)
     kernel = function("few_channels", "few_channels_forward", given)
-    x, w = plain(x), plain(w)
-    arguments = x, w, w if b is None else plain(b), z, np.int32(n)
+    x, w = contiguous(x), contiguous(w)
+    arguments = x, w, w if b is None else contiguous(b), z, np.int32(n)
     kernel((blocks(z.size // each(filters)),), (THREADS,), arguments)
     return z
 
 
 def weight_gradient(dz: Array, x: Array, w: Array, window: Window) -> Array:
-    """dw (the shape of w), summed in an order of its own that is always the same."""
+    """dw (the shape of w); the order of summation is deterministic."""
     n, lanes = len(x), w.shape[3] // each(w.shape[3])
     rows = max(1, THREADS // lanes)
     parts = max(1, min(MOST_PARTS, dz[..., 0].size // (rows * ROUNDS)))
@@ -44,7 +44,7 @@ def weight_gradient(dz: Array, x: Array, w: Array, window: Window) -> Array:
     given = definitions(x, w, window, rows=rows)
     kernel = function("few_channels", "few_channels_weight_gradient", given)
     chunks = -(-w[..., 0].size // TAPS_EACH)
-    arguments = plain(x), plain(dz), dw, np.int32(n), np.int32(parts)
+    arguments = contiguous(x), contiguous(dz), dw, np.int32(n), np.int32(parts)
     kernel((parts, chunks), (lanes, rows), arguments)
     return dw[0] if parts == 1 else dw.sum(axis=0)
 
@@ -62,16 +62,12 @@ def definitions(
     relu: bool = False,
     rows: int = 1,
 ) -> Definitions:
-    """The geometry, as ``few_channels.cu`` asks for it."""
-    (height, width), (out_h, out_w) = window.size, window.output_size
-    (top, _), (left, _) = window.padding
+    """The macros of ``few_channels.cu``."""
     return (
-        *(kinds(x, w) or ()),
+        *(dtype_macros(x, w) or ()),
         *(("CHANNELS", w.shape[2]), ("FILTERS", w.shape[3]), ("EACH", each(w.shape[3]))),
-        *(("HEIGHT", height), ("WIDTH", width), ("OUT_H", out_h), ("OUT_W", out_w)),
-        *(("KERNEL_H", window.kernel[0]), ("KERNEL_W", window.kernel[1])),
-        *(("STRIDE_H", window.stride[0]), ("STRIDE_W", window.stride[1])),
+        *window_macros(window),
         *(("DILATION_H", window.dilation[0]), ("DILATION_W", window.dilation[1])),
-        *(("TOP", top), ("LEFT", left), ("HAS_BIAS", int(has_bias)), ("RELU", int(relu))),
+        *(("HAS_BIAS", int(has_bias)), ("RELU", int(relu))),
         *(("ROWS", rows), ("TAPS_EACH", TAPS_EACH)),
     )

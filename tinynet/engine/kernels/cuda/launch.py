@@ -17,14 +17,14 @@ def blocks(size: int) -> int:
     return min(MOST_BLOCKS, -(-size // THREADS))
 
 
-def plain(x: Array) -> Array:
+def contiguous(x: Array) -> Array:
     """x in C order without gaps: a kernel is told where it begins and no more."""
     return load_library("cupy").ascontiguousarray(x)
 
 
 def aligned(x: Array) -> Array:
-    """``plain(x)``, at an address that is a multiple of 16: kernels read 16 bytes at once."""
-    x = plain(x)
+    """``contiguous(x)``, at an address that is a multiple of 16: kernels read 16 bytes at once."""
+    x = contiguous(x)
     return x.copy() if x.data.ptr % 16 else x  # type: ignore[attr-defined]
 
 

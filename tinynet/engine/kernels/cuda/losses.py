@@ -1,4 +1,4 @@
-"""Softmax cross-entropy of CuPy's arrays: what starts the kernels of ``losses.cu``."""
+"""Softmax cross-entropy of CuPy's arrays: launchers of ``losses.cu``."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from tinynet.backend import Array, array_module, load_library, register
-from tinynet.engine.kernels.cuda.launch import plain
-from tinynet.engine.kernels.cuda.source import Definitions, function, kinds
+from tinynet.engine.kernels.cuda.launch import contiguous
+from tinynet.engine.kernels.cuda.source import Definitions, dtype_macros, function
 from tinynet.losses.base import one_hot
 from tinynet.losses.cross_entropy import (
     SoftmaxCrossEntropyCache,
@@ -20,40 +20,44 @@ from tinynet.losses.cross_entropy import (
 WARP, MOST_THREADS = 32, 256  # threads in a block, at least and at most
 
 
-@register(softmax_cross_entropy_forward, "cupy")
+@register(softmax_cross_entropy_forward, "cuda")
 def softmax_cross_entropy_forward_cuda(
     logits: Array, targets: Array, weights: Array | None = None
 ) -> tuple[Array, SoftmaxCrossEntropyCache]:
     """softmax_cross_entropy_forward: logits (N, K) -> L, a scalar."""
     array_module(logits, targets, weights)  # of one library, or an error
-    given = kinds(logits)
+    given = dtype_macros(logits)
     if given is None or logits.ndim != 2 or not logits.size:
         return softmax_cross_entropy_forward.reference(logits, targets, weights)
-    xp, y = load_library("cupy"), plain(one_hot(targets, logits))
+    xp, y = load_library("cupy"), contiguous(one_hot(targets, logits))
     examples, classes = logits.shape
-    shares = y if weights is None else plain(_shares(weights, y))
+    shares = y if weights is None else contiguous(_shares(weights, y))
     p, share = xp.empty(y.shape, y.dtype), xp.empty(examples, y.dtype)
     losses, total = xp.empty(examples, y.dtype), xp.empty((), y.dtype)
 
     kernel, threads = _kernel("softmax_cross_entropy_forward", given, classes)
     sizes = np.int32(classes), np.int32(weights is not None)
-    kernel((examples,), (threads,), (plain(logits), y, shares, p, share, losses, *sizes))
+    kernel((examples,), (threads,), (contiguous(logits), y, shares, p, share, losses, *sizes))
     kernel, threads = _kernel("sum_of_losses", given, examples)
     kernel((1,), (threads,), (losses, total, np.int32(examples)))
     return total, SoftmaxCrossEntropyCache(p, y, share)
 
 
-@register(softmax_cross_entropy_backward, "cupy")
+@register(softmax_cross_entropy_backward, "cuda")
 def softmax_cross_entropy_backward_cuda(cache: SoftmaxCrossEntropyCache) -> Array:
     """softmax_cross_entropy_backward: -> dz (N, K)."""
     p, y, share = cache
     dz = load_library("cupy").empty(p.shape, p.dtype)
-    given = kinds(dz, p)
+    given = dtype_macros(dz, p)
     if given is None or y.dtype != p.dtype or share.dtype != p.dtype or not p.size:
         return softmax_cross_entropy_backward.reference(cache)
     examples, classes = p.shape
     kernel, threads = _kernel("softmax_cross_entropy_backward", given, classes)
-    kernel((examples,), (threads,), (plain(p), plain(y), plain(share), dz, np.int32(classes)))
+    kernel(
+        (examples,),
+        (threads,),
+        (contiguous(p), contiguous(y), contiguous(share), dz, np.int32(classes)),
+    )
     return dz
 
 

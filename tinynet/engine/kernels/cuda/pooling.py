@@ -1,12 +1,12 @@
-"""Max pooling of CuPy's arrays: what starts the kernels of ``pooling.cu``."""
+"""Max pooling of CuPy's arrays: launchers of ``pooling.cu``."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from tinynet.backend import Array, load_library, register
-from tinynet.engine.kernels.cuda.launch import THREADS, blocks, plain
-from tinynet.engine.kernels.cuda.source import Definitions, function, kinds
+from tinynet.engine.kernels.cuda.launch import THREADS, blocks, contiguous
+from tinynet.engine.kernels.cuda.source import Definitions, dtype_macros, function, window_macros
 from tinynet.layers.pooling import (
     MaxPoolCache,
     max_pool2d_backward,
@@ -18,45 +18,37 @@ from tinynet.layers.window import Padding, Pair, Window
 MOST_TAPS = 256  # that a byte tells apart
 
 
-@register(max_pool2d_forward, "cupy")
+@register(max_pool2d_forward, "cuda")
 def max_pool2d_forward_cuda(
     x: Array, pool_size: int | Pair, stride: int | Pair | None = None, padding: Padding = "valid"
 ) -> tuple[Array, MaxPoolCache]:
     """max_pool2d_forward: x (N, H, W, C) -> y (N, H', W', C)."""
     window = pool_window(x, pool_size, stride, padding)
-    if kinds(x) is None or window.kernel[0] * window.kernel[1] > MOST_TAPS or not x.size:
+    if dtype_macros(x) is None or window.kernel[0] * window.kernel[1] > MOST_TAPS or not x.size:
         return max_pool2d_forward.reference(x, pool_size, stride, padding)
     xp, shape = load_library("cupy"), (len(x), *window.output_size, x.shape[3])
     y, winner = xp.empty(shape, x.dtype), xp.empty(shape, np.uint8)
     kernel = function("pooling", "max_pool2d_forward", definitions(window, x))
-    kernel((blocks(y.size),), (THREADS,), (plain(x), y, winner, np.int32(len(x))))
+    kernel((blocks(y.size),), (THREADS,), (contiguous(x), y, winner, np.int32(len(x))))
     return y, MaxPoolCache(winner, window)
 
 
-@register(max_pool2d_backward, "cupy")
+@register(max_pool2d_backward, "cuda")
 def max_pool2d_backward_cuda(dy: Array, cache: MaxPoolCache) -> Array:
     """max_pool2d_backward: dy (N, H', W', C) -> dx (N, H, W, C)."""
     winner, window = cache
-    if kinds(dy) is None or winner.dtype != np.uint8 or not dy.size:
+    if dtype_macros(dy) is None or winner.dtype != np.uint8 or not dy.size:
         return max_pool2d_backward.reference(dy, cache)
     shape = len(dy), *window.size, dy.shape[3]
     dx = load_library("cupy").empty(shape, dy.dtype)
     kernel = function("pooling", "max_pool2d_backward", definitions(window, dy))
-    given = plain(dy), plain(winner), dx, np.int32(len(dy))
+    given = contiguous(dy), contiguous(winner), dx, np.int32(len(dy))
     kernel((blocks(dx.size),), (THREADS,), given)
     return dx
 
 
 def definitions(window: Window, x: Array) -> Definitions:
     """The geometry, as ``pooling.cu`` asks for it, over images of x's dtype and channels."""
-    (height, width), (out_h, out_w) = window.size, window.output_size
-    (top, _), (left, _) = window.padding
-    types = kinds(x)
+    types = dtype_macros(x)
     assert types is not None
-    return (
-        *(*types, ("CHANNELS", x.shape[3])),
-        *(("HEIGHT", height), ("WIDTH", width), ("OUT_H", out_h), ("OUT_W", out_w)),
-        *(("KERNEL_H", window.kernel[0]), ("KERNEL_W", window.kernel[1])),
-        *(("STRIDE_H", window.stride[0]), ("STRIDE_W", window.stride[1])),
-        *(("TOP", top), ("LEFT", left)),
-    )
+    return (*types, ("CHANNELS", x.shape[3]), *window_macros(window))

@@ -19,6 +19,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from tinynet.backend import Array, load_library
+from tinynet.layers.window import Window
 
 Definitions: TypeAlias = tuple[tuple[str, str | int], ...]  # of the macros that a source asks for
 
@@ -27,11 +28,11 @@ INCLUDED = re.compile(r'#include "(\w+\.cuh)"')
 REALS = {np.dtype(np.float32): "float", np.dtype(np.float64): "double"}
 
 
-def kinds(x: Array, w: Array | None = None) -> Definitions | None:
-    """ACT, in which activations like x are stored, and REAL, of weights and of all arithmetic.
+def dtype_macros(x: Array, w: Array | None = None) -> Definitions | None:
+    """ACT, the type of activations like x, and REAL, of weights and of all arithmetic.
 
-    The two are one, float or double, but for x in bfloat16, whose weights are float32.
-    None where no kernel covers the two.
+    Both are float, or both double; for x in bfloat16 REAL is float. None where no kernel covers the
+    dtypes.
     """
     if x.dtype.name == "bfloat16":
         act, real = "bf16", np.dtype(np.float32)
@@ -40,6 +41,18 @@ def kinds(x: Array, w: Array | None = None) -> Definitions | None:
     else:
         return None
     return (("ACT", act), ("REAL", REALS[real])) if w is None or w.dtype == real else None
+
+
+def window_macros(window: Window) -> Definitions:
+    """The geometry of a window, as all sources ask for it, but for its dilation."""
+    (height, width), (out_h, out_w) = window.size, window.output_size
+    (top, _), (left, _) = window.padding
+    return (
+        *(("HEIGHT", height), ("WIDTH", width), ("OUT_H", out_h), ("OUT_W", out_w)),
+        *(("KERNEL_H", window.kernel[0]), ("KERNEL_W", window.kernel[1])),
+        *(("STRIDE_H", window.stride[0]), ("STRIDE_W", window.stride[1])),
+        *(("TOP", top), ("LEFT", left)),
+    )
 
 
 def text(name: str) -> str:
@@ -82,12 +95,12 @@ def forget() -> None:
 
 
 class NullKernel:
-    """Stands for a kernel while kernels are only counted: does nothing."""
+    """Stand-in for a kernel while kernels are only counted: it does nothing."""
 
     max_dynamic_shared_size_bytes = 0
 
     def __call__(self, *arguments: Any, **more: Any) -> None:
-        """Starts nothing."""
+        """Do nothing."""
 
 
 # sources and definitions that were asked for, in order, while nothing is compiled and nothing runs
@@ -96,7 +109,7 @@ _wanted: ContextVar[dict[tuple[str, Definitions], None] | None] = ContextVar("wa
 
 @contextmanager
 def counted() -> Iterator[dict[tuple[str, Definitions], None]]:
-    """Within this block kernels do nothing; what would have been compiled is noted."""
+    """Within this block kernels do nothing; collect what would have been compiled."""
     wanted: dict[tuple[str, Definitions], None] = {}
     token = _wanted.set(wanted)
     try:

@@ -48,7 +48,7 @@ constexpr int THREADS = 32 * WARPS_M * WARPS_N;
 constexpr int WARP_M = BLOCK_M / WARPS_M, WARP_N = BLOCK_N / WARPS_N;
 constexpr int TALL = WARP_M / 16, WIDE = WARP_N / 8;  // a warp's products of 16 x 8
 constexpr int STAGE = (BLOCK_M + BLOCK_N) * PIECES;   // pieces
-constexpr int TAPS = KERNEL_H * KERNEL_W, NOBODY = 4;
+constexpr int TAPS = KERNEL_H * KERNEL_W, NO_WINNER = 4;
 
 static_assert(PIECES == 4 || PIECES == 8, "place() is made for these");
 static_assert(WARP_M % 16 == 0 && WARP_N % 16 == 0, "a warp loads 16 rows at once");
@@ -230,7 +230,7 @@ __device__ __forceinline__ void keep_pooled(const ACT* lines, int rows, int top,
         Numbers best{};
         Bytes who;
 #pragma unroll
-        for (int p = 0; p < PIECE; p++) who.of[p] = NOBODY;
+        for (int p = 0; p < PIECE; p++) who.of[p] = NO_WINNER;
 #pragma unroll
         for (int cell = 0; cell < 4; cell++) {
             const Numbers here =
@@ -244,7 +244,7 @@ __device__ __forceinline__ void keep_pooled(const ACT* lines, int rows, int top,
         }
 #pragma unroll
         for (int p = 0; p < PIECE; p++)  // a NaN is not > 0: nobody has won
-            if (float(best.of[p]) != float(best.of[p])) who.of[p] = NOBODY;
+            if (float(best.of[p]) != float(best.of[p])) who.of[p] = NO_WINNER;
         const Index at = Index((top + row) / 4) * N_FILTERS + side + k;
         *reinterpret_cast<Numbers*>(y + at) = best;
         *reinterpret_cast<Bytes*>(winner + at) = who;

@@ -1,4 +1,4 @@
-"""Convolutions of CuPy's arrays on tensor cores: what starts the kernels of ``tensor_*.cu``."""
+"""Convolutions of CuPy's arrays on tensor cores: launchers of ``tensor_*.cu``."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tinynet.backend import Array, load_library
-from tinynet.engine.kernels.cuda.launch import THREADS, aligned, blocks, plain
-from tinynet.engine.kernels.cuda.source import Definitions, function, kinds
+from tinynet.engine.kernels.cuda.launch import THREADS, aligned, blocks, contiguous
+from tinynet.engine.kernels.cuda.source import Definitions, dtype_macros, function, window_macros
 from tinynet.engine.precision import is_bfloat16, precision_in_use
 from tinynet.layers.window import Window
 
@@ -37,7 +37,7 @@ class Tile(NamedTuple):
         return self.pieces * piece(x)
 
     def blocks(self, rows: int, columns: int) -> int:
-        """Tiles that cover so many rows and columns."""
+        """Number of tiles that cover a product (rows, columns)."""
         return -(-rows // self.rows) * -(-columns // self.columns)
 
     def shared_bytes(self, itemsize: int) -> int:
@@ -53,14 +53,14 @@ SHORT = Tile(64, 64, 2, 2, 8, 3)  # where WIDE would leave processors without a 
 
 
 def tile_for(rows: int, columns: int) -> Tile:
-    """The tile for a product of so many rows and columns."""
+    """The tile for a product (rows, columns)."""
     if columns <= 64:
         return NARROW if columns > 32 else SLIM
     return WIDE if WIDE.blocks(rows, columns) >= WANTED_BLOCKS else SHORT
 
 
 def covers(x: Array, w: Array, window: Window, groups: int) -> bool:
-    """Whether the kernels here convolve x with w: bfloat16, or float32 where TF32 is asked for.
+    """Return True if the kernels here convolve x with w: bfloat16, or float32 under "tf32".
 
     Filters must be in whole pieces of 16 bytes, and channels, or fewer than one piece: those of a
     first layer, which get zeros behind them.
@@ -74,7 +74,7 @@ def covers(x: Array, w: Array, window: Window, groups: int) -> bool:
     channels, filters = w.shape[2:]
     if channels != widened(channels, x) and channels > piece(x):
         return False
-    return kinds(x, w) is not None and filters % piece(x) == 0
+    return dtype_macros(x, w) is not None and filters % piece(x) == 0
 
 
 def covers_input_gradient(x: Array, w: Array, window: Window, groups: int) -> bool:
@@ -83,12 +83,12 @@ def covers_input_gradient(x: Array, w: Array, window: Window, groups: int) -> bo
 
 
 def piece(x: Array) -> int:
-    """How many of x's numbers 16 bytes hold."""
+    """Return how many of x's numbers 16 bytes hold."""
     return int(MICRO_BATCH_BYTES // x.dtype.itemsize)
 
 
 def widened(channels: int, x: Array) -> int:
-    """So many channels of x in whole pieces."""
+    """The number of channels, rounded up to whole pieces of x."""
     return -(-channels // piece(x)) * piece(x)
 
 
@@ -99,7 +99,7 @@ def wide_image(x: Array) -> Array:
     xp, cells = load_library("cupy"), x[..., 0].size
     copy = xp.empty((*x.shape[:3], widened(x.shape[3], x)), x.dtype)
     sizes = np.int32(x.shape[3]), np.int64(cells)
-    helper(x, "widen")((blocks(cells),), (THREADS,), (plain(x), copy, *sizes))
+    helper(x, "widen")((blocks(cells),), (THREADS,), (contiguous(x), copy, *sizes))
     return copy
 
 
@@ -109,7 +109,7 @@ def convolve(
     """z (N, H', W', K) = x * w + b, or max{z, 0}.
 
     pool   the maxima over 2 × 2 of max{z, 0}; H' and W' are at least 2
-    Returns z; with ``pool`` y (N, ⌊H'/2⌋, ⌊W'/2⌋, K) and the winners, as ``tail_forward``.
+    Returns z; with ``pool`` y (N, ⌊H'/2⌋, ⌊W'/2⌋, K) and the winners, as ``epilogue_forward``.
     """
     xp, n, filters = load_library("cupy"), len(x), w.shape[3]
     size = tuple(length // 2 for length in window.output_size) if pool else window.output_size
@@ -118,7 +118,7 @@ def convolve(
     z = xp.empty((n, *size, filters), x.dtype)
     winner = xp.empty(z.shape if pool else (1,), np.uint8)
     # a kernel is given an array for every parameter, also where it does not look at it
-    arrays = wide_image(x), filters_forward(x, w), w if b is None else plain(b), z, winner
+    arrays = wide_image(x), filters_forward(x, w), w if b is None else contiguous(b), z, winner
     numbers = np.int32(n), np.int32(b is not None), np.int32(relu or pool)
     given, grid = definitions(x, w, window, tile, pool), (tile.blocks(rows, filters),)
     launch("tensor_forward", given, tile, grid, (*arrays, *numbers), x.dtype.itemsize)
@@ -163,7 +163,7 @@ def weight_gradient(dz: Array, x: Array, w: Array, window: Window) -> Array:
 
 
 def split(tiles: int, most: int) -> int:
-    """Into how many parts a sum is split, so that few processors wait for the last blocks.
+    """The number of parts of a sum, so that few processors wait for the last blocks.
 
     The smallest number that keeps nine in ten of them busy, else the best there is, up to ``most``.
     """
@@ -182,7 +182,7 @@ def filters_forward(x: Array, w: Array) -> Array:
     (kh, kw, channels, filters), wide = w.shape, widened(w.shape[2], x)
     result = load_library("cupy").empty((filters, kh, kw, wide), x.dtype)
     grid, sizes = (-(-filters // 32), -(-wide // 32), kh * kw), (channels, wide, filters)
-    helper(x, "filters_forward")(grid, (32, 8), (plain(w), result, *map(np.int32, sizes)))
+    helper(x, "filters_forward")(grid, (32, 8), (contiguous(w), result, *map(np.int32, sizes)))
     return result
 
 
@@ -192,13 +192,13 @@ def filters_backward(x: Array, w: Array) -> Array:
     result = load_library("cupy").empty((channels, kh, kw, filters), x.dtype)
     sizes = map(np.int32, (kh * kw, channels, filters))
     kernel = helper(x, "filters_backward")
-    kernel((blocks(w.size),), (THREADS,), (plain(w), result, *sizes))
+    kernel((blocks(w.size),), (THREADS,), (contiguous(w), result, *sizes))
     return result
 
 
 def helper(x: Array, name: str) -> Any:
     """The kernel ``name`` of ``tensor_filters.cu``, for arrays like x."""
-    return function("tensor_filters", name, kinds(x) or ())
+    return function("tensor_filters", name, dtype_macros(x) or ())
 
 
 def launch(
@@ -223,16 +223,12 @@ def definitions(
     tile: Tile,
     pool: bool = False,
 ) -> Definitions:
-    """The geometry and the tile, as ``tensor_conv.cu`` asks for them."""
-    (height, width), (out_h, out_w) = window.size, window.output_size
-    (top, _), (left, _) = window.padding
+    """The macros of ``tensor_conv.cu``."""
     return (
-        *(kinds(x, w) or ()),
+        *(dtype_macros(x, w) or ()),
         *(("N_CHANNELS", widened(w.shape[2], x)), ("N_FILTERS", w.shape[3])),
-        *(("HEIGHT", height), ("WIDTH", width), ("OUT_H", out_h), ("OUT_W", out_w)),
-        *(("KERNEL_H", window.kernel[0]), ("KERNEL_W", window.kernel[1])),
-        *(("STRIDE_H", window.stride[0]), ("STRIDE_W", window.stride[1])),
-        *(("TOP", top), ("LEFT", left), ("POOL", int(pool))),
+        *window_macros(window),
+        ("POOL", int(pool)),
         *(("BLOCK_M", tile.rows), ("BLOCK_N", tile.columns)),
         *(("WARPS_M", tile.warps_down), ("WARPS_N", tile.warps_across)),
         *(("PIECES", tile.pieces), ("STAGES", tile.stages)),

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from tinynet.backend import Array, register, without_fast
+from tinynet.backend import Array, register, without_numba
 from tinynet.engine.kernels.numba.arrays import covered, seen
 from tinynet.engine.kernels.numba.channel_sums import passed
 from tinynet.engine.kernels.numba.compile import compiled
@@ -45,45 +45,33 @@ def _by_shares(work: Callable[..., None], *arrays: Array) -> None:
     over_shares(flat[0].size, piece)
 
 
-@register(relu_forward, "fast")
-def relu_forward_compiled(x: Array, threshold: float = 0.0) -> tuple[Array, Array]:
+@register(relu_forward, "numba")
+def relu_forward_numba(x: Array, threshold: float = 0.0) -> tuple[Array, Array]:
     """relu_forward: x (any shape) -> y and where x > m, both of its shape."""
     if not covered(x):
-        return without_fast(relu_forward)(x, threshold)
+        return without_numba(relu_forward)(x, threshold)
     y, above = empty_like(x), empty(x.shape, bool)
     least = x.dtype.type(threshold)
     _by_shares(lambda x, *out: _relu(x, least, *out), seen(x), y, above.view(np.uint8))
     return y, above
 
 
-@register(relu6_forward, "fast")
-def relu6_forward_compiled(x: Array) -> tuple[Array, Array]:
+@register(relu6_forward, "numba")
+def relu6_forward_numba(x: Array) -> tuple[Array, Array]:
     """relu6_forward: x (any shape) -> y and where 0 < x < 6, both of its shape."""
     if not covered(x):
-        return without_fast(relu6_forward)(x)
+        return without_numba(relu6_forward)(x)
     y, between = empty_like(x), empty(x.shape, bool)
     _by_shares(_relu6, seen(x), y, between.view(np.uint8))
     return y, between
 
 
-def _backward(dy: Array, cache: Array) -> Array | None:
-    """dx, or None for what is not covered."""
+@register(relu_backward, "numba")
+@register(relu6_backward, "numba")
+def relu_backward_numba(dy: Array, cache: Array) -> Array:
+    """relu_backward, and ReLU6's: dy (any shape) -> dx of its shape."""
     if not covered(dy) or cache.dtype != bool or not cache.flags.c_contiguous:
-        return None
+        return without_numba(relu_backward)(dy, cache)
     dx = empty_like(dy)
     _by_shares(_where, seen(dy), seen(cache.view(np.uint8)), dx)
     return dx
-
-
-@register(relu_backward, "fast")
-def relu_backward_compiled(dy: Array, cache: Array) -> Array:
-    """relu_backward: dy (any shape) -> dx of its shape."""
-    dx = _backward(dy, cache)
-    return without_fast(relu_backward)(dy, cache) if dx is None else dx
-
-
-@register(relu6_backward, "fast")
-def relu6_backward_compiled(dy: Array, cache: Array) -> Array:
-    """relu6_backward: dy (any shape) -> dx of its shape, as ReLU's."""
-    dx = _backward(dy, cache)
-    return without_fast(relu6_backward)(dy, cache) if dx is None else dx

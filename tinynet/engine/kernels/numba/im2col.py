@@ -7,17 +7,17 @@ For a few dozen window positions at a time, from whichever images,
 
 where A is (positions, kernel height · kernel width · C), W the filters as (the same, K). A piece of
 A stays in the cache and is never seen in memory; a tap in the padding is 0. The products are those
-of ``block.py``.
+of ``products.py``.
 
-Flat arrays and plain numbers come in: see ``conv_block.py`` for shapes and for who calls this.
+Flat arrays and plain numbers come in: see ``conv.py`` for shapes and callers.
 Source: Chellapilla, Puri & Simard 2006.
 """
 
 from __future__ import annotations
 
-from tinynet.engine.kernels.numba.block import PANEL, add_outer, multiply
 from tinynet.engine.kernels.numba.compile import compiled
-from tinynet.engine.kernels.numba.vector import (
+from tinynet.engine.kernels.numba.products import PANEL, add_outer, multiply
+from tinynet.engine.kernels.numba.vectors import (
     LANES,
     broadcast,
     load,
@@ -27,15 +27,15 @@ from tinynet.engine.kernels.numba.vector import (
     where_greater,
 )
 
-RELU = 1  # among the tails, as in tinynet.engine.plan.epilogues.TAILS
+RELU = 1  # as in tinynet.engine.plan.epilogues.EPILOGUES
 
 
 @compiled
 def copy_run(x, at, count, a, panel_at, q, panel):  # type: ignore[no-untyped-def]
     """A[q : q + count] of one position = x[at : at + count]; returns where the next run goes.
 
-    A whole register is copied where it fits, and what is too much of it is overwritten by the next
-    run, or meets filters that are 0.
+    A whole register is copied where it fits; what is too much of it is overwritten by the next run,
+    or lies past the last column.
     """
     while count > 0:
         copied = 1
@@ -97,7 +97,7 @@ def clear_rest(a, run, rows):  # type: ignore[no-untyped-def]
 
 @compiled
 def scatter(da, dx, sizes, first, count, rows):  # type: ignore[no-untyped-def]
-    """Dx += the columns of dA, each where its tap lies."""
+    """Add the columns of dA to dx, each where its tap lies."""
     height, width, channels, _, top, left, out_h, out_w, k_h, k_w, s_h, s_w, d_h, d_w = sizes
     for t in range(count):
         image, inside = divmod(first + t, out_h * out_w)
@@ -119,8 +119,8 @@ def scatter(da, dx, sizes, first, count, rows):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def write(z, b, y, tail, filters, first, count, rows):  # type: ignore[no-untyped-def]
-    """Y of ``count`` positions from z in panels: bias, and ReLU where wanted."""
+def write(z, b, y, epilogue, filters, first, count, rows):  # type: ignore[no-untyped-def]
+    """The output of ``count`` positions from z in panels: bias, and ReLU where wanted."""
     zero = broadcast(0.0)
     for k in range(0, filters, LANES):
         lanes = min(LANES, filters - k)
@@ -128,7 +128,7 @@ def write(z, b, y, tail, filters, first, count, rows):  # type: ignore[no-untype
         z_at = k // PANEL * rows * PANEL + k % PANEL
         for t in range(count):
             v = load(z, z_at + t * PANEL) + bias
-            if tail == RELU:
+            if epilogue == RELU:
                 v = where_greater(zero, v, zero, v)
             if lanes == LANES:
                 store(y, (first + t) * filters + k, v)
@@ -137,8 +137,8 @@ def write(z, b, y, tail, filters, first, count, rows):  # type: ignore[no-untype
 
 
 @compiled
-def read(dy, y, tail, filters, first, count, rows, dz, db):  # type: ignore[no-untyped-def]
-    """Dz of ``count`` positions in panels, dy stopped where ReLU was 0; db += Σ dz."""
+def read(dy, y, epilogue, filters, first, count, rows, dz, db):  # type: ignore[no-untyped-def]
+    """∂L/∂z of ``count`` positions in panels, dy stopped where ReLU was 0; db += Σ dz."""
     zero = broadcast(0.0)
     for k in range(0, (filters + PANEL - 1) // PANEL * PANEL, LANES):
         lanes = max(0, min(LANES, filters - k))
@@ -148,11 +148,11 @@ def read(dy, y, tail, filters, first, count, rows, dz, db):  # type: ignore[no-u
             at = (first + t) * filters + k
             if lanes == LANES:
                 v = load(dy, at)
-                if tail == RELU:
+                if epilogue == RELU:
                     v = where_greater(load(y, at), zero, v, zero)
             else:
                 v = load_some(dy, at, lanes)
-                if tail == RELU:
+                if epilogue == RELU:
                     v = where_greater(load_some(y, at, lanes), zero, v, zero)
             store(dz, z_at + t * PANEL, v)
             total = total + v
@@ -160,22 +160,20 @@ def read(dy, y, tail, filters, first, count, rows, dz, db):  # type: ignore[no-u
 
 
 @compiled
-def forward(x, w, b, y, tail, sizes, first, last, rows, a, z):  # type: ignore[no-untyped-def]
-    """Y of the positions first … last − 1, ``rows`` at a time; w in panels."""
+def forward(x, w, b, y, epilogue, sizes, first, last, rows, a, z):  # type: ignore[no-untyped-def]
+    """The output of the positions first … last − 1, ``rows`` at a time; w in panels."""
     _, _, channels, filters, _, _, _, _, k_h, k_w, _, _, _, _ = sizes
-    a_panels = (k_h * k_w * channels + PANEL - 1) // PANEL
     k_panels = (filters + PANEL - 1) // PANEL
-    clear_rest(a, k_h * k_w * channels, rows)
     for start in range(first, last, rows):
         count = min(rows, last - start)
         gather(x, sizes, start, count, rows, a)
-        multiply(a, 0, a_panels, w, 0, z, 0, k_panels, count, rows)
-        write(z, b, y, tail, filters, start, count, rows)
+        multiply(a, 0, k_h * k_w * channels, w, 0, z, 0, k_panels, count, rows)
+        write(z, b, y, epilogue, filters, start, count, rows)
 
 
 @compiled
-def backward(dy, x, wt, y, tail, sizes, first, last, rows, dx, dw, db, a, z):  # type: ignore[no-untyped-def]
-    """Dw (in panels) += and db += of the positions first … last − 1; dx += unless it is empty."""
+def backward(dy, x, wt, y, epilogue, sizes, first, last, rows, dx, dw, db, a, z):  # type: ignore[no-untyped-def]
+    """Add what the positions first … last − 1 give to dw (in panels), db and, unless empty, dx."""
     _, _, channels, filters, _, _, _, _, k_h, k_w, _, _, _, _ = sizes
     a_panels = (k_h * k_w * channels + PANEL - 1) // PANEL
     k_panels = (filters + PANEL - 1) // PANEL
@@ -183,8 +181,8 @@ def backward(dy, x, wt, y, tail, sizes, first, last, rows, dx, dw, db, a, z):  #
     for start in range(first, last, rows):
         count = min(rows, last - start)
         gather(x, sizes, start, count, rows, a)
-        read(dy, y, tail, filters, start, count, rows, z, db)
+        read(dy, y, epilogue, filters, start, count, rows, z, db)
         add_outer(a, 0, a_panels, z, 0, k_panels, dw, 0, count, rows)
         if dx.size:
-            multiply(z, 0, k_panels, wt, 0, a, 0, a_panels, count, rows)
+            multiply(z, 0, filters, wt, 0, a, 0, a_panels, count, rows)
             scatter(a, dx, sizes, start, count, rows)

@@ -10,7 +10,7 @@ from tinynet.layers.activations import relu6_backward, relu6_forward, relu_backw
 
 
 @register(relu_forward, "numpy")
-def relu_forward_blocks(x: Array, threshold: float = 0.0) -> tuple[Array, Array]:
+def relu_forward_numpy(x: Array, threshold: float = 0.0) -> tuple[Array, Array]:
     """relu_forward: x (N, ...) -> y and where x > m, both of its shape."""
     if x.ndim < 2:
         return relu_forward.reference(x, threshold)
@@ -25,8 +25,9 @@ def relu_forward_blocks(x: Array, threshold: float = 0.0) -> tuple[Array, Array]
 
 
 @register(relu_backward, "numpy")
-def relu_backward_blocks(dy: Array, cache: Array) -> Array:
-    """relu_backward: dy (N, ...) -> dx of its shape."""
+@register(relu6_backward, "numpy")
+def relu_backward_numpy(dy: Array, cache: Array) -> Array:
+    """relu_backward, and ReLU6's: dy (N, ...) -> dx of its shape."""
     if dy.ndim < 2:
         return relu_backward.reference(dy, cache)
     dx = np.empty_like(dy)
@@ -39,7 +40,7 @@ def relu_backward_blocks(dy: Array, cache: Array) -> Array:
 
 
 @register(relu6_forward, "numpy")
-def relu6_forward_blocks(x: Array) -> tuple[Array, Array]:
+def relu6_forward_numpy(x: Array) -> tuple[Array, Array]:
     """relu6_forward: x (N, ...) -> y and where 0 < x < 6, both of its shape."""
     if x.ndim < 2:
         return relu6_forward.reference(x)
@@ -53,9 +54,3 @@ def relu6_forward_blocks(x: Array) -> tuple[Array, Array]:
 
     over_blocks(x.shape[0], images_per_block(x[:1].nbytes), work)
     return y, between
-
-
-@register(relu6_backward, "numpy")
-def relu6_backward_blocks(dy: Array, cache: Array) -> Array:
-    """relu6_backward: dy (N, ...) -> dx of its shape, as ReLU's."""
-    return relu_backward_blocks(dy, cache)

@@ -12,19 +12,20 @@ import numpy as np
 
 from tinynet.backend import Array, register
 from tinynet.engine.memory import empty
-from tinynet.engine.plan.epilogues import dense_block_backward
+from tinynet.engine.plan.epilogues import dense_fused_backward
 from tinynet.engine.threads import over_blocks
-from tinynet.layers.dense import DenseCache, dense_backward, dense_forward
+from tinynet.layers.dense import DenseCache, check_bias, dense_backward, dense_forward
 
 ROWS_BYTES = 1 << 18  # of w: with as many of dw and of its change, within a second-level cache
 FEWEST_ROWS = 4  # runs; a smaller layer is one product
 
 
 @register(dense_forward, "numpy")
-def dense_forward_by_rows(x: Array, w: Array, b: Array | None = None) -> tuple[Array, DenseCache]:
+def dense_forward_numpy(x: Array, w: Array, b: Array | None = None) -> tuple[Array, DenseCache]:
     """dense_forward: z (N, n_out) from x (N, n_in), w (n_in, n_out) and b (n_out,)."""
-    if x.shape[-1:] != w.shape[:1] or not _worth_while(w):
+    if x.ndim != 2 or x.shape[-1:] != w.shape[:1] or not _worth_while(w):
         return dense_forward.reference(x, w, b)
+    check_bias("dense", b, w)
     parts = over_blocks(len(w), _rows(w), lambda rows: x[:, rows] @ w[rows])
     z = parts[0]
     for part in parts[1:]:
@@ -33,7 +34,7 @@ def dense_forward_by_rows(x: Array, w: Array, b: Array | None = None) -> tuple[A
 
 
 @register(dense_backward, "numpy")
-def dense_backward_by_rows(dz: Array, cache: DenseCache) -> tuple[Array, Array, Array | None]:
+def dense_backward_numpy(dz: Array, cache: DenseCache) -> tuple[Array, Array, Array | None]:
     """dense_backward: dx, dw, db from dz (N, n_out)."""
     x, w, has_bias = cache
     if not _worth_while(w):
@@ -49,14 +50,14 @@ def dense_backward_by_rows(dz: Array, cache: DenseCache) -> tuple[Array, Array, 
     return dx, dw, dz.sum(axis=0) if has_bias else None
 
 
-@register(dense_block_backward, "numpy")
-def dense_block_backward_by_rows(
+@register(dense_fused_backward, "numpy")
+def dense_fused_backward_numpy(
     dw: Array, db: Array | None, dz: Array, cache: DenseCache, need_dx: bool = True
 ) -> Array | None:
-    """dense_block_backward: changes dw and db; dx from dz (N, n_out)."""
+    """dense_fused_backward: changes dw and db; dx from dz (N, n_out)."""
     x, w, _ = cache
     if not _worth_while(w):
-        return dense_block_backward.reference(dw, db, dz, cache, need_dx)
+        return dense_fused_backward.reference(dw, db, dz, cache, need_dx)
     dx = empty(x.shape, np.result_type(dz, w)) if need_dx else None
 
     def work(rows: slice) -> None:

@@ -22,16 +22,18 @@ def register_strips(rule: Swappable[..., None]) -> None:
     """Have ``rule`` run on strips where its arrays are long and each is in one piece of memory."""
 
     @register(rule, "numpy")
-    def update_strips(w: Array, *arguments: Any) -> None:
+    def update_strips(w: Array, *arguments: Any, **more: Any) -> None:
         arrays = [w, *(a for a in arguments if isinstance(a, np.ndarray))]
         numbers = arguments[len(arrays) - 1 :]
         if w.size < 2 * STRIP or any(
             (a.shape, a.dtype) != (w.shape, w.dtype) or not a.flags.c_contiguous for a in arrays
         ):
-            rule.reference(w, *arguments)
+            rule.reference(w, *arguments, **more)
             return
         flat = [a.reshape(-1) for a in arrays]
-        over_blocks(w.size, STRIP, lambda cut: rule.reference(*(a[cut] for a in flat), *numbers))
+        over_blocks(
+            w.size, STRIP, lambda cut: rule.reference(*(a[cut] for a in flat), *numbers, **more)
+        )
 
 
 for _rule in UPDATE_RULES:

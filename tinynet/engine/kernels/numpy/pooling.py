@@ -1,26 +1,36 @@
-"""Max pooling on blocks of images that stay in the cache.
+"""Pooling on blocks of images that stay in the cache.
 
-Forward, the maximum is taken first and the winner looked for afterwards, counting the taps before
-the first that equals it: three times as fast as the reference, which keeps both at every tap.
+Max-pool takes the maximum first and looks for the winner afterwards, counting the taps before the
+first that equals it: three times as fast as the reference, which keeps both at every tap.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from tinynet.backend import Array, register
+from tinynet.backend import Array, output_like, register
+from tinynet.engine.memory import empty
 from tinynet.engine.threads import images_per_block, over_blocks
+from tinynet.layer import Shape
 from tinynet.layers.pooling import (
+    AvgPoolCache,
     MaxPoolCache,
+    SumPoolCache,
+    avg_pool2d_backward,
+    avg_pool2d_forward,
+    cells_under,
+    global_avg_pool2d_forward,
     max_pool2d_backward,
     max_pool2d_forward,
     pool_window,
+    sum_pool2d_backward,
+    sum_pool2d_forward,
 )
-from tinynet.layers.window import Padding, Pair
+from tinynet.layers.window import Padding, Pair, Window
 
 
 @register(max_pool2d_forward, "numpy")
-def max_pool2d_forward_blocks(
+def max_pool2d_forward_numpy(
     x: Array, pool_size: int | Pair, stride: int | Pair | None = None, padding: Padding = "valid"
 ) -> tuple[Array, MaxPoolCache]:
     """max_pool2d_forward: x (N, H, W, C) -> y (N, H', W', C)."""
@@ -57,7 +67,7 @@ def max_pool2d_forward_blocks(
 
 
 @register(max_pool2d_backward, "numpy")
-def max_pool2d_backward_blocks(dy: Array, cache: MaxPoolCache) -> Array:
+def max_pool2d_backward_numpy(dy: Array, cache: MaxPoolCache) -> Array:
     """max_pool2d_backward: dy (N, H', W', C) -> dx (N, H, W, C)."""
     winner, window = cache
     dx = np.empty((dy.shape[0], *window.size, dy.shape[3]), dy.dtype)
@@ -67,4 +77,93 @@ def max_pool2d_backward_blocks(dy: Array, cache: MaxPoolCache) -> Array:
         dx[images] = max_pool2d_backward.reference(dy[images], part)
 
     over_blocks(dy.shape[0], images_per_block(dx[:1].nbytes), work)
+    return dx
+
+
+@register(sum_pool2d_forward, "numpy")
+def sum_pool2d_forward_numpy(
+    x: Array, pool_size: int | Pair, stride: int | Pair | None = None, padding: Padding = "valid"
+) -> tuple[Array, SumPoolCache]:
+    """sum_pool2d_forward: x (N, H, W, C) -> y (N, H', W', C)."""
+    window = pool_window(x, pool_size, stride, padding)
+    if x.dtype.kind != "f":
+        return sum_pool2d_forward.reference(x, pool_size, stride, padding)
+    y = _sums(x, window, None)
+    return y, SumPoolCache(window, output_like(y))
+
+
+@register(sum_pool2d_backward, "numpy")
+def sum_pool2d_backward_numpy(dy: Array, cache: SumPoolCache) -> Array:
+    """sum_pool2d_backward: dy (N, H', W', C) -> dx (N, H, W, C)."""
+    if dy.dtype.kind != "f":
+        return sum_pool2d_backward.reference(dy, cache)
+    return _spread(dy, cache.window, None)
+
+
+@register(avg_pool2d_forward, "numpy")
+def avg_pool2d_forward_numpy(
+    x: Array,
+    pool_size: int | Pair,
+    stride: int | Pair | None = None,
+    padding: Padding = "valid",
+    count_padding: bool = False,
+) -> tuple[Array, AvgPoolCache]:
+    """avg_pool2d_forward: x (N, H, W, C) -> y (N, H', W', C)."""
+    window = pool_window(x, pool_size, stride, padding)
+    if x.dtype.kind != "f":
+        return avg_pool2d_forward.reference(x, pool_size, stride, padding, count_padding)
+    n = cells_under(window, x, count_padding)
+    y = _sums(x, window, n)
+    return y, AvgPoolCache(n, window, output_like(y))
+
+
+@register(avg_pool2d_backward, "numpy")
+def avg_pool2d_backward_numpy(dy: Array, cache: AvgPoolCache) -> Array:
+    """avg_pool2d_backward: dy (N, H', W', C) -> dx (N, H, W, C)."""
+    if dy.dtype.kind != "f":
+        return avg_pool2d_backward.reference(dy, cache)
+    return _spread(dy, cache.window, cache.n)
+
+
+@register(global_avg_pool2d_forward, "numpy")
+def global_avg_pool2d_forward_numpy(x: Array) -> tuple[Array, Shape]:
+    """global_avg_pool2d_forward: x (N, H, W, C) -> y (N, C), as a row of ones times each image."""
+    if x.dtype.kind != "f":
+        return global_avg_pool2d_forward.reference(x)
+    n, height, width, channels = x.shape
+    rows = np.ascontiguousarray(x).reshape(n, height * width, channels)
+    y = np.matmul(np.ones((1, height * width), x.dtype), rows)[:, 0]
+    y /= height * width
+    return y, x.shape
+
+
+def _sums(x: Array, window: Window, divisor: Array | None) -> Array:
+    """Σ over the taps, over ``divisor`` (1, H', W', 1)."""
+    y = empty((len(x), *window.output_size, x.shape[3]), x.dtype)
+
+    def work(images: slice) -> None:
+        p, out = window.pad(x[images]), y[images]
+        taps = [p[cells] for _, _, cells in window.taps()]
+        np.copyto(out, taps[0])
+        for tap in taps[1:]:
+            out += tap
+        if divisor is not None:
+            out /= divisor
+
+    over_blocks(len(x), images_per_block(x[:1].nbytes), work)
+    return y
+
+
+def _spread(dy: Array, window: Window, divisor: Array | None) -> Array:
+    """Each window's gradient, over ``divisor``, added to the cells under it."""
+    dx = empty((len(dy), *window.size, dy.shape[3]), dy.dtype)
+
+    def work(images: slice) -> None:
+        share = dy[images] if divisor is None else dy[images] / divisor
+        dp = window.padded_zeros(like=share)
+        for _, _, cells in window.taps():
+            dp[cells] += share
+        dx[images] = window.crop(dp)
+
+    over_blocks(len(dy), images_per_block(dx[:1].nbytes), work)
     return dx

@@ -1,0 +1,3 @@
+"""Moved to tinynet.testing.tour."""
+
+from tinynet.testing.tour import *  # noqa: F403
