@@ -204,7 +204,8 @@ def our_conv_back(dy: Any, cache: Any, wanted: slice) -> Any:
     if wanted == DX and library_of(dy) == "cupy":
         from tinynet.engine.kernels.cuda.conv import input_gradient
 
-        return (input_gradient(dy, cache.x, cache.w, cache.window, 1),)
+        x, w, window, groups, _ = cache.operation
+        return (input_gradient(dy, x, w, window, groups),)
     return epilogues.conv2d_fused_backward(dy, cache, wanted != DW)
 
 
