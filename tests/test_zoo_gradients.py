@@ -156,7 +156,7 @@ def test_every_element_of_every_architecture_was_compared_and_is_right(name):
 def test_the_page_is_made_of_the_newest_figures():
     networks = page.newest("gradients")["networks"]
     written = page.PAGE.read_text(encoding="utf-8")
-    assert written == page.models_page(page.newest("models"), networks)
+    assert written == page.renewed(written, page.newest("models"), networks)
     table = page.gradients_table(networks).splitlines()
     assert len(table) == 2 + len(ENTRIES)
     for name, line in zip(ENTRIES, table[2:], strict=True):
