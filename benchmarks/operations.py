@@ -104,4 +104,6 @@ def floors(run: Run, cost: Cost, precision: str) -> dict[str, turns.Task]:
 
 def said(row: dict[str, Any]) -> str:
     times = [f"{name} {median(ms):.3g} ms" for name, ms in {**row["theirs"], **row["ours"]}.items()]
-    return "; ".join([*times, *(f"{name} FAILED, {why}" for name, why in row["failed"].items())])
+    apart = [f"{name} off by {value:.1e}" for name, value in row["differences"].items()]
+    failed = [f"{name} FAILED, {why}" for name, why in row["failed"].items()]
+    return "; ".join([*(times or apart), *failed])

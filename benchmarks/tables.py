@@ -128,7 +128,9 @@ def scaling_table(panels: Entries) -> str:
 
 
 def ops_table(rows_of: Sequence[Entries]) -> str:
-    ours = [v.name for v in OURS if any(v.name in row["ours"] for row in rows_of)]
+    told = {n for row in rows_of for key in ("ours", "differences") for n in row[key]}
+    told |= {name for row in rows_of for name in row.get("failed", {})}
+    ours = [v.name for v in OURS if v.name in told]
     precise = any("precision" in row and row["precision"] != "fp32" for row in rows_of)
     order = sorted(rows_of, key=lambda row: (row["op"], row["shape"])) if precise else rows_of
     rows, last = [], ""
@@ -144,8 +146,9 @@ def ops_table(rows_of: Sequence[Entries]) -> str:
         cells += [cell(paired(theirs, ms) if ms and theirs else None) for ms in own]
         multiplies = floor is not None and floor[1]
         work = 2 * row["multiply_adds"] if multiplies else row["bytes"]
-        quickest = min((median(ms) for ms in own if ms), default=float("nan"))
-        cells.append(f"{work / quickest / 1e6:.3g} {'GFLOP/s' if multiplies else 'GB/s'}")
+        quickest = min((median(ms) for ms in own if ms), default=None)
+        unit = "GFLOP/s" if multiplies else "GB/s"
+        cells.append(f"{work / quickest / 1e6:.3g} {unit}" if quickest else NONE)
         cells += [cell(floor and ms and floor[0] / median(ms)) for ms in each]
         cells += [cell(row["differences"].get(ours[0]), ".0e")] if precise and ours else []
         shape = f"{row['shape']}, {row['precision']}" if precise else row["shape"]

@@ -115,7 +115,7 @@ def take_turns(
 ) -> dict[str, list[float]]:
     """Return the milliseconds of a call, one figure a round, by label.
 
-    What fails is noted in ``failed``, and left out of the rest.
+    What fails is noted in ``failed``, and left out of the rest; without rounds there are no times.
     """
     times: dict[str, list[float]] = {label: [] for label, _ in turns}
     for number in range(rounds):
@@ -124,7 +124,7 @@ def take_turns(
                 time.sleep(PAUSE)
                 with noted(label, failed):
                     times[label].append(worker.ask("time", name=label, seconds=seconds)["ms"])
-    return {label: ms for label, ms in times.items() if label not in failed}
+    return {label: ms for label, ms in times.items() if ms and label not in failed}
 
 
 def difference(got: Sequence[Any], want: Sequence[Any], norm: str = "largest") -> float:

@@ -1,4 +1,4 @@
-"""CuPy with a GPU's clock, stream and pool: what ``benchmarks.device`` asks of it, without a GPU."""
+"""CuPy with a GPU's clock, stream and pool, without a GPU: for ``benchmarks.device``."""
 
 from __future__ import annotations
 

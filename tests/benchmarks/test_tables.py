@@ -118,6 +118,10 @@ def test_ops_on_a_gpu():
     other = made_up.gpu()["ops"]["ops"][1]
     (told,) = [row for row in rows(ops_table([failed, other])) if "failed" in row[2]]
     assert told[2] == "failed: operations: no answer / in 60 s"
+    unmeasured = {"ours": {}, "theirs": {}, "copy": [], "products": {}}
+    (checked,) = rows(ops_table([other | unmeasured]))
+    assert checked[2:] == ["–", "–", "–", "–", "–", "–", "1e-03"]
+    assert "failed: operations" in ops_table([failed | unmeasured])
 
 
 def test_the_page_of_a_gpu_has_every_part():
