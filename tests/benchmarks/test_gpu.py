@@ -6,16 +6,16 @@ import types
 import numpy as np
 import pytest
 
-from benchmarks import first, gpu, machine, operations, parts, steps
+from benchmarks import first, gpu, operations, parts, steps
 from benchmarks.backends import REHEARSAL, Clock, Run, new_pool
 from benchmarks.device import Cpu, Gpu, Subject
 from benchmarks.ops import OPS
 from benchmarks.page import read
-from benchmarks.peers import captured, subject
-from benchmarks.processes import ROOT, WorkerError
+from benchmarks.peers import subject
+from benchmarks.processes import WorkerError
 from benchmarks.turns import difference
 from benchmarks.variants import CUDA
-from benchmarks.workloads import NETWORKS, Workload, vgg_like
+from benchmarks.workloads import NETWORKS
 from tests.benchmarks import stand_in
 from tests.engine.kernels.cuda.on_cpu import COMPILER
 from tests.oracles import torch_or_skip
@@ -105,55 +105,6 @@ def test_our_step_is_asked_for_its_precision_and_its_memory(on_gpu, monkeypatch)
     assert on_gpu.log == ["freed"]
 
 
-def test_what_the_gpu_is(on_gpu):
-    facts = machine.gpu(Gpu())
-    assert (facts["gpu"], facts["cuda"]) == ("NVIDIA H100 80GB HBM3", [13000, 13000])
-
-
-def test_a_captured_step_starts_where_an_eager_one_does(monkeypatch):
-    """The stand-in's graph runs the captured step again at each replay."""
-
-    class Nothing:
-        def __init__(self, *_):
-            pass
-
-        def __enter__(self):
-            return self
-
-        def __exit__(self, *_):
-            return False
-
-        def wait_stream(self, _):
-            pass
-
-    def stepping():
-        torch.manual_seed(0)
-        net = torch.nn.Sequential(torch.nn.Conv2d(1, 3, 3), torch.nn.BatchNorm2d(3))
-        optimizer = torch.optim.Adam(net.parameters(), 0.1, fused=True)
-        x, loss = torch.randn(4, 1, 5, 5), torch.zeros(())
-
-        def step():
-            optimizer.zero_grad(set_to_none=True)
-            now = (net(x) ** 3).mean()
-            now.backward()
-            optimizer.step()
-            return loss.copy_(now.detach())
-
-        return net, optimizer, step
-
-    names = "Stream", "stream", "current_stream", "graph"
-    stand_ins = {**dict.fromkeys(names, Nothing), "empty_cache": lambda: None}
-    _, _, eager = stepping()
-    want = [float(eager()) for _ in range(3)]
-    net, optimizer, step = stepping()
-    stand_ins["CUDAGraph"] = lambda: types.SimpleNamespace(replay=step)
-    for name, value in stand_ins.items():
-        monkeypatch.setattr(torch.cuda, name, value)
-    call = captured(net, optimizer, step)
-    assert want[0] != want[1]
-    assert [float(call()) for _ in range(3)] == pytest.approx(want, rel=1e-6)
-
-
 def test_a_steps_kernels_are_summed_by_name():
     def event(name, us):
         return types.SimpleNamespace(
@@ -191,11 +142,6 @@ def test_tests_that_take_too_long_are_cut_short(tmp_path):
     slow.write_text("import time\ndef test_slow():\n    time.sleep(60)\n")
     found = parts.run_tests([str(slow), "-c", "/dev/null"], limit=1)
     assert (found["exit"], found["cut_short"]) == (None, True)
-
-
-def test_tests_for_a_gpu_are_where_they_are_looked_for():
-    folder = ROOT / parts.ON_GPU
-    assert any("mark.gpu" in file.read_text(encoding="utf-8") for file in folder.rglob("*.py"))
 
 
 def test_minutes_are_dealt_out_and_what_is_left_goes_on():
@@ -308,22 +254,3 @@ def test_without_a_gpu_one_line_and_no_results(tmp_path, capsys, monkeypatch):
         with pytest.raises(SystemExit):
             gpu.main([*wrong, "--dry-run"])
         assert said in capsys.readouterr().err
-
-
-def test_nvidia_smi_is_read_or_left_out(monkeypatch):
-    def says(line):
-        done = types.SimpleNamespace(stdout=line)
-        monkeypatch.setattr(machine.subprocess, "run", lambda *_, **__: done)
-        return machine.nvidia_smi()
-
-    line = ", ".join(f"value {n}" for n in range(len(machine.SMI.split(","))))
-    assert says(line)["nvidia_smi"]["driver_version"] == "value 1"
-    assert says("no devices were found") == {}
-
-
-def test_networks_are_small_in_the_rehearsal():
-    assert REHEARSAL.sized(vgg_like(128, 32, (32, 64), 8)).batch == 4
-    for workload, _ in NETWORKS.values():
-        small = REHEARSAL.sized(workload)
-        assert small.multiply_adds() < 1e8
-        assert Workload(**vars(small)) == small

@@ -23,7 +23,7 @@ def test_ours_is_theirs(op):
     torch_or_skip()
     device = Cpu()
     for backend in ("cpu", "gpu"):
-        for name in list(op.shapes.get(backend, ()))[-2:]:
+        for name in list(op.shapes.get(backend, ()))[-1:]:
             shape = op.sized(backend, name, small=True)
             want = op.subject(shape, "tinynet", device).values(op.calls)
             for way in op.ways:
@@ -40,20 +40,6 @@ def test_costs_grow_with_the_batch_and_with_the_size_of_an_activation(op):
         assert half.multiply_adds == whole.multiply_adds >= 0
         if hasattr(shape, "batch"):
             assert op.cost(replace(shape, batch=2 * shape.batch), 4).bytes > whole.bytes
-
-
-@pytest.mark.parametrize("of", ["conv", "depthwise"])
-def test_convolutions_have_the_layers_geometry(of):
-    for shape in SHAPES[of]["cpu"].values():
-        geometry_is_the_layers(shape)
-
-
-def geometry_is_the_layers(shape):
-    sizes = shape.channels, shape.filters, shape.kernel, shape.stride, shape.padding
-    layer = Conv2D(*sizes, groups=shape.groups, rng=np.random.default_rng(0))
-    assert layer.weight.shape == shape.w
-    assert layer.output_shape(shape.x[1:]) == shape.y[1:]
-    assert shape.batch * layer.multiply_adds(shape.x[1:]) == shape.multiply_adds
 
 
 @pytest.mark.parametrize("workload", ["W128", "demo"])

@@ -5,7 +5,7 @@ import copy
 import pytest
 
 from benchmarks.machine import describe
-from benchmarks.page import KINDS, PAGE, PARTS, PICTURES, newest, read, renewed, rounded, write
+from benchmarks.page import KINDS, PAGE, PARTS, newest, read, renewed, rounded, write
 from benchmarks.plots import plot
 from benchmarks.processes import ROOT
 from tests.benchmarks import made_up
@@ -55,14 +55,17 @@ def test_a_page_without_a_mark_is_refused():
         renewed(TEXT.replace("<!-- targets -->", ""), dict.fromkeys(KINDS, {}))
 
 
-def test_every_kind_has_a_picture_on_the_page():
-    assert [kind for kind in KINDS for name in PARTS[kind] if name in PICTURES] == list(KINDS)
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_pictures_are_drawn(kind, tmp_path):
+@pytest.mark.parametrize(
+    "parts",
+    [
+        *([results] for results in made_up.all_kinds().values()),
+        pytest.param(list(made_up.gpu().values()), marks=pytest.mark.slow),
+    ],
+    ids=[*KINDS, "gpu"],
+)
+def test_pictures_are_drawn(parts, tmp_path):
     file = tmp_path / "picture.png"
-    plot([made_up.all_kinds()[kind]], file)
+    plot(parts, file)
     assert file.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
     assert file.stat().st_size > 10_000
 

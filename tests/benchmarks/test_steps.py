@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 
 from benchmarks import steps, turns
-from benchmarks.backends import CPU, GPU, Clock, Run, new_pool
+from benchmarks.backends import CPU, Run, new_pool
 from benchmarks.device import Cpu, copy, product
 from benchmarks.peers import same_bits, subject, train_step
 from benchmarks.processes import Pool, WorkerError, environment
-from benchmarks.steps import BASE, PANELS, Point, measure, measure_scaling, measure_steps, panels
+from benchmarks.steps import BASE, PANELS, Point, measure, measure_scaling, panels
 from benchmarks.turns import Check
 from benchmarks.variants import EAGER, NUMBA, NUMPY, STOCK, WITH_ALLOCATOR, Variant, installed
-from benchmarks.workloads import KINDS, NETWORKS, WORKLOADS, Workload, vgg_like
+from benchmarks.workloads import KINDS, NETWORKS, vgg_like
 from tests.oracles import torch_or_skip
 
 TINY = vgg_like(16, 4, (4, 6), 8, batch_norm=True)
@@ -112,16 +112,6 @@ def test_a_workload_is_checked_and_timed(run, kind, other):
         assert entry["difference"] < 1e-4
 
 
-@pytest.mark.slow
-def test_a_compiled_variant_may_fail_and_no_other(run):
-    broken = Variant("broken", "tinynet", kernels="none")
-    found = measure(run, Point(TINY), [NUMPY, replace(broken, compiled="default")])
-    assert found["broken"]["failed"].startswith("broken: ValueError")
-    assert len(found[NUMPY.name]["ms"]) == 2
-    with pytest.raises(WorkerError, match="broken: ValueError"):
-        measure(run, Point(TINY), [NUMPY, broken])
-
-
 @pytest.mark.parametrize("variant", [v for v in STOCK if not v.compiled], ids=lambda v: v.name)
 @pytest.mark.parametrize("kind", KINDS)
 def test_torchs_network_is_ours(variant, kind):
@@ -190,19 +180,6 @@ def test_a_process_whose_gpu_has_failed_is_ended(device, ended):
     assert (worker.process is None) == process.kill.called == ended
 
 
-def test_what_does_not_compile_is_said_and_leaves_the_rest(run):
-    task = {"kind": "product", "side": 4}
-    tasks = [("wrong", {"kind": "op", "op": "none"}), ("right", task), ("also", task)]
-    assert list(run.compile_ahead(tasks, 1.0, NUMPY)) == ["wrong"]
-
-
-def test_a_workload_survives_json():
-    for workload in WORKLOADS.values():
-        again = Workload(**json.loads(json.dumps(asdict(workload))))
-        assert json.dumps(asdict(again)) == json.dumps(asdict(workload))
-        assert again.multiply_adds() == workload.multiply_adds()
-
-
 def test_work_is_counted_for_the_batch():
     # two 3×3 convolutions a block, the pool halves the side, then two dense layers
     first = 16 * 16 * 9 * (1 * 4 + 4 * 4)
@@ -218,15 +195,6 @@ def test_floors_move_and_multiply_what_they_say(monkeypatch):
         (target,) = copy(Cpu(), "numpy", moved).values(1)
         assert target.nbytes == moved // 2
         assert target.all()
-
-
-@pytest.mark.parametrize("backend", [CPU, GPU], ids=lambda b: b.name)
-def test_peers_are_those_that_may_be_fastest(backend):
-    torch_or_skip()
-    every = {v.name for p in backend.tolerance for v in backend.variants(p)}
-    assert every == {v.name for v in installed((*backend.ours, *backend.peers))[0]}
-    # tensor cores want channels last
-    assert (STOCK[0] in backend.variants("bf16")) == (backend is CPU)
 
 
 @pytest.fixture
@@ -264,13 +232,3 @@ def test_the_base_is_measured_once(run, scaled):
     scaled.clear()
     assert tuple(measure_scaling(run, ["threads"])["panels"]) == ("threads",)
     assert [point.threads for point, _ in scaled] == [1, 2]
-
-
-def test_networks_that_there_is_no_time_for_are_named(run, scaled):
-    run.backend = replace(GPU, helpers=0)
-    run.clock = Clock(0, {"steps": 1.0})
-    run.clock.begin("steps")
-    assert measure_steps(run)["steps"] == {}
-    wanted = [f"{name}, training, {p}" for name, (_, ps) in NETWORKS.items() for p in ps]
-    assert sorted(run.clock.skipped) == sorted(wanted)
-    assert scaled == []

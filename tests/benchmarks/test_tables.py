@@ -1,6 +1,5 @@
 """Figures in the tables, worked out by hand from made-up results."""
 
-from benchmarks.plots import plot
 from benchmarks.tables import (
     loader_table,
     ops_table,
@@ -135,16 +134,3 @@ def test_the_page_of_a_gpu_has_every_part():
     assert "Not measured, for lack of time: dense, x, fp32." in text
     some = {k: results[k] for k in ("date", "machine", "steps")}
     assert "## scaling" not in page(some)
-
-
-def test_the_picture_of_a_gpu_is_drawn_of_what_is_there(tmp_path):
-    whole = made_up.gpu()
-    plot(whole.values(), file := tmp_path / "whole.png")
-    sizes = {"whole": file.stat().st_size}
-    for part in ("steps", "scaling", "ops"):
-        plot([whole["machine"], whole[part]], file := tmp_path / f"{part}.png")
-        sizes[part] = file.stat().st_size
-    assert min(sizes.values()) > 10_000
-    assert max(sizes, key=sizes.get) == "whole"
-    plot([whole["kernels"], "2026"], file := tmp_path / "none.png")
-    assert not file.exists()
