@@ -59,7 +59,10 @@ def dropout_forward(
     return x * mask * scale, DropoutCache(mask, scale)
 
 
-@backward_of(lambda cache: None if cache.mask is None else Output(cache.mask.shape))
+# a mask with a size of 1 may stand for a whole batch: NumPy's own rules then say what fits
+@backward_of(
+    lambda cache: None if cache.mask is None or 1 in cache.mask.shape else Output(cache.mask.shape)
+)
 def dropout_backward(dy: Array, cache: DropoutCache) -> Array:
     """A removed neuron has no gradient, a kept one the forward pass's scale.  Report §2.4.1.
 
