@@ -43,7 +43,7 @@ class Subject(NamedTuple):
     call: Callable[[], Any]  # what the clock runs for
     results: Callable[[Any], list[Any]] = lambda value: []  # as arrays, in tinynet's order of axes
     around: Callable[[], AbstractContextManager[Any]] = nullcontext  # entered around many calls
-    whole: bool = False  # a whole step, with a stream of its own on a GPU
+    whole: bool = False  # a whole step; on a GPU it has a separate stream
     memory: Callable[[], int] = lambda: 0  # bytes on a GPU, by the library's own account
 
     def values(self, calls: int) -> list[Any]:

@@ -40,7 +40,7 @@ HOPPER = 'extern "C" __global__ void f() { asm volatile("wgmma.fence.sync.aligne
 
 
 def briefly(run: Run, rounds: int = 5, without: str = "") -> Run:
-    """The same run, of at most so many rounds, without a precision."""
+    """Return the same run with at most ``rounds`` rounds, without a precision."""
     kept = {p: limit for p, limit in run.backend.op_tolerance.items() if p != without}
     rounds = min(rounds, run.backend.rounds)
     return replace(run, backend=replace(run.backend, rounds=rounds, op_tolerance=kept))

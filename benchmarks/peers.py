@@ -172,7 +172,7 @@ def twin(layer: Any, shape: tuple[int, ...], inplace: bool = False) -> Any:
     from torch import nn
 
     class Function(nn.Module):
-        """A function of the image, and of modules of its own."""
+        """A function of the image and of modules."""
 
         def __init__(self, function: Callable[..., Any], *parts: Any) -> None:
             super().__init__()

@@ -148,7 +148,7 @@ def draw_loader(networks: Mapping[str, Any], drawn: Any) -> None:
     grid.flat[-1].set_xlabel("images a second")
 
 
-# what is in results -> (inches of height for so many rows, how it is drawn)
+# what is in results -> (height in inches, how it is drawn)
 KINDS: dict[str, tuple[Callable[[Any], float], Callable[[Any, Any], None]]] = {
     "steps": (lambda s: 0.6 + 2.6 * max(len(kinds_of(r)) for r in s.values()), draw_steps),
     "ops": (lambda rows: 1.4 + 0.19 * len(rows), draw_ops),
