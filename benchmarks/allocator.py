@@ -2,9 +2,8 @@
 
 Above a threshold (32 MB at most, by default) malloc asks the system for each array and gives it
 back when it is freed; the system clears the pages anew, which takes a page fault for each 4 KB.
-With both thresholds raised, freed memory stays with the process. The environment variables
-MALLOC_MMAP_THRESHOLD_ and MALLOC_TRIM_THRESHOLD_ do the same for any program.
-Source: mallopt(3).
+With both thresholds raised, freed memory stays with the process, as with the environment variables
+MALLOC_MMAP_THRESHOLD_ and MALLOC_TRIM_THRESHOLD_.  Source: mallopt(3).
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ MOST = 2**31 - 1  # bytes; mallopt takes an int
 
 
 def have_mallopt() -> bool:
-    """Whether this process runs on glibc."""
+    """Return whether this process runs on glibc."""
     try:
         libc = ctypes.CDLL(None)
     except (OSError, TypeError):  # Windows

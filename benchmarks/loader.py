@@ -6,94 +6,152 @@
     training waits for a batch that is not ready; how long is measured inside ``fit``
 
 On synthetic radiographs of MURA's size, 512 pixels. The training is timed with each set of kernels
-in a process of its own.
+in a process by itself:
+
+    delivers   images/s of reading and augmenting batches, alone, one thread
+    consumes   images/s of training steps on a batch that is there
+    trains     images/s of an epoch of ``fit``, which does both at once
+    waiting    seconds of that epoch in which training had no batch, after the first
+    first      seconds until the first batch was there
+    seconds    the epoch's
 """
 
 from __future__ import annotations
 
-import json
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-from benchmarks.processes import ROOT, environment
-from benchmarks.variants import OURS, Variant, installed
+import numpy as np
+
+from benchmarks.backends import Run
+from benchmarks.device import Cpu
+from benchmarks.peers import train_step
+from benchmarks.variants import installed
 from benchmarks.workloads import WORKLOADS
 
 NETWORKS = ("demo", "W128")
 AIM = 3  # images that the data path delivers for each that training consumes
 PATIENTS, SIDE = 40, 512  # of the synthetic set; about 180 images
+BATCH = 32
+BATCHES = 20  # an epoch; images come more than once where the cache has fewer
 
 
-def measure_loader(rounds: int, threads: int) -> dict[str, Any]:
-    """Network -> {"decode": images/s once, "kernels": {variant: see ``benchmarks.loader_run``}}."""
+def measure_loader(run: Run) -> dict[str, Any]:
+    """Return {"networks": network -> {"decode": images/s, "kernels": {variant: as above}}}."""
     from examples.mura.dataset import read_dataset
     from examples.mura.phantom import generate
-
-    present, _ = installed(OURS)
-    results: dict[str, Any] = {}
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        print("drawing synthetic radiographs", file=sys.stderr, flush=True)
-        data = read_dataset(
-            generate(folder, train_patients=PATIENTS, valid_patients=4, side=SIDE, progress=False)
-        )
-        for network in NETWORKS:
-            side = WORKLOADS[network].side
-            rates = []
-            for number in range(rounds):
-                cache = folder / f"{side}-{number}"
-                rates.append(decode_rate(data, cache, side))
-            kernels = {}
-            for variant in present:
-                kernels[variant.name] = run(network, cache, variant, rounds, threads)
-                say(network, variant, kernels[variant.name])
-            results[network] = {"decode": rates, "images": len(data.images), "kernels": kernels}
-    return results
-
-
-def decode_rate(data: Any, cache: Path, side: int) -> float:
-    """Images a second that ``prepare`` decodes and writes, in one process."""
     from examples.mura.prepare import prepare
 
-    start = time.perf_counter()
-    prepare(data, cache, side=side, workers=1, progress=False)
-    return len(data.images) / (time.perf_counter() - start)
-
-
-def run(network: str, cache: Path, variant: Variant, rounds: int, threads: int) -> dict[str, Any]:
-    """What ``benchmarks.loader_run`` measures, in a process of its own."""
-    command = [sys.executable, "-m", "benchmarks.loader_run", network, str(cache), str(rounds)]
-    done = subprocess.run(
-        command, stdout=subprocess.PIPE, text=True, cwd=ROOT, env=environment(variant, threads)
-    )
-    if done.returncode:
-        raise SystemExit(f"error: loader, {network}: {variant.name} failed, see above")
-    answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return answer
+    rounds, results = run.backend.rounds, dict[str, Any]()
+    with tempfile.TemporaryDirectory() as name:
+        run.clock.say("drawing synthetic radiographs")
+        sizes = {"train_patients": PATIENTS, "valid_patients": 4, "side": SIDE}
+        data = read_dataset(generate(Path(name), **sizes, progress=False))
+        for network in NETWORKS:
+            side, rates, kernels = WORKLOADS[network].side, list[float](), dict[str, Any]()
+            for number in range(rounds):
+                cache, how = Path(name, f"{side}-{number}"), {"workers": 1, "progress": False}
+                took = seconds(lambda c=cache, s=side, h=how: prepare(data, c, side=s, **h))
+                rates.append(len(data.images) / took)
+            for variant in installed(run.backend.ours)[0]:
+                with run.network() as here:
+                    asked = {"network": network, "cache": str(cache), "rounds": rounds}
+                    entry = here.worker(variant).call("loader:measure", **asked)
+                kernels[variant.name] = entry
+                waits = f"{100 * waiting_share(entry):.2f} %"
+                run.clock.say(f"{network}, {variant.name}: waits {waits} of an epoch")
+            results[network] = {"decode": rates, "images": len(data.images), "kernels": kernels}
+    return {"networks": results}
 
 
 def delivered_per_consumed(entry: dict[str, Sequence[float]]) -> float:
-    """Images that the data path delivers for each that a training step alone consumes."""
     return median(a / b for a, b in zip(entry["delivers"], entry["consumes"], strict=True))
 
 
 def waiting_share(entry: dict[str, Sequence[float]]) -> float:
-    """Part of an epoch that training waits, but for its first batch."""
+    """Return the part of an epoch that training waits, but for its first batch."""
     return sum(entry["waiting"]) / sum(entry["seconds"])
 
 
-def say(network: str, variant: Variant, entry: dict[str, Any]) -> None:
-    """One line as it goes."""
-    print(
-        f"{network}, {variant.name}: delivers {median(entry['delivers']):.0f} images/s, "
-        f"training consumes {median(entry['consumes']):.0f}, waits "
-        f"{100 * waiting_share(entry):.2f} % of an epoch",
-        file=sys.stderr,
-        flush=True,
+def seconds(work: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def measure(device: Cpu, network: str, cache: str, rounds: int) -> dict[str, list[float]]:
+    """Return the figures above, one a round, but for a first round that warms up.
+
+    In the process that is timed.
+    """
+    from examples.mura.prepare import open_prepared
+    from examples.mura.radiographs import Radiographs
+    from examples.mura.settings import DEMO
+    from tinynet.train import fit
+    from tinynet.train.data import batches, generator
+
+    prepared = open_prepared(Path(cache))
+    rows = np.arange(BATCH * BATCHES) % len(prepared.labels)
+    data = Radiographs(prepared, rows, DEMO.augmentation)
+    step, batch = (
+        train_step(WORKLOADS[network], "fp32", device, 1e-4),
+        data.batch(rows[:BATCH], None),
     )
+    step(*batch)
+    found: dict[str, list[float]] = {}
+
+    def deliver(number: int) -> None:
+        order = batches(len(data), BATCH, generator(0, "shuffle", number))
+        for b, indices in enumerate(order):  # as fit makes them
+            data.batch(indices, generator(0, "augment", number, b))
+
+    def epoch() -> None:
+        more = {"epochs": 1, "batch_size": BATCH, "progress": False}
+        fit(step.model, step.loss, step.optimizer, data, **more)
+
+    for number in range(rounds + 1):
+        delivered = seconds(lambda number=number: deliver(number))
+        consumed = seconds(lambda: [step(*batch) for _ in range(BATCHES // 2)])
+        with timed_waits() as waits:
+            took = seconds(epoch)
+        if len(waits) != BATCHES:
+            raise RuntimeError(f"{len(waits)} batches were waited for, want {BATCHES}")
+        rates = {"delivers": len(rows) / delivered, "trains": len(rows) / took}
+        rates["consumes"] = BATCH * (BATCHES // 2) / consumed
+        waited = {"waiting": sum(waits[1:]), "first": waits[0], "seconds": took}
+        for name, value in {**rates, **waited}.items():
+            found.setdefault(name, []).append(value)
+    return {name: values[1:] for name, values in found.items()}
+
+
+@contextmanager
+def timed_waits() -> Iterator[list[float]]:
+    """Within this block, the seconds that ``fit`` waits for each batch are added to the list."""
+    from tinynet.train import fit
+
+    waits: list[float] = []
+    module: Any = sys.modules[fit.__module__]
+    original = module.prefetch
+
+    def prefetch(*given: Any) -> Iterator[Any]:
+        with closing(original(*given)) as made:
+            while True:
+                start = time.perf_counter()
+                try:
+                    item = next(made)
+                except StopIteration:
+                    return
+                waits.append(time.perf_counter() - start)
+                yield item
+
+    module.prefetch = prefetch
+    try:
+        yield waits
+    finally:
+        module.prefetch = original

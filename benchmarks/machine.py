@@ -1,59 +1,93 @@
-"""What a run was made on, for its JSON file and the page."""
+"""What a run was made on: processor or GPU, versions, and the BLAS that each library loads."""
 
 from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Sequence
+import subprocess
+import sys
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from tinynet.doctor.machine import processor_name
-
-from benchmarks.processes import workers
+from benchmarks.backends import Run
+from benchmarks.device import Cpu
 from benchmarks.variants import FLOOR, OPS_TORCH, installed
+from tinynet.doctor import machine_facts
 
-PACKAGES = ("numpy", "scipy", "numba", "torch")
+PACKAGES = {
+    "cpu": ("numpy", "scipy", "numba", "torch"),
+    "gpu": ("cupy-cuda13x", "cupy-cuda12x", "numpy", "ml-dtypes", "torch", "triton"),
+}
+SMI = "name,driver_version,power.limit,clocks.sm,clocks.max.sm,clocks.mem,temperature.gpu"
 
 
-def machine(threads: int) -> dict[str, Any]:
-    """Processor, cores, versions, and the BLAS that each library loads in a worker."""
-    present, _ = installed((FLOOR, OPS_TORCH))
-    with workers(present, threads) as started:
-        for worker in started:  # one product each, so that every library is loaded
-            worker.ask(make="product", task={"kind": "product"})
-            worker.ask(time="product", seconds=0)
-        facts = {w.variant.library: without_peak(w.ask(facts=True)) for w in started}
-    return {
-        "processor": processor_name(),
-        "machine": platform.machine(),
-        "system": platform.system(),
+def machine(run: Run) -> dict[str, Any]:
+    found: dict[str, Any] = {
+        "processor": machine_facts()["processor"],
         "cores": os.cpu_count(),
-        "threads": threads,
-        "versions": {"python": platform.python_version(), **versions()},
-        "blas": facts,
+        "threads": run.backend.threads,
+        "versions": {"python": platform.python_version()},
     }
-
-
-def without_peak(answer: dict[str, Any]) -> dict[str, Any]:
-    """An answer's own entries."""
-    return {key: value for key, value in answer.items() if key != "peak_mb"}
-
-
-def versions(packages: Sequence[str] = PACKAGES) -> dict[str, str | None]:
-    """Of the libraries that are timed; None for one that is not installed."""
-    found: dict[str, str | None] = {}
-    for package in packages:
+    for package in PACKAGES[run.backend.name]:
         try:
-            found[package] = version(package)
+            found["versions"][package] = version(package)
         except PackageNotFoundError:
-            found[package] = None
+            found["versions"][package] = None
+    if run.backend.name == "gpu":
+        return found | run.worker(run.backend.single["floor"]).call("machine:gpu") | nvidia_smi()
+    found["blas"] = {}
+    for variant in installed((FLOOR, OPS_TORCH))[0]:
+        worker = run.worker(variant)  # a product, so that its library is loaded
+        worker.ask("make", name="product", task={"kind": "product", "side": 64})
+        worker.ask("time", name="product", seconds=0)
+        found["blas"][variant.library] = worker.call("machine:blas")
     return found
 
 
+def blas(device: Cpu) -> dict[str, Any]:
+    from threadpoolctl import threadpool_info
+
+    if torch := sys.modules.get("torch"):  # its BLAS is linked in, out of threadpoolctl's sight
+        return {
+            "torch_cpu_capability": torch.backends.cpu.get_cpu_capability(),
+            "torch_mkl": torch.backends.mkl.is_available(),
+            "torch_onednn": torch.backends.mkldnn.is_available(),
+        }
+    keys = ("internal_api", "version", "architecture", "num_threads")
+    return {"libraries": [{k: b[k] for k in keys if k in b} for b in threadpool_info()]}
+
+
+def gpu(device: Cpu) -> dict[str, Any]:
+    """Return what CUDA says of the GPU; in the rehearsal its name is the processor's."""
+    if device.name != "gpu":
+        return {"gpu": machine_facts()["processor"]}
+    runtime = device.xp.cuda.runtime
+    has = runtime.getDeviceProperties(0)
+    name, numbers = has["name"], {k: v for k, v in has.items() if isinstance(v, int)}
+    return {
+        "gpu": name.decode() if isinstance(name, bytes) else str(name),
+        "properties": numbers,
+        "cuda": [runtime.runtimeGetVersion(), runtime.driverGetVersion()],
+    }
+
+
+def nvidia_smi(key: str = "nvidia_smi") -> dict[str, Any]:
+    command = ["nvidia-smi", f"--query-gpu={SMI}", "--format=csv,noheader"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=20)
+    except (OSError, subprocess.TimeoutExpired):
+        return {}
+    cells = [cell.strip() for cell in done.stdout.partition("\n")[0].split(",")]
+    names = SMI.split(",")
+    return {key: dict(zip(names, cells, strict=True))} if len(cells) == len(names) else {}
+
+
 def describe(machine: dict[str, Any]) -> str:
-    """One line: processor, threads, versions, BLAS kernels."""
-    versions = [f"{k} {v}" for k, v in machine["versions"].items() if v]
+    """Return one line: processor or GPU, versions, BLAS kernels."""
+    known = [f"{k} {v}" for k, v in machine["versions"].items() if v]
+    if "gpu" in machine:
+        driver = machine.get("nvidia_smi", {}).get("driver_version")
+        return f"{machine['gpu']}; {', '.join([*([f'driver {driver}'] if driver else []), *known])}"
     kernels = [
         f"NumPy's BLAS: {entry['internal_api']} {entry.get('architecture', '')}".rstrip()
         for entry in machine["blas"]["numpy"]["libraries"]
@@ -64,5 +98,5 @@ def describe(machine: dict[str, Any]) -> str:
         kernels.append(" ".join(["torch:", torch["torch_cpu_capability"], *has]))
     return (
         f"{machine['processor']}, {machine['threads']} of {machine['cores']} cores; "
-        f"{', '.join(versions)}; {', '.join(kernels)}"
+        f"{', '.join(known)}; {', '.join(kernels)}"
     )

@@ -1,33 +1,30 @@
-"""docs/performance.md: its tables and pictures, made from the newest results that are kept."""
+"""Results on disk, and docs/performance.md, which is made from the newest that are kept.
+
+cpu-KIND-DATE.json of a CPU, GPU-DATE.json of a GPU with all parts in one. A run of less than
+everything (a few workloads, few rounds, fewer threads than cores) goes to runs/benchmarks, which
+git ignores.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from benchmarks import tables
-from benchmarks.machine import describe
-from benchmarks.plots import PLOTS
-from benchmarks.results import KEPT, KINDS, ROOT, newest
+from benchmarks.plots import plot
+from benchmarks.processes import ROOT
+from benchmarks.variants import NAMES_BEFORE
 
+KEPT, TRIALS = ROOT / "benchmarks" / "results", ROOT / "runs" / "benchmarks"
+KINDS = ("steps", "ops", "scaling", "loader")
+FEWEST_ROUNDS = 7  # of a run that is kept
 PAGE = ROOT / "docs" / "performance.md"
 FIGURES = ROOT / "docs" / "figures"
 
-Results = dict[str, Any]
-
-# mark on the page -> (kind of results, what stands there)
-PARTS: dict[str, tuple[str, Callable[[Results], str]]] = {
-    "steps": ("steps", lambda r: f"{measured(r)}\n\n{tables.steps_table(r['steps'], 'training')}"),
-    "inference": ("steps", lambda r: tables.steps_table(r["steps"], "inference")),
-    "targets": ("steps", lambda r: tables.targets_table(r["steps"])),
-    "ops": (
-        "ops",
-        lambda r: f"{measured(r)} {tables.rates_line(r['ops'])}\n\n{tables.ops_table(r['ops'])}",
-    ),
-    "scaling": ("scaling", lambda r: f"{measured(r)}\n\n{tables.scaling_table(r['panels'])}"),
-    "loader": ("loader", lambda r: f"{measured(r)}\n\n{tables.loader_table(r['networks'])}"),
-}
+# marks on the page -> the kind of results that stands there, one table each
+PARTS = {"steps": ("steps", "inference", "targets"), **{kind: (kind,) for kind in KINDS[1:]}}
 PICTURES = {  # mark -> what its picture shows
     "inference": "Time of a batch by library, for training and inference",
     "ops": "Floor over time, for each operation and library",
@@ -36,37 +33,76 @@ PICTURES = {  # mark -> what its picture shows
 }
 
 
-def measured(results: Results) -> str:
-    """When, on what, and how often."""
-    return f"{results['date']}, {results['rounds']} rounds. {describe(results['machine'])}."
+def write(file: Path, results: dict[str, Any]) -> Path:
+    """Write results at once: a run that dies leaves the file before it, or after it."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    before = file.with_suffix(".part")
+    text = json.dumps(results, indent=1, ensure_ascii=False)
+    before.write_text(text + "\n", encoding="utf-8")
+    return before.replace(file)
 
 
-def renewed(page: str, results: dict[str, Results | None]) -> str:
-    """The page with what stands between its marks as the results have it.
+def read(file: Path) -> dict[str, Any]:
+    try:
+        found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found
 
-    results   kind -> results; None: not measured yet, and the page says so
+
+def newest(kind: str, folder: Path = KEPT, where: str = "cpu-") -> dict[str, Any]:
+    """Return the last results of a kind in ``folder``, variants by their present names; or {}."""
+    files = sorted(folder.glob(f"{where}{kind}-*.json"))
+    found: dict[str, Any] = renamed(read(files[-1])) if files else {}
+    return found
+
+
+def renamed(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {NAMES_BEFORE.get(key, key): renamed(entry) for key, entry in value.items()}
+    return [renamed(entry) for entry in value] if isinstance(value, list) else value
+
+
+def rounded(value: Any) -> Any:
+    """Return results with five digits a number: the clock gives no more."""
+    if isinstance(value, float):
+        return float(f"{value:.5g}")
+    if isinstance(value, dict):
+        return {key: rounded(entry) for key, entry in value.items()}
+    return [rounded(entry) for entry in value] if isinstance(value, list | tuple) else value
+
+
+def filled(page: str, texts: Mapping[str, str]) -> str:
+    """Return the page with each text between the marks of its name.
+
     Raises ValueError if the page lacks a mark.
     """
-    for name, (kind, render) in PARTS.items():
+    for name, text in texts.items():
         start, end = f"<!-- {name} -->", f"<!-- /{name} -->"
         if page.count(start) != 1 or page.count(end) != 1:
             raise ValueError(f"the page has not one pair of marks {start} {end}")
-        found = results[kind]
-        text = render(found) if found else f"Not measured yet: `python -m benchmarks {kind}`."
-        if found and name in PICTURES:
-            text += f"\n\n![{PICTURES[name]}](figures/cpu_{kind}.png)"
         before, after = page.split(start)
         page = f"{before}{start}\n{text}\n{end}{after.split(end)[1]}"
     return page
+
+
+def renewed(page: str, results: Mapping[str, dict[str, Any]]) -> str:
+    """Return the page as the results have it; of a kind without results it says so."""
+    texts = {}
+    for kind, marks in PARTS.items():
+        missing = f"Not measured yet: `python -m benchmarks {kind}`."
+        found = tables.of_cpu(kind, results[kind]) if results[kind] else [missing] * len(marks)
+        for name, text in zip(marks, found, strict=True):
+            picture = f"\n\n![{PICTURES.get(name)}](figures/cpu_{kind}.png)"
+            texts[name] = text + picture * bool(results[kind] and name in PICTURES)
+    return filled(page, texts)
 
 
 def renew(folder: Path = KEPT) -> list[Path]:
     """Write the page and its pictures from the newest results in ``folder``; what was written."""
     results = {kind: newest(kind, folder) for kind in KINDS}
     PAGE.write_text(renewed(PAGE.read_text(encoding="utf-8"), results), encoding="utf-8")
-    written = [PAGE]
-    for kind, found in results.items():
-        if found:
-            written.append(FIGURES / f"cpu_{kind}.png")
-            PLOTS[kind](found, written[-1])
-    return written
+    pictures = {kind: FIGURES / f"cpu_{kind}.png" for kind in KINDS if results[kind]}
+    for kind, file in pictures.items():
+        plot([results[kind]], file)
+    return [PAGE, *pictures.values()]

@@ -1,21 +1,24 @@
-"""Workers, each a library in a process of its own, and taking turns.
+"""Workers, each a library in a process by itself.
 
-They take turns round by round, so that a machine that slows down slows all of them. Machine-wide
-settings of BLAS and malloc are taken out of the environment, for every library alike.
+Settings of BLAS, malloc and CUDA are taken out of the environment, for every library alike. A
+process that does not answer in time, or whose GPU has failed (which spoils a process for good), is
+ended, and starts again with the next request.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import os
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Iterator, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from select import select
 from typing import Any
 
 import numpy as np
@@ -23,107 +26,143 @@ import numpy as np
 from benchmarks.variants import Variant
 
 ROOT = Path(__file__).parents[1]
-HIDDEN = ("OPENBLAS_", "GOTO_", "MKL_", "KMP_", "GOMP_", "MALLOC_", "TINYNET_", "NUMBA_NUM_")
-PAUSE = 0.02  # seconds before a turn: threads of the one before stop waiting for more work
+HIDDEN = (
+    *("OPENBLAS_", "GOTO_", "MKL_", "KMP_", "GOMP_", "MALLOC_", "TINYNET_", "NUMBA_NUM_"),
+    *("CUPY_TF32", "CUDA_LAUNCH_BLOCKING"),
+)
+SPOILED = ("cuda", "cublas", "cudnn", "acceleratorerror", "nvrtc", "out of memory")  # in an error
+LEAST = 5.0  # seconds for an answer
 
 
 class WorkerError(Exception):
     """A worker could not do what it was asked."""
 
 
+@dataclass
 class Worker:
-    """One variant, in a process of its own."""
+    """One variant, in a process that begins with the first request."""
 
-    def __init__(self, variant: Variant, threads: int) -> None:
-        self.variant = variant
-        self.peak_mb = 0.0  # as of the last answer
-        command = [sys.executable, "-W", "ignore", "-m", "benchmarks.worker"]
-        self.process = subprocess.Popen(
-            [*command, json.dumps(asdict(variant))],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env=environment(variant, threads),
-            cwd=ROOT,
-        )
+    variant: Variant
+    pool: Pool
+    process: subprocess.Popen[str] | None = None
+    peak_mb: float = 0.0  # as of the last answer
+    free: threading.Lock = field(default_factory=threading.Lock)
 
-    def ask(self, **request: Any) -> dict[str, Any]:
-        """Send a request, see ``benchmarks.worker``; raises WorkerError if it fails."""
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
-        try:
-            self.process.stdin.write(json.dumps(request) + "\n")
-            self.process.stdin.flush()
-        except BrokenPipeError:
-            raise WorkerError(f"{self.variant.name} ended early, see above") from None
-        line = self.process.stdout.readline()
+    def ask(self, do: str, limit: float | None = None, **request: Any) -> dict[str, Any]:
+        """Return the answer to a request, one of the methods of ``benchmarks.worker.Server``.
+
+        Raises WorkerError if that fails, or takes more than ``limit`` seconds.
+        """
+        name, limit = self.variant.name, self.pool.limited(limit)
+        with self.free:
+            line = self.exchange(json.dumps({"do": do, **request}), limit)
         if not line:
-            raise WorkerError(f"{self.variant.name} ended early, see above")
+            self.close(kill=True)
+            why = f"no answer in {limit:.0f} s" if line is None else "its process ended, see above"
+            raise WorkerError(f"{name}: {why}")
         answer: dict[str, Any] = json.loads(line)
-        self.peak_mb = answer["peak_mb"]
-        if "error" in answer:
-            raise WorkerError(f"{self.variant.name}: {answer['error']}")
+        self.peak_mb = answer.pop("peak_mb", self.peak_mb)
+        if error := answer.get("error"):
+            if self.pool.device == "gpu" and any(word in error.lower() for word in SPOILED):
+                self.close(kill=True)
+            raise WorkerError(f"{name}: {error}")
         return answer
 
+    def exchange(self, request: str, limit: float) -> str | None:
+        """Return the answer's line; None if there is none in time, "" if the process has ended."""
+        process = self.process = self.process or self.pool.start(self.variant)
+        assert process.stdin is not None
+        assert process.stdout is not None
+        try:
+            process.stdin.write(request + "\n")
+            process.stdin.flush()
+        except BrokenPipeError:
+            return ""
+        ready, _, _ = select([process.stdout], [], [], limit)
+        return process.stdout.readline() if ready else None
+
+    def call(self, function: str, **arguments: Any) -> Any:
+        return self.ask("call", function=function, arguments=arguments)["value"]
+
     def results(self, name: str, calls: int) -> list[np.ndarray]:
-        """What a subject gives in so many calls."""
         with tempfile.TemporaryDirectory() as folder:
             file = str(Path(folder) / "results.npz")
-            self.ask(check=name, calls=calls, file=file)
+            self.ask("results", name=name, calls=calls, file=file)
             with np.load(file) as saved:
                 return [saved[key] for key in saved.files]
 
-    def close(self) -> None:
-        """End the process."""
-        if self.process.stdin is not None:
-            self.process.stdin.close()
-        if self.process.stdout is not None:
-            self.process.stdout.close()
-        self.process.wait()
+    def close(self, kill: bool = False) -> None:
+        """End the process, if there is one."""
+        process, self.process = self.process, None
+        if process is None:
+            return
+        if kill:
+            process.kill()
+        try:
+            process.communicate(timeout=30)  # closes its input, at which it ends
+        except (subprocess.TimeoutExpired, BrokenPipeError):
+            process.kill()
+            process.wait()
 
 
-@contextmanager
-def workers(variants: Sequence[Variant], threads: int) -> Iterator[list[Worker]]:
-    """A worker for each variant, ended with the block."""
-    started: list[Worker] = []
-    try:
-        for variant in variants:
-            started.append(Worker(variant, threads))
-        yield started
-    finally:
-        for worker in started:
+@dataclass
+class Pool:
+    """The workers of a run, one for each variant; ``with`` ends them.
+
+    limit   seconds for an answer, where a request names no other
+    left    seconds that the part of the run has left
+    """
+
+    device: str
+    threads: int
+    limit: float
+    left: Callable[[], float] = lambda: math.inf
+    workers: dict[str, Worker] = field(default_factory=dict)
+
+    def __enter__(self) -> Pool:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for worker in self.workers.values():
             worker.close()
 
+    def limited(self, limit: float | None = None) -> float:
+        """Return the seconds for an answer: a part that is over time still gets a few."""
+        return min(limit or self.limit, self.limit, max(LEAST, self.left()))
 
-def environment(variant: Variant, threads: int) -> dict[str, str]:
-    """The variables that a worker starts with."""
+    def worker(self, variant: Variant) -> Worker:
+        return self.workers.setdefault(variant.name, Worker(variant, self))
+
+    def start(self, variant: Variant) -> subprocess.Popen[str]:
+        """Begin a process."""
+        command = [sys.executable, "-W", "ignore", "-m", "benchmarks.worker"]
+        env, pipe = environment(variant, self.threads, self.device), subprocess.PIPE
+        command += [json.dumps(asdict(variant)), self.device]
+        return subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env=env, cwd=ROOT)
+
+
+def environment(variant: Variant, threads: int, device: str = "cpu") -> dict[str, str]:
     kept = {k: v for k, v in os.environ.items() if not k.startswith(HIDDEN)}
     kept["OMP_NUM_THREADS"] = str(threads)
     if variant.kernels:
         kept["TINYNET_KERNELS"] = variant.kernels
-    # else torch.compile leaves a pool of compiling processes behind
-    kept["TORCHINDUCTOR_COMPILE_THREADS"] = "1"
+    if device == "cpu":  # else torch.compile leaves a pool of compiling processes behind
+        kept["TORCHINDUCTOR_COMPILE_THREADS"] = "1"
     return kept
 
 
-def take_turns(
-    turns: Sequence[tuple[str, Worker, str]], rounds: int, seconds: float
-) -> dict[str, list[float]]:
-    """Milliseconds of a call, one figure a round, by label; every second round goes backwards.
-
-    turns     (label, worker, name of its subject)
-    seconds   how long a turn lasts; at least one call is made
-    """
-    times: dict[str, list[float]] = {label: [] for label, _, _ in turns}
-    for number in range(rounds):
-        for label, worker, name in turns[:: -1 if number % 2 else 1]:
-            time.sleep(PAUSE)
-            times[label].append(worker.ask(time=name, seconds=seconds)["ms"])
-    return times
+@contextmanager
+def noted(label: str, failed: dict[str, str]) -> Iterator[None]:
+    try:
+        yield
+    except WorkerError as error:
+        failed[label] = str(error)
 
 
-def usable_cores() -> int:
-    """The cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+def at_once(jobs: Sequence[Callable[[], object]]) -> None:
+    """Run all jobs at the same time, and wait for them."""
+    threads = [threading.Thread(target=job) for job in jobs]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()

@@ -1,18 +1,18 @@
-"""Ratios of times that were taken in turns, and the targets they are held to."""
+"""Ratios of times that were taken in turns, shares of the floor, and the targets on a CPU."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from statistics import median
 from typing import Any, NamedTuple
 
-from benchmarks.variants import FAST, NUMPY, STOCK, WITH_ALLOCATOR
+from benchmarks.variants import NUMBA, NUMPY, OURS, WITH_ALLOCATOR
+from benchmarks.workloads import PASSES
+
+PRODUCT_FLOPS = 2 * 1024**3  # of the floor's product, in results that do not say
 
 
 class Ratio(NamedTuple):
-    """Median, least and largest of the rounds' ratios."""
-
     median: float
     low: float
     high: float
@@ -28,41 +28,67 @@ def paired(theirs: Sequence[float], ours: Sequence[float]) -> Ratio:
 
 
 def fastest(times: Mapping[str, Sequence[float]]) -> str | None:
-    """The name with the lowest median; None if there are none."""
     return min(times, key=lambda name: median(times[name]), default=None)
 
 
-AGAINST = {"stock": STOCK, "malloc": WITH_ALLOCATOR}
+def best_of_torch(measured: Mapping[str, Any], malloc: bool = False) -> str | None:
+    """Return PyTorch's fastest variant of those that ran; None if none did.
 
-
-def times_of(measured: dict[str, Any], variants: Iterable[Any]) -> dict[str, list[float]]:
-    """Name -> milliseconds of those of ``variants`` that ran."""
-    ran = [v.name for v in variants if "ms" in measured.get(v.name, {})]
-    return {name: measured[name]["ms"] for name in ran}
-
-
-def speed_ratio(measured: dict[str, Any], ours: str, against: str) -> Ratio | None:
-    """PyTorch's fastest variant over one of ours, both of one workload; None if either is missing.
-
-    against   "stock", or "malloc": with malloc's settings
+    malloc   of those with malloc's settings, else of those without
     """
-    theirs = times_of(measured, AGAINST[against])
-    name = fastest(theirs)
-    if name is None or "ms" not in measured.get(ours, {}):
+    tuned, ours = ({v.name for v in these} for these in (WITH_ALLOCATOR, OURS))
+    ran = {name: entry["ms"] for name, entry in measured.items() if entry.get("ms")}
+    peers = [name for name in ran if name not in ours and (name in tuned) == malloc]
+    return fastest({name: ran[name] for name in peers})
+
+
+def speed_ratio(measured: Mapping[str, Any], ours: str, malloc: bool = False) -> Ratio | None:
+    """PyTorch's fastest variant over one of ours, of one workload; None if either is missing."""
+    name, ms = best_of_torch(measured, malloc), measured.get(ours, {}).get("ms")
+    return paired(measured[name]["ms"], ms) if name is not None and ms else None
+
+
+def memory_ratio(measured: Mapping[str, Any], ours: str) -> float | None:
+    """Our peak memory over that of PyTorch's fastest variant without malloc's settings."""
+    name, peak = best_of_torch(measured), measured.get(ours, {}).get("peak_mb")
+    return float(peak / measured[name]["peak_mb"]) if name is not None and peak else None
+
+
+def floor_ms(row: Mapping[str, Any]) -> tuple[float, bool] | None:
+    """Return the least time for an operation, and whether multiplying is what bounds it.
+
+        floor = max(2 · multiply-adds / rate of a large matrix product, time to copy as many bytes)
+
+    The copy moves the operation's bytes, half read and half written: where they fit into a cache,
+    the floor is that of the cache. None if a floor was not measured.
+    """
+    if not row["copy"] or (row["multiply_adds"] and not row["products"]):
         return None
-    return paired(theirs[name], measured[ours]["ms"])
+    moving = median(row["copy"])
+    if not row["products"]:
+        return moving, False
+    product = min(median(ms) for ms in row["products"].values())
+    flops = row.get("product_flops", PRODUCT_FLOPS)
+    multiplying = 2 * row["multiply_adds"] / flops * product
+    return max(multiplying, moving), multiplying > moving
 
 
-def memory_ratio(measured: dict[str, Any], ours: str) -> float | None:
-    """Our process's peak memory over that of PyTorch's fastest stock variant."""
-    name = fastest(times_of(measured, STOCK))
-    if name is None or "ms" not in measured.get(ours, {}):
+def step_floor_ms(
+    result: Mapping[str, Any], kind: str, ceilings: Mapping[str, Any]
+) -> float | None:
+    """Return the least time of a step by its products, at the ceilings' rate; None without one.
+
+    kind   "training, bf16"
+    """
+    passes, _, precision = kind.partition(", ")
+    product = ceilings.get("ms", {}).get(f"product, {precision}")
+    if not product:
         return None
-    return float(measured[ours]["peak_mb"] / measured[name]["peak_mb"])
+    flops = 2 * PASSES[passes] * result["multiply_adds"]
+    return float(flops / ceilings["product_flops"] * median(product))
 
 
-@dataclass(frozen=True)
-class Target:
+class Target(NamedTuple):
     """What one of ours is to reach on one workload.
 
     against   "stock" or "malloc": PyTorch's time over ours is at least ``limit``
@@ -75,40 +101,21 @@ class Target:
     against: str
     limit: float
 
-    def value(self, steps: dict[str, Any]) -> Ratio | float | None:
-        """What was measured; None if it was not."""
-        measured = steps.get(self.workload, {}).get(self.kind)
-        if measured is None:
-            return None
+    def value(self, steps: Mapping[str, Any]) -> Ratio | float | None:
+        measured = steps.get(self.workload, {}).get(self.kind, {})
         if self.against == "memory":
             return memory_ratio(measured, self.ours)
-        return speed_ratio(measured, self.ours, self.against)
+        return speed_ratio(measured, self.ours, malloc=self.against == "malloc")
 
     def met(self, value: Ratio | float) -> bool:
-        """Whether it is reached, by the median."""
-        if isinstance(value, Ratio):
-            return value.median >= self.limit
-        return value <= self.limit
-
-
-WORKLOADS = ("W48", "W128", "W224")
-MEMORY_LIMIT = 0.6
+        return value.median >= self.limit if isinstance(value, Ratio) else value <= self.limit
 
 
 def targets() -> list[Target]:
-    """All of them, by workload."""
     found = []
-    for name, numpy_stock, fast_malloc in zip(WORKLOADS, (1.2, 1.5, 1.8), (2, 2.2, 2), strict=True):
-        found += [
-            Target(name, "training", NUMPY.name, "stock", numpy_stock),
-            Target(name, "training", FAST.name, "stock", 3),
-            Target(name, "training", FAST.name, "malloc", fast_malloc),
-            Target(name, "training", NUMPY.name, "memory", MEMORY_LIMIT),
-            Target(name, "training", FAST.name, "memory", MEMORY_LIMIT),
-            Target(name, "inference", NUMPY.name, "stock", 1.2),
-            Target(name, "inference", FAST.name, "stock", 2),
-            Target(name, "inference", FAST.name, "malloc", 1.5),
-            Target(name, "inference", NUMPY.name, "memory", MEMORY_LIMIT),
-            Target(name, "inference", FAST.name, "memory", MEMORY_LIMIT),
-        ]
+    for name, stock, malloc in (("W48", 1.2, 2), ("W128", 1.5, 2.2), ("W224", 1.8, 2)):
+        for kind, one, two, three in (("training", stock, 3, malloc), ("inference", 1.2, 2, 1.5)):
+            wanted = (NUMPY, "stock", one), (NUMBA, "stock", two), (NUMBA, "malloc", three)
+            memory = (NUMPY, "memory", 0.6), (NUMBA, "memory", 0.6)
+            found += [Target(name, kind, ours.name, *more) for ours, *more in (*wanted, *memory)]
     return found

@@ -17,8 +17,8 @@ import json
 import os
 import re
 import time
-from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
+from itertools import product
 from multiprocessing import get_context
 from pathlib import Path
 from statistics import mean
@@ -27,6 +27,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.page import ROOT, filled
+from benchmarks.plots import figure
+from benchmarks.tables import markdown
 from tinynet.layer import Mode
 from tinynet.losses import SoftmaxCrossEntropy
 from tinynet.models import Classifier, small_resnet
@@ -34,9 +37,8 @@ from tinynet.optimizers import SGD
 from tinynet.schedules import StepDecay
 from tinynet.train import fit
 
-DOCS = Path(__file__).parents[1] / "docs"
-RESULTS = DOCS / "figures" / "residual_against_plain.json"
-PAGE = DOCS / "residual.md"
+RESULTS = ROOT / "docs" / "figures" / "residual_against_plain.json"
+PAGE = ROOT / "docs" / "residual.md"
 
 NETWORKS = {"plain": False, "residual": True}  # name -> shortcuts
 DEPTHS = {20: "#D55E00", 56: "#0072B2"}  # layers of weights -> colour (Okabe & Ito 2008)
@@ -47,14 +49,12 @@ SETTINGS: dict[str, Any] = {
     "optimizer": "SGD",
     "momentum": 0.9,
     "weight_decay": 1e-4,
-    "learning_rate": 0.1,  # divided by 10 after every so many epochs:
+    "learning_rate": 0.1,  # divided by 10 after this many epochs, and after as many again:
     "divided_after": 30,
 }
 
 
 class Task(NamedTuple):
-    """One network to train."""
-
     network: str
     depth: int
     seed: int
@@ -68,6 +68,7 @@ CONTROLS = (
     Task("plain", 56, 0, epochs=40, learning_rate=0.01),
     Task("plain", 56, 0, epochs=120, divided_after=90),
 )
+ERRORS, SHOWN = ("train_error", "test_error"), ("training error, %", "test error, %")
 Split = tuple[NDArray[np.float32], NDArray[np.int64]]
 
 
@@ -78,22 +79,14 @@ def digits() -> tuple[Split, Split]:
 
     x, y = load_digits(return_X_y=True)
     x = (x.reshape(-1, 8, 8, 1) / 8 - 1).astype(np.float32)
-    x_train, x_test, y_train, y_test = train_test_split(
-        x, y, test_size=0.25, stratify=y, random_state=0
-    )
+    split = train_test_split(x, y, test_size=0.25, stratify=y, random_state=0)
+    x_train, x_test, y_train, y_test = split
     return (x_train, y_train), (x_test, y_test)
 
 
 def network(name: str, depth: int, seed: int) -> Classifier:
-    """One of the four networks; the same seed gives plain and residual the same weights."""
-    return small_resnet(
-        10,
-        (8, 8, 1),
-        depth,
-        shortcuts=NETWORKS[name],
-        filters=SETTINGS["filters"],
-        rng=np.random.default_rng(seed),
-    )
+    more = {"filters": SETTINGS["filters"], "rng": np.random.default_rng(seed)}
+    return small_resnet(10, (8, 8, 1), depth, shortcuts=NETWORKS[name], **more)
 
 
 def gradient_norms(model: Classifier, images: Split) -> list[float]:
@@ -104,43 +97,26 @@ def gradient_norms(model: Classifier, images: Split) -> list[float]:
     z, cache = model.forward(x, Mode(train=True))
     _, loss_cache = loss.forward(z, y)
     model.backward(loss.backward(loss_cache), cache)
-    return [
-        float(np.linalg.norm(p.grad))
-        for name, p in model.parameters().items()
-        if re.search(r"conv\d\.weight$", name)
-    ]
+    convolutions = [n for n in model.parameters() if re.search(r"conv\d\.weight$", n)]
+    return [float(np.linalg.norm(model.parameters()[name].grad)) for name in convolutions]
 
 
 def run(task: Task) -> dict[str, Any]:
-    """Train one network; the errors by epoch, as parts of 1."""
     name, depth, seed, epochs, rate, divided_after = task
-    train, test = digits()
-    model = network(name, depth, seed)
-    start = time.process_time()
-    batch = SETTINGS["batch_size"]
-    norms = gradient_norms(network(name, depth, seed), (train[0][:batch], train[1][:batch]))
-    history = fit(
-        model,
-        SoftmaxCrossEntropy(),
-        SGD(rate, momentum=SETTINGS["momentum"], weight_decay=SETTINGS["weight_decay"]),
-        train,
-        test,
-        epochs=epochs,
-        batch_size=batch,
-        seed=seed,
-        schedule=StepDecay(rate, 0.1, divided_after),
-        progress=False,
-    )
+    (x, y), test = digits()
+    start, batch, model = time.process_time(), SETTINGS["batch_size"], network(name, depth, seed)
+    norms = gradient_norms(network(name, depth, seed), (x[:batch], y[:batch]))
+    optimizer = SGD(rate, **{key: SETTINGS[key] for key in ("momentum", "weight_decay")})
+    how: dict[str, Any] = {"epochs": epochs, "batch_size": batch, "seed": seed, "progress": False}
+    schedule = StepDecay(rate, 0.1, divided_after)
+    rows = fit(model, SoftmaxCrossEntropy(), optimizer, (x, y), test, schedule=schedule, **how)
     return {
-        "network": name,
-        "depth": depth,
-        "seed": seed,
-        "learning_rate": rate,
-        "divided_after": divided_after,
+        **{"network": name, "depth": depth, "seed": seed},
+        **{"learning_rate": rate, "divided_after": divided_after},
         "parameters": sum(p.value.size for p in model.parameters().values()),
-        "train_error": [round(1 - row["train_accuracy"], 5) for row in history],
-        "test_error": [round(1 - row["validation_accuracy"], 5) for row in history],
-        "train_loss": [round(row["train_loss"], 5) for row in history],
+        "train_error": [round(1 - row["train_accuracy"], 5) for row in rows],
+        "test_error": [round(1 - row["validation_accuracy"], 5) for row in rows],
+        "train_loss": [round(row["train_loss"], 5) for row in rows],
         "gradient_norms_at_the_start": [float(f"{norm:.4g}") for norm in norms],
         "cpu_seconds": round(time.process_time() - start, 1),
     }
@@ -148,35 +124,19 @@ def run(task: Task) -> dict[str, Any]:
 
 def train_all(epochs: int, seeds: int, jobs: int) -> dict[str, Any]:
     """Every network with every seed, the deep ones first, and the controls."""
-    tasks = [
-        Task(name, depth, seed, epochs)
-        for depth in sorted(DEPTHS, reverse=True)
-        for seed in range(seeds)
-        for name in NETWORKS
-    ]
-    start = time.perf_counter()
-    runs = train_each([*tasks, *CONTROLS], jobs)
-    settings = SETTINGS | {"epochs": epochs, "seeds": list(range(seeds)), "processes": jobs}
-    minutes = round((time.perf_counter() - start) / 60, 1)
-    split = len(tasks)
-    return {
-        "settings": settings,
-        "minutes": minutes,
-        "runs": runs[:split],
-        "controls": runs[split:],
-    }
-
-
-def train_each(tasks: Sequence[Task], jobs: int) -> list[dict[str, Any]]:
-    """The results of ``run``, ``jobs`` at a time."""
+    order = product(sorted(DEPTHS, reverse=True), range(seeds), NETWORKS)
+    tasks = [*(Task(name, depth, seed, epochs) for depth, seed, name in order), *CONTROLS]
     os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}  # of the new processes
-    runs = []
+    start, runs = time.perf_counter(), []
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
         for task, result in zip(tasks, pool.map(run, tasks), strict=True):
             runs.append(result)
-            errors = [100 * result[part][-1] for part in ("train_error", "test_error")]
-            print(task, "training error {:.2f} %, test error {:.2f} %".format(*errors), flush=True)
-    return runs
+            train, test = (100 * result[part][-1] for part in ERRORS)
+            print(task, f"training error {train:.2f} %, test error {test:.2f} %", flush=True)
+    settings = SETTINGS | {"epochs": epochs, "seeds": list(range(seeds)), "processes": jobs}
+    whole = {"settings": settings, "minutes": round((time.perf_counter() - start) / 60, 1)}
+    split = len(runs) - len(CONTROLS)
+    return {**whole, "runs": runs[:split], "controls": runs[split:]}
 
 
 def one_run_a_line(results: dict[str, Any]) -> str:
@@ -189,108 +149,78 @@ def one_run_a_line(results: dict[str, Any]) -> str:
 
 
 def of(results: dict[str, Any], name: str, depth: int) -> list[dict[str, Any]]:
-    """The runs of one network, one a seed."""
     return [r for r in results["runs"] if (r["network"], r["depth"]) == (name, depth)]
 
 
 def draw(results: dict[str, Any], folder: Path) -> None:
-    """The two pictures: errors over epochs, as the paper's, and the gradients at the start."""
-    from matplotlib import rc_context
-    from matplotlib.figure import Figure
-
-    style: Any = {"axes.spines.top": False, "axes.spines.right": False, "legend.frameon": False}
-    seeds = len(results["settings"]["seeds"])
-    with rc_context(style):
-        errors = Figure(figsize=(9, 4), layout="constrained")
-        errors.suptitle("Plain and residual networks on real digits")
-        for axes, name in zip(errors.subplots(1, 2, sharey=True), NETWORKS, strict=True):
-            for depth, colour in DEPTHS.items():
-                for part, width in (("train", 1.0), ("test", 2.4)):
-                    curves = 100 * np.array(
-                        [r[f"{part}_error"] for r in of(results, name, depth)], float
-                    )
-                    epochs = np.arange(1, curves.shape[1] + 1)
-                    label = f"{depth} layers, {part}"
-                    axes.plot(epochs, curves.mean(axis=0), color=colour, lw=width, label=label)
-                    if part == "test":
-                        low, high = curves.min(axis=0), curves.max(axis=0)
-                        axes.fill_between(epochs, low, high, color=colour, alpha=0.15, lw=0)
-            axes.set(title=name, xlabel="epoch", ylim=(0, 100), xlim=(1, epochs[-1]))
-            axes.axvline(results["settings"]["divided_after"], color="0.6", lw=0.8, ls=":")
-        axes.legend(fontsize=9)  # on the right, and the same on the left
-        errors.axes[0].set_ylabel("error, %")
-        errors.text(
-            0.5,
-            -0.04,
-            f"thin: training; bold: test; mean of {seeds} seeds, band from the least to the most; "
-            "dotted: learning rate divided by 10",
-            ha="center",
-            fontsize=9,
-        )
-        errors.savefig(folder / "residual_against_plain.png", dpi=160, bbox_inches="tight")
-
-        norms = Figure(figsize=(6, 3.6), layout="constrained")
+    with figure(folder / "residual_against_plain.png", 9, 4) as errors:
+        draw_errors(results, errors)
+    with figure(folder / "residual_gradients.png", 6, 3.6) as norms:
         axes = norms.subplots()
-        for name, dashes in zip(NETWORKS, ("-", "--"), strict=True):
-            for depth, colour in DEPTHS.items():
-                runs = of(results, name, depth)
-                y = np.mean([r["gradient_norms_at_the_start"] for r in runs], axis=0)
-                axes.plot(range(1, len(y) + 1), y, dashes, color=colour, label=f"{name}, {depth}")
-        axes.set(
-            title="Gradients before the first update",
-            xlabel="convolution, from the image to the head",
-            ylabel="|∂L/∂w|",
-            yscale="log",
-        )
+        for (name, dashes), depth in product(zip(NETWORKS, ("-", "--"), strict=True), DEPTHS):
+            runs = [r["gradient_norms_at_the_start"] for r in of(results, name, depth)]
+            how = {"color": DEPTHS[depth], "label": f"{name}, {depth}"}
+            axes.plot(range(1, depth), np.mean(runs, axis=0), dashes, **how)
+        axes.set(title="Gradients before the first update", yscale="log", ylabel="|∂L/∂w|")
+        axes.set_xlabel("convolution, from the image to the head")
         axes.legend(fontsize=9)
-        norms.savefig(folder / "residual_gradients.png", dpi=160, bbox_inches="tight")
+
+
+def draw_errors(results: dict[str, Any], drawn: Any) -> None:
+    seeds, divided = (results["settings"][key] for key in ("seeds", "divided_after"))
+    for axes, name in zip(drawn.subplots(1, 2, sharey=True), NETWORKS, strict=True):
+        for (depth, colour), (part, width) in product(DEPTHS.items(), WIDTHS.items()):
+            curves = 100 * np.array([r[f"{part}_error"] for r in of(results, name, depth)], float)
+            epochs, label = np.arange(1, curves.shape[1] + 1), f"{depth} layers, {part}"
+            axes.plot(epochs, curves.mean(axis=0), color=colour, lw=width, label=label)
+            if part == "test":
+                band = curves.min(axis=0), curves.max(axis=0)
+                axes.fill_between(epochs, *band, color=colour, alpha=0.15, lw=0)
+        axes.set(title=name, xlabel="epoch", ylim=(0, 100), xlim=(1, epochs[-1]))
+        axes.axvline(divided, color="0.6", lw=0.8, ls=":")
+    axes.legend(fontsize=9)  # on the right, and the same on the left
+    drawn.axes[0].set_ylabel("error, %")
+    drawn.suptitle("Plain and residual networks on real digits")
+    said = (
+        f"thin: training; bold: test; mean of {len(seeds)} seeds, band from the least to the most"
+    )
+    drawn.supxlabel(f"{said}; dotted: learning rate divided by 10", fontsize=9)
+
+
+WIDTHS = {"train": 1.0, "test": 2.4}  # of lines
 
 
 def errors_table(results: dict[str, Any]) -> str:
-    """Errors after the last epoch, by seed, in per cent; Markdown."""
-    lines = [
-        "| network | layers | parameters | training error, % | test error, % |",
-        "|---|---|---|---|---|",
-    ]
-    for depth in DEPTHS:
-        for name in NETWORKS:
-            runs = of(results, name, depth)
-            cells = [
-                f"**{mean(last):.2f}** ({', '.join(f'{e:.2f}' for e in last)})"
-                for part in ("train_error", "test_error")
-                if (last := [100 * r[part][-1] for r in runs])
-            ]
-            count = f"{runs[0]['parameters']:,}"
-            lines.append(f"| {name} | {depth} | {count} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+    rows = []
+    for depth, name in product(DEPTHS, NETWORKS):
+        runs = of(results, name, depth)
+        row = [name, f"{depth}", f"{runs[0]['parameters']:,}"]
+        for part in ERRORS:
+            last = [100 * r[part][-1] for r in runs]
+            row.append(f"**{mean(last):.2f}** ({', '.join(f'{e:.2f}' for e in last)})")
+        rows.append(row)
+    return markdown(["network", "layers", "parameters", *SHOWN], rows, 1)
 
 
 def controls_table(results: dict[str, Any]) -> str:
-    """Errors of the controls after their last epoch, in per cent; Markdown."""
-    lines = [
-        "| network | layers | learning rate | epochs | training error, % | test error, % |",
-        "|---|---|---|---|---|---|",
-    ]
+    rows = []
     for r in results["controls"]:
         cells = (r["network"], r["depth"], r["learning_rate"], len(r["train_error"]))
-        errors = [f"{100 * r[part][-1]:.2f}" for part in ("train_error", "test_error")]
-        lines.append(f"| {' | '.join([*map(str, cells), *errors])} |")
-    return "\n".join(lines)
+        rows.append([*map(str, cells), *(f"{100 * r[part][-1]:.2f}" for part in ERRORS)])
+    return markdown(["network", "layers", "learning rate", "epochs", *SHOWN], rows, 1)
 
 
 def norms_table(results: dict[str, Any]) -> str:
     """Gradient of the first convolution over that of the last, before training; Markdown."""
-    lines = ["| network | layers | first | last | first / last |", "|---|---|---|---|---|"]
-    for depth in DEPTHS:
-        for name in NETWORKS:
-            norms = [r["gradient_norms_at_the_start"] for r in of(results, name, depth)]
-            first, last = mean(n[0] for n in norms), mean(n[-1] for n in norms)
-            lines.append(f"| {name} | {depth} | {first:.3g} | {last:.3g} | {first / last:.2g} |")
-    return "\n".join(lines)
+    rows = []
+    for depth, name in product(DEPTHS, NETWORKS):
+        norms = [r["gradient_norms_at_the_start"] for r in of(results, name, depth)]
+        first, last = mean(n[0] for n in norms), mean(n[-1] for n in norms)
+        rows.append([name, f"{depth}", f"{first:.3g}", f"{last:.3g}", f"{first / last:.2g}"])
+    return markdown(["network", "layers", "first", "last", "first / last"], rows, 1)
 
 
 def cost(results: dict[str, Any]) -> str:
-    """A sentence on how long it all took."""
     runs = [*results["runs"], *results["controls"]]
     minutes = sum(r["cpu_seconds"] for r in runs) / 60
     return (
@@ -300,31 +230,21 @@ def cost(results: dict[str, Any]) -> str:
 
 
 def renewed(page: str, results: dict[str, Any]) -> str:
-    """The page's text with what stands between its marks as the results have it."""
-    for name, text in (
-        ("errors", errors_table(results)),
-        ("controls", controls_table(results)),
-        ("norms", norms_table(results)),
-        ("cost", cost(results)),
-    ):
-        start, end = f"<!-- {name} -->\n", "\n<!-- end -->"
-        before, after = page.split(start)
-        page = before + start + text + end + after.split(end, 1)[1]
-    return page
+    texts = {"errors": errors_table, "controls": controls_table, "norms": norms_table, "cost": cost}
+    return filled(page, {name: text(results) for name, text in texts.items()})
 
 
 def main() -> None:
-    """Train unless told only to draw; then the pictures and the page's tables."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--epochs", type=int, default=40)
-    parser.add_argument("--seeds", type=int, default=2, metavar="N")
-    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes at a time")
-    parser.add_argument("--draw", action="store_true", help="from the numbers that are there")
-    arguments = parser.parse_args()
-    if not arguments.draw:
-        results = train_all(arguments.epochs, arguments.seeds, arguments.jobs)
-        RESULTS.parent.mkdir(exist_ok=True)
-        RESULTS.write_text(one_run_a_line(results), encoding="utf-8")
+    add = parser.add_argument
+    add("--epochs", type=int, default=40)
+    add("--seeds", type=int, default=2, metavar="N")
+    add("--jobs", type=int, default=os.cpu_count(), help="processes at a time")
+    add("--draw", action="store_true", help="from the numbers that are there")
+    a = parser.parse_args()
+    if not a.draw:
+        text = one_run_a_line(train_all(a.epochs, a.seeds, a.jobs))
+        RESULTS.write_text(text, encoding="utf-8")
     results = json.loads(RESULTS.read_text(encoding="utf-8"))
     draw(results, RESULTS.parent)
     PAGE.write_text(renewed(PAGE.read_text(encoding="utf-8"), results), encoding="utf-8")

@@ -1,228 +1,225 @@
-"""Results as Markdown tables, for the terminal and for docs/performance.md."""
+"""Results as Markdown tables, for the terminal and for the pages."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from statistics import median
 from typing import Any
 
-from benchmarks.floors import PRODUCT_FLOPS
 from benchmarks.loader import AIM, delivered_per_consumed, waiting_share
-from benchmarks.ratios import Ratio, fastest, memory_ratio, paired, speed_ratio, targets
-from benchmarks.scaling import best_stock
-from benchmarks.variants import FAST, NUMPY, OURS, STEP_VARIANTS
+from benchmarks.machine import describe
+from benchmarks.ratios import (
+    PRODUCT_FLOPS,
+    Ratio,
+    best_of_torch,
+    fastest,
+    floor_ms,
+    memory_ratio,
+    paired,
+    speed_ratio,
+    step_floor_ms,
+    targets,
+)
+from benchmarks.variants import CUDA, NUMBA, NUMPY, OURS, STEP_VARIANTS
+from benchmarks.workloads import PASSES
 
 NONE = "–"
-PASSES = {"training": 3, "inference": 1}  # forward, and two gradients that cost as much each
+SHORT = {NUMPY.name: "NumPy", NUMBA.name: "Numba", CUDA.name: "ours"}
+MS = "ms, median (least to most)"
+Entries = Mapping[str, Any]
 
 
 def markdown(head: Sequence[str], rows: Sequence[Sequence[str]], text_columns: int = 2) -> str:
-    """A table; the first columns are text, the others are numbers."""
+    """Return a table; the first columns are text, the others are numbers."""
     marks = ["---"] * text_columns + ["--:"] * (len(head) - text_columns)
     return "\n".join(f"| {' | '.join(line)} |" for line in [head, marks, *rows])
 
 
-def spread(values: Sequence[float], digits: int = 0) -> str:
-    """Median (least to most)."""
+def spread(values: Sequence[float]) -> str:
     low, middle, high = min(values), median(values), max(values)
+    digits = 0 if middle > 100 else 1 if middle > 10 else 2 if middle > 1 else 3
     return f"{middle:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
 
 
-def steps_table(steps: dict[str, Any], kind: str) -> str:
-    """Every variant on every workload: time, ratios, rates, memory."""
-    rows = []
+def cell(value: float | Ratio | None, form: str = ".2f") -> str:
+    if value is None:
+        return NONE
+    return str(value) if isinstance(value, Ratio) else format(value, form)
+
+
+def reason(text: str, name: str = "", most: int = 80) -> str:
+    return f"failed: {text.removeprefix(f'{name}: ').replace('|', '/')[:most]}"
+
+
+def kinds_of(result: Entries) -> list[str]:
+    """Return the kinds that a network was measured at: "training, bf16"."""
+    return [key for key in result if key not in ("workload", "multiply_adds")]
+
+
+def steps_table(steps: Entries, kind: str = "", ceilings: Entries = {}) -> str:  # noqa: B006
+    """Return every variant on every network: time, ratios, rates, memory.
+
+    kind       of those that are shown; "": all
+    ceilings   of a GPU
+    """
+    rows: list[dict[str, str]] = []
     for name, result in steps.items():
-        measured = result.get(kind, {})
-        first = name
-        for variant in STEP_VARIANTS:
-            entry = measured.get(variant.name)
-            if entry is None:
-                continue
-            if "failed" in entry:
-                reason = entry["failed"].removeprefix(f"{variant.name}: ").replace("|", "/")
-                rows.append([first, variant.name, f"failed: {reason[:80]}", *[NONE] * 6])
-            else:
-                rows.append([first, variant.name, *step_cells(result, measured, kind, variant)])
-            first = ""
-    head = [
-        "workload",
-        "library",
-        "ms, median (least to most)",
-        "torch / this",
-        "torch + malloc / this",
-        "images/s",
-        "GFLOP/s",
-        "peak MB",
-        "of torch's",
-    ]
-    return markdown(head, rows)
+        for key in [key for key in kinds_of(result) if kind in ("", key)]:
+            first = ", ".join(filter(None, (name, key.partition(", ")[2])))
+            for variant in [v.name for v in STEP_VARIANTS if v.name in result[key]]:
+                cells = step_cells(result, key, variant, ceilings)
+                rows.append({"workload": first, "library": variant, **cells})
+                first = ""
+    columns = dict.fromkeys(column for row in rows for column in row)
+    # what no row has is no column
+    kept = [c for c in columns if {row.get(c, NONE) for row in rows} != {NONE}]
+    return markdown(kept, [[row.get(column, NONE) for column in kept] for row in rows])
 
 
-def step_cells(
-    result: dict[str, Any], measured: dict[str, Any], kind: str, variant: Any
-) -> list[str]:
-    """One variant's numbers."""
-    entry = measured[variant.name]
-    seconds = median(entry["ms"]) / 1e3
-    ratios = [NONE, NONE, NONE]
-    if variant in OURS:
-        memory = memory_ratio(measured, variant.name)
-        ratios = [
-            text_of(speed_ratio(measured, variant.name, "stock")),
-            text_of(speed_ratio(measured, variant.name, "malloc")),
-            NONE if memory is None else f"{memory:.2f}",
-        ]
-    return [
-        spread(entry["ms"], 0 if seconds > 0.1 else 1),
-        ratios[0],
-        ratios[1],
-        f"{result['workload']['batch'] / seconds:.0f}",
-        f"{2 * PASSES[kind] * result['multiply_adds'] / seconds / 1e9:.0f}",
-        f"{entry['peak_mb']:.0f}",
-        ratios[2],
-    ]
+def step_cells(result: Entries, kind: str, variant: str, ceilings: Entries) -> dict[str, str]:
+    measured, (passes, _, precision) = result[kind], kind.partition(", ")
+    entry, own = measured[variant], variant in SHORT
+    if "failed" in entry:
+        return {MS: reason(entry["failed"], variant)}
+    ms, floor = median(entry["ms"]), step_floor_ms(result, kind, ceilings)
+    flops = 2 * PASSES[passes] * result["multiply_adds"]
+    return {  # ratios are of ours alone
+        MS: spread(entry["ms"]),
+        "torch / this": cell(speed_ratio(measured, variant) if own else None),
+        "torch + malloc / this": cell(speed_ratio(measured, variant, malloc=True) if own else None),
+        "images/s": f"{1e3 * result['workload']['batch'] / ms:.0f}",
+        "GFLOP/s": f"{flops / ms / 1e6:.0f}",
+        "peak MB": f"{entry['peak_mb']:.0f}",
+        "of torch's": cell(memory_ratio(measured, variant) if own else None),
+        "floor / this": cell(floor and floor / ms),
+        "loss apart": cell(entry.get("difference") if precision else None, ".0e"),
+    }
 
 
-def text_of(ratio: Ratio | None) -> str:
-    """A ratio, or a dash."""
-    return NONE if ratio is None else str(ratio)
-
-
-def targets_table(steps: dict[str, Any]) -> str:
-    """Each target of the workloads that were run, what was measured, and whether it is met."""
+def targets_table(steps: Entries) -> str:
     rows = []
     for target in targets():
         if target.kind not in steps.get(target.workload, {}):
             continue
-        value = target.value(steps)
-        if target.against == "memory":
-            what, sign = "peak memory, this / torch", "≤"
-        else:
-            what = "torch / this" if target.against == "stock" else "torch + malloc / this"
-            sign = "≥"
-        got = NONE if value is None else f"{value:.2f}" if isinstance(value, float) else str(value)
+        value, sign = target.value(steps), "≤" if target.against == "memory" else "≥"
+        what = {"stock": "torch / this", "malloc": "torch + malloc / this"}.get(target.against)
+        what = what or "peak memory, this / torch"
         verdict = "not measured" if value is None else "met" if target.met(value) else "**missed**"
-        rows.append(
-            [target.workload, f"{target.kind}, {target.ours}", what, f"{sign} {target.limit}", got]
-        )
-        rows[-1].append(verdict)
+        who, limit = f"{target.kind}, {target.ours}", f"{sign} {target.limit}"
+        rows.append([target.workload, who, what, limit, cell(value), verdict])
     return markdown(["workload", "what", "ratio", "target", "measured", ""], rows, 3)
 
 
-def ops_table(rows_of: Sequence[dict[str, Any]]) -> str:
-    """Each operation and shape: times, ratios, and how near to the floor."""
+def scaling_table(panels: Entries) -> str:
+    points = [point for line in panels.values() for point in line]
+    ours = [v.name for v in OURS if any(v.name in p["variants"] for p in points)]
+    rows = []
+    for panel, line in panels.items():
+        for number, point in enumerate(line):
+            variants = point["variants"]
+            names = [*ours, best_of_torch(variants) or ""]
+            each = [variants.get(name, {}).get("ms") for name in names]
+            row = [panel if number == 0 else "", f"{point['value']:g}"]
+            row += [cell(ms and median(ms), ".0f" if ms and ms[0] > 20 else ".2f") for ms in each]
+            rows.append([*row, *(cell(speed_ratio(variants, name)) for name in ours)])
+    short = [SHORT[name] for name in ours]
+    head = ["what grows", "to", *(f"{name} ms" for name in (*short, "torch"))]
+    return markdown([*head, *(f"torch / {name}" for name in short)], rows)
+
+
+def ops_table(rows_of: Sequence[Entries]) -> str:
+    told = {n for row in rows_of for key in ("ours", "differences") for n in row[key]}
+    told |= {name for row in rows_of for name in row.get("failed", {})}
+    ours = [v.name for v in OURS if v.name in told]
+    precise = any("precision" in row and row["precision"] != "fp32" for row in rows_of)
+    order = sorted(rows_of, key=lambda row: (row["op"], row["shape"])) if precise else rows_of
     rows, last = [], ""
-    for row in rows_of:
-        best = fastest(row["theirs"])
+    for row in order:
+        best, floor, failed = fastest(row["theirs"]), floor_ms(row), row.get("failed", {})
         theirs = None if best is None else row["theirs"][best]
-        floor, is_product = floor_ms(row)
-        times = [*(row["ours"].get(v.name) for v in OURS), theirs]
-        quickest = min((median(ms) for ms in times[:2] if ms), default=float("nan"))
-        work = 2 * row["multiply_adds"] if is_product else row["bytes"]
-        rows.append(
-            [
-                row["op"] if row["op"] != last else "",
-                row["shape"],
-                *(NONE if ms is None else f"{median(ms):.3g}" for ms in times),
-                *(
-                    NONE if ours is None or theirs is None else str(paired(theirs, ours))
-                    for ours in times[:2]
-                ),
-                f"{work / quickest / 1e6:.3g} {'GFLOP/s' if is_product else 'GB/s'}",
-                *(NONE if ms is None else f"{floor / median(ms):.2f}" for ms in times),
-            ]
-        )
+        own = [row["ours"].get(name) for name in ours]
+        each = [*own, theirs]
+        cells = [
+            reason(failed[name], name) if name in failed else cell(ms and median(ms), ".3g")
+            for name, ms in zip([*ours, ""], each, strict=True)
+        ]
+        cells += [cell(paired(theirs, ms) if ms and theirs else None) for ms in own]
+        multiplies = floor is not None and floor[1]
+        work = 2 * row["multiply_adds"] if multiplies else row["bytes"]
+        quickest = min((median(ms) for ms in own if ms), default=None)
+        unit = "GFLOP/s" if multiplies else "GB/s"
+        cells.append(f"{work / quickest / 1e6:.3g} {unit}" if quickest else NONE)
+        cells += [cell(floor and ms and floor[0] / median(ms)) for ms in each]
+        cells += [cell(row["differences"].get(ours[0]), ".0e")] if precise and ours else []
+        shape = f"{row['shape']}, {row['precision']}" if precise else row["shape"]
+        rows.append([row["op"] if row["op"] != last else "", shape, *cells])
         last = row["op"]
-    head = [
-        "operation",
-        "shape",
-        "NumPy ms",
-        "fast ms",
-        "torch ms",
-        "torch / NumPy",
-        "torch / fast",
-        "rate of ours",
-        "floor / NumPy",
-        "floor / fast",
-        "floor / torch",
-    ]
-    return markdown(head, rows)
+    names = [SHORT[name] for name in ours]
+    head = ["operation", "shape", *(f"{name} ms" for name in (*names, "torch"))]
+    head += [*(f"torch / {name}" for name in names), "rate of ours"]
+    head += [f"floor / {name}" for name in (*names, "torch")]
+    return markdown(head + ["apart"] * (precise and bool(ours)), rows)
 
 
-def floor_ms(row: dict[str, Any]) -> tuple[float, bool]:
-    """The least time for an operation, and whether multiplying is what bounds it."""
-    moving = median(row["copy"])
-    if not row["products"]:
-        return moving, False
-    product = min(median(ms) for ms in row["products"].values())
-    multiplying = 2 * row["multiply_adds"] / PRODUCT_FLOPS * product
-    return max(multiplying, moving), multiplying > moving
-
-
-def rates_line(rows: Sequence[dict[str, Any]]) -> str:
-    """The rates that the floors were made of, over the whole run."""
+def rates_line(rows: Sequence[Entries]) -> str:
     products = [min(map(median, r["products"].values())) for r in rows if r["products"]]
     large = [r["bytes"] / median(r["copy"]) / 1e6 for r in rows if r["bytes"] > 1 << 26]
-    parts = []
-    if products:
-        parts.append(f"matrix product {PRODUCT_FLOPS / median(products) / 1e6:.0f} GFLOP/s")
-    if large:
-        parts.append(f"copy of more than 64 MB {median(large):.1f} GB/s, read and written")
-    return f"Floors of this run: {'; '.join(parts)}."
+    rate = (
+        f"matrix product {PRODUCT_FLOPS / median(products) / 1e6:.0f} GFLOP/s" if products else ""
+    )
+    copy = f"copy of more than 64 MB {median(large):.1f} GB/s, read and written" if large else ""
+    return f"Floors of this run: {'; '.join(filter(None, (rate, copy)))}."
 
 
-def scaling_table(panels: dict[str, Any]) -> str:
-    """The step's time at every point."""
-    rows = []
-    for panel, points in panels.items():
-        for i, point in enumerate(points):
-            ours = [point["variants"].get(v.name, {}).get("ms") for v in (NUMPY, FAST)]
-            theirs = best_stock(point["variants"])
-            rows.append(
-                [
-                    panel if i == 0 else "",
-                    f"{point['value']:g}",
-                    *(NONE if ms is None else f"{median(ms):.0f}" for ms in (*ours, theirs)),
-                    *(
-                        NONE if ms is None or theirs is None else str(paired(theirs, ms))
-                        for ms in ours
-                    ),
-                ]
-            )
-    head = ["what grows", "to", "NumPy ms", "fast ms", "torch ms", "torch / NumPy", "torch / fast"]
-    return markdown(head, rows)
-
-
-def loader_table(networks: dict[str, Any]) -> str:
-    """Images a second delivered and consumed, and how long training waits."""
+def loader_table(networks: Entries) -> str:
     rows = []
     for network, result in networks.items():
         first = network
         for name, entry in result["kernels"].items():
             ratio = delivered_per_consumed(entry)
-            rows.append(
-                [
-                    first,
-                    name,
-                    f"{median(result['decode']):.0f}",
-                    f"{median(entry['delivers']):.0f}",
-                    f"{median(entry['consumes']):.0f}",
-                    f"{ratio:.1f}{'' if ratio >= AIM else f' (**less than {AIM}**)'}",
-                    f"{median(entry['trains']):.0f}",
-                    f"{100 * waiting_share(entry):.2f} %",
-                    f"{1e3 * median(entry['first']):.0f} ms",
-                ]
-            )
+            enough = "" if ratio >= AIM else f" (**less than {AIM}**)"
+            rates = result["decode"], entry["delivers"], entry["consumes"], entry["trains"]
+            decoded, delivered, consumed, trained = (f"{median(rate):.0f}" for rate in rates)
+            waits = f"{100 * waiting_share(entry):.2f} %", f"{1e3 * median(entry['first']):.0f} ms"
+            ratios = f"{ratio:.1f}{enough}", trained
+            rows.append([first, name, decoded, delivered, consumed, *ratios, *waits])
             first = ""
     head = [
-        "network",
-        "library",
-        "decoded/s, once",
-        "delivered/s",
-        "consumed/s, step alone",
-        "delivered / consumed",
-        "trained/s in fit",
-        "waiting",
-        "first batch after",
+        *("network", "library", "decoded/s, once", "delivered/s", "consumed/s, step alone"),
+        *("delivered / consumed", "trained/s in fit", "waiting", "first batch after"),
     ]
     return markdown(head, rows)
+
+
+def of_cpu(kind: str, results: Entries) -> list[str]:
+    """Return the tables of a kind of results, the first behind when, on what and how often."""
+    on = f"{results['date']}, {results['rounds']} rounds. {describe(results['machine'])}."
+    if kind == "steps":
+        steps = results["steps"]
+        kinds = dict.fromkeys(key for result in steps.values() for key in kinds_of(result))
+        first, *more = [*(steps_table(steps, key) for key in kinds), targets_table(steps)]
+        return [f"{on}\n\n{first}", *more]
+    if kind == "ops":
+        return [f"{on} {rates_line(results['ops'])}\n\n{ops_table(results['ops'])}"]
+    made = scaling_table(results["panels"]) if kind == "scaling" else ""
+    return [f"{on}\n\n{made or loader_table(results['networks'])}"]
+
+
+def page(results: Entries) -> str:
+    """Return all that a GPU's parts found, under their headings."""
+    makers: dict[str, Any] = {  # what is in a part -> how it is shown
+        "lines": lambda said: "\n".join(f"- {line}" for line in said),
+        "ops": ops_table,
+        "steps": lambda steps: steps_table(steps, "", results.get("ceilings", {})),
+        "panels": scaling_table,
+    }
+    texts = [f"{results['date']}. {describe(results['machine'])}."]
+    for name, part in results.items():
+        if isinstance(part, dict) and "seconds" in part:
+            texts.append(f"## {name}, {part['seconds']:.0f} s")
+            texts += [make(part[key]) for key, make in makers.items() if key in part]
+            if isinstance(part.get("failed"), str):
+                texts.append(f"Failed: {part['failed']}")
+            if part["skipped"]:
+                texts.append(f"Not measured, for lack of time: {'; '.join(part['skipped'])}.")
+    return "\n\n".join(texts) + "\n"

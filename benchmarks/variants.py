@@ -1,7 +1,8 @@
-"""The libraries that are timed, each in the ways that it can be set up."""
+"""The libraries that are timed, each in the settings in which it may be fastest."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib.util import find_spec
 
@@ -10,49 +11,51 @@ from benchmarks.allocator import have_mallopt
 
 @dataclass(frozen=True)
 class Variant:
-    """One library in one setting, timed in a process of its own.
-
-    kernels         tinynet's: the value of TINYNET_KERNELS
-    channels_last   torch's order of an image's axes in memory
-    compiled        torch.compile, with its default settings
-    allocator       glibc's malloc keeps freed memory, see ``benchmarks.allocator``
-    """
+    """One library in one setting, timed in a process by itself."""
 
     name: str
-    library: str  # "tinynet", "torch", or "numpy", which times the floors
-    kernels: str = ""
-    channels_last: bool = False
-    compiled: bool = False
-    allocator: bool = False
+    library: str  # "tinynet", "torch", "numpy" (floors), or "both" (operations on a GPU)
+    kernels: str = ""  # tinynet's: the value of TINYNET_KERNELS
+    channels_last: bool = False  # torch's order of an image's axes in memory
+    compiled: str = ""  # the mode of torch.compile
+    graph: bool = False  # the step is captured once as a CUDA graph, and replayed
+    allocator: bool = False  # malloc keeps freed memory, see benchmarks.allocator
 
 
+# on a CPU
 NUMPY = Variant("tinynet NumPy", "tinynet", kernels="numpy")
-FAST = Variant("tinynet fast", "tinynet", kernels="fast")
-OURS = (NUMPY, FAST)
-
+NUMBA = Variant("tinynet Numba", "tinynet", kernels="numba")
 STOCK = (
     Variant("torch contiguous", "torch"),
     Variant("torch channels_last", "torch", channels_last=True),
-    Variant("torch.compile", "torch", channels_last=True, compiled=True),
+    Variant("torch.compile", "torch", channels_last=True, compiled="default"),
 )
 WITH_ALLOCATOR = tuple(
     Variant(f"{v.name} + malloc", "torch", "", v.channels_last, v.compiled, allocator=True)
     for v in STOCK
 )
-STEP_VARIANTS = (*OURS, *STOCK, *WITH_ALLOCATOR)
-
 FLOOR = Variant("floor", "numpy")
 # with malloc's settings, which only help: an operation by itself is compared without page faults
 OPS_TORCH = Variant("torch", "torch", allocator=True)
 
+# on a GPU
+CUDA = Variant("tinynet", "tinynet")
+OPS = Variant("operations", "both")
+EAGER = STOCK[1]
+GRAPH = Variant("torch CUDA graph", "torch", channels_last=True, graph=True)
+
+OURS = (NUMPY, NUMBA, CUDA)
+STEP_VARIANTS = (*OURS, *STOCK, *WITH_ALLOCATOR, GRAPH)  # in a table's order
+NAMES_BEFORE = {"tinynet fast": NUMBA.name}  # in results of earlier versions
+
 PACKAGES = {  # library or set of kernels -> what it needs, and how to get it
-    "torch": ("torch", "python -m pip install torch==2.13.0"),
-    "fast": ("numba", 'python -m pip install ".[fast]"'),
+    **dict.fromkeys(("torch", "both"), ("torch", "python -m pip install torch==2.13.0")),
+    "numba": ("numba", 'python -m pip install ".[fast]"'),
 }
 
 
-def installed(variants: tuple[Variant, ...]) -> tuple[list[Variant], list[str]]:
-    """Those that can run here, and a line for each thing that the others lack."""
+def installed(variants: Iterable[Variant]) -> tuple[list[Variant], list[str]]:
+    """Return those that can run here, and a line for each package that the others lack."""
     present, missing = [], dict[str, None]()
     for variant in variants:
         package, command = PACKAGES.get(variant.kernels or variant.library, ("", ""))

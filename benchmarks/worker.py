@@ -1,92 +1,122 @@
 """A process that times one library: it does what it is told in JSON lines, and answers in them.
 
-python -m benchmarks.worker '{"name": "tinynet NumPy", "library": "tinynet", "kernels": "numpy"}'
+python -m benchmarks.worker '{"name": "tinynet NumPy", "library": "tinynet"}' cpu
 
-    {"make": NAME, "task": {...}}                    a subject, see ``benchmarks.tasks``
-    {"check": NAME, "calls": N, "file": FILE.npz}    call it so often, and save the results
-    {"time": NAME, "seconds": S}                     call it for so long, at least once
-    {"forget": NAME}                                 let it go
-    {"facts": true}                                  the libraries loaded, and how they are set
-
-Every answer has the process's peak memory; one to "time" the median time of a call; "error", if
-there is one, says what went wrong.
+{"do": ...} names one of the methods of ``Server``, and has its arguments. An answer has the peak of
+memory, or "error", which says what went wrong.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import resource
 import sys
-import time
-from statistics import median
+from importlib import import_module
 from typing import Any
 
 import numpy as np
 
+from benchmarks import device as devices
+from benchmarks import ops, peers
 from benchmarks.allocator import keep_freed_memory
-from benchmarks.subject import Subject
-from benchmarks.tasks import facts, make, set_threads
+from benchmarks.device import Cpu, Gpu, Subject
+from benchmarks.turns import difference
 from benchmarks.variants import Variant
 
 
-def main(variant: Variant) -> None:
-    """Answer every line."""
+class Server:
+    """What a process keeps between two requests: subjects by name."""
+
+    def __init__(self, variant: Variant, device: Cpu) -> None:
+        self.variant, self.device = variant, device
+        self.subjects: dict[str, Subject] = {}
+        self.kept: dict[str, list[Any]] = {}  # results that others are compared with
+        if variant.allocator:
+            keep_freed_memory()
+        if variant.library == "torch" and device.name == "cpu":
+            import torch
+
+            torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+
+    def answer(self, line: str) -> dict[str, Any]:
+        request = json.loads(line)
+        answer = getattr(self, request.pop("do"))(**request) or {}
+        return {**answer, "peak_mb": self.device.peak_mb(self.subjects.values())}
+
+    def make(self, name: str, task: dict[str, Any]) -> None:
+        """Make a subject.
+
+        {"kind": "training" or "inference", "workload": ..., "precision": ...}   of ``peers``
+        {"kind": "op", "op": ..., "library": ..., "shape": ..., ...}             of ``ops``
+        {"kind": "product" or "copy", ...}                                       of ``device``
+        """
+        if name in self.subjects:
+            self.forget(name)
+        kind, device = task.pop("kind"), self.device
+        if kind in ("training", "inference"):
+            made = peers.subject(kind, **task, variant=self.variant, device=device)
+        elif kind == "op":
+            made = ops.subject(**task, device=device)
+        else:
+            floor: Any = {"product": devices.product, "copy": devices.copy}[kind]
+            made = floor(device, self.variant.library, **task)
+        self.subjects[name] = made
+
+    def forget(self, name: str = "") -> None:
+        for each in [name] if name else list(self.subjects):
+            self.kept.pop(each, None)
+            self.subjects.pop(each, None)
+        self.device.free()
+        if self.variant.compiled:
+            import torch
+
+            torch.compiler.reset()
+
+    def keep(self, name: str, calls: int) -> None:
+        """Keep what several calls of a subject give: a call may change its arrays."""
+        self.kept[name] = self.subjects[name].values(calls)
+
+    def results(self, name: str, calls: int, file: str) -> None:
+        np.savez(file, *(self.kept.get(name) or self.subjects[name].values(calls)))
+
+    def compare(self, name: str, want: str, calls: int, norm: str) -> dict[str, float]:
+        """Return how far the results of a subject are from what was kept of another."""
+        return {"apart": difference(self.subjects[name].values(calls), self.kept[want], norm)}
+
+    def settle(self, name: str, calls: int) -> None:
+        """Call a subject a few times; on a GPU the peak of memory counts from here."""
+        self.device.free()
+        self.subjects[name].values(calls)
+        self.device.wait()
+
+    def time(self, name: str, seconds: float) -> dict[str, float]:
+        return {"ms": self.device.time(self.subjects[name], seconds)}
+
+    def call(self, function: str, arguments: dict[str, Any]) -> dict[str, Any]:
+        module, _, name = function.partition(":")
+        called = getattr(import_module(f"benchmarks.{module}"), name)
+        return {"value": called(self.device, **arguments)}
+
+
+def first_line(error: BaseException) -> str:
+    """Return what went wrong, in one line; CuPy's messages begin with a frame of signs."""
+    lines = [line.strip(" =") for line in str(error).splitlines()]
+    return f"{type(error).__name__}: {next((line for line in lines if line), 'no message')[:300]}"
+
+
+def main(variant: Variant, device: str) -> None:
     # libraries print to standard output too: answers go out by another door
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
-    if variant.allocator:
-        keep_freed_memory()
-    set_threads(variant)
-    subjects: dict[str, Subject] = {}
+    server: Server | None = None
     for line in sys.stdin:
         try:
-            answer = obey(json.loads(line), variant, subjects)
+            server = server or Server(variant, (Gpu if device == "gpu" else Cpu)())
+            answer = server.answer(line)
         except Exception as error:
-            text = str(error).strip() or "no message"
-            answer = {"error": f"{type(error).__name__}: {text.splitlines()[0]}"}
-        print(json.dumps(answer | {"peak_mb": peak_mb()}), file=answers, flush=True)
-
-
-def obey(request: dict[str, Any], variant: Variant, subjects: dict[str, Subject]) -> dict[str, Any]:
-    """Do what one line asks."""
-    if "make" in request:
-        subjects[request["make"]] = make(request["task"], variant)
-    elif "check" in request:
-        check(subjects[request["check"]], request["calls"], request["file"])
-    elif "time" in request:
-        return {"ms": time_calls(subjects[request["time"]], request["seconds"])}
-    elif "forget" in request:
-        del subjects[request["forget"]]
-    elif "facts" in request:
-        return facts()
-    return {}
-
-
-def check(subject: Subject, calls: int, file: str) -> None:
-    """Save what so many calls give, one after the other."""
-    with subject.around():
-        arrays = [x for _ in range(calls) for x in subject.results(subject.call())]
-    np.savez(file, *arrays)
-
-
-def time_calls(subject: Subject, seconds: float) -> float:
-    """Median time of a call, in milliseconds, of as many as fit; at least one is made."""
-    times: list[float] = []
-    with subject.around():
-        began = time.perf_counter()
-        while not times or time.perf_counter() - began < seconds:
-            start = time.perf_counter()
-            subject.call()
-            times.append(1e3 * (time.perf_counter() - start))
-    return median(times)
-
-
-def peak_mb() -> float:
-    """The largest memory that this process ever had, in MB of 2²⁰ bytes."""
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
+            answer = {"error": first_line(error)}
+        print(json.dumps(answer), file=answers, flush=True)
 
 
 if __name__ == "__main__":
-    main(Variant(**json.loads(sys.argv[1])))
+    main(Variant(**json.loads(sys.argv[1])), sys.argv[2])

@@ -12,7 +12,7 @@ import pytest
 
 from benchmarks.zoo import gradients, page
 from benchmarks.zoo.entries import ENTRIES
-from benchmarks.zoo.reduced import REDUCED, Reduced, as_containers
+from benchmarks.zoo.gradients import REDUCED, Reduced, as_containers
 from tinynet.gradient_check import GradientError, check_gradients
 from tinynet.layer import Mode
 from tinynet.layers import Conv2D
@@ -137,7 +137,7 @@ def test_the_command_keeps_the_other_networks_figures(monkeypatch, tmp_path, cap
     monkeypatch.setattr("sys.argv", ["gradients", "resnet"])
     with pytest.raises(SystemExit):
         gradients.main()
-    assert "resnet is none of alexnet, " in capsys.readouterr().err
+    assert "resnet is not one of alexnet, " in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ENTRIES)
@@ -156,7 +156,7 @@ def test_every_element_of_every_architecture_was_compared_and_is_right(name):
 def test_the_page_is_made_of_the_newest_figures():
     networks = page.newest("gradients")["networks"]
     written = page.PAGE.read_text(encoding="utf-8")
-    assert written == page.models_page(page.newest("models"), networks)
+    assert written == page.renewed(written, page.newest("models"), networks)
     table = page.gradients_table(networks).splitlines()
     assert len(table) == 2 + len(ENTRIES)
     for name, line in zip(ENTRIES, table[2:], strict=True):

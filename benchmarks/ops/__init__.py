@@ -1,29 +1,22 @@
-"""Single operations beside PyTorch's and beside their floors, one kind of operation a file."""
+"""Single operations beside PyTorch's and beside their floors."""
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import Any
-
+from benchmarks.device import Cpu, Subject
+from benchmarks.ops.layers import OPS as LISTED
 from benchmarks.ops.op import Op
 
-MODULES = (
-    "conv_forward",
-    "conv_weight_gradient",
-    "conv_backward",
-    "conv_block",
-    "depthwise",
-    "max_pool",
-    "avg_pool",
-    "batch_norm",
-    "relu",
-    "dense",
-    "softmax_cross_entropy",
-    "adam",
-)
+__all__ = ["GROUPS", "OPS", "Op", "subject"]
+
+OPS: dict[str, Op] = {op.name: op for op in LISTED}
+GROUPS = {  # on each backend: what the command line calls them
+    where: tuple(dict.fromkeys(op.group for op in LISTED if where in op.shapes))
+    for where in ("cpu", "gpu")
+}
 
 
-def load(module: str) -> dict[str, Op[Any]]:
-    """Name -> operation, of one file."""
-    ops: tuple[Op[Any], ...] = import_module(f"benchmarks.ops.{module}").OPS
-    return {op.name: op for op in ops}
+def subject(
+    op: str, shape: str, backend: str, small: bool, device: Cpu, library: str, **more: str | bool
+) -> Subject:
+    """Return one operation of one library, by its name and that of its shape."""
+    return OPS[op].subject(OPS[op].sized(backend, shape, small), library, device, **more)

@@ -3,85 +3,62 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import tests.oracles as oracles
 
 CLASSES = 1000
+Build = Callable[[], Any] | None
 
 
-@dataclass(frozen=True)
-class Published:
+class Published(NamedTuple):
     """A published number of parameters, and the settings of ours that it belongs to."""
 
     count: int
     source: str
     statistics: bool = False  # moving means and variances are counted too, as Keras does
-    settings: dict[str, Any] = field(default_factory=dict)
+    settings: dict[str, Any] = {}
 
 
-@dataclass(frozen=True)
-class Entry:
+class Entry(NamedTuple):
     """One architecture at its usual size; ``torch`` and ``keras`` build the peers' networks."""
 
     side: int
     published: tuple[Published, ...]
-    torch: Callable[[], Any] | None = None
-    keras: Callable[[], Any] | None = None
+    torch: Build = None
+    keras: Build = None
 
 
-def torchvision(name: str, **settings: Any) -> Callable[[], Any]:
-    """A builder of one of torchvision's networks, with random weights."""
-
-    def build() -> Any:
-        return getattr(oracles.torchvision_or_skip().models, name)(
-            weights=None, num_classes=CLASSES, **settings
-        )
-
-    return build
+def torchvision(name: str, **settings: Any) -> Build:
+    given = {"weights": None, "num_classes": CLASSES, **settings}
+    return lambda: getattr(oracles.torchvision_or_skip().models, name)(**given)
 
 
-def timm(name: str, **settings: Any) -> Callable[[], Any]:
-    """A builder of one of timm's networks, with random weights."""
-
-    def build() -> Any:
-        return oracles.timm_or_skip().create_model(name, num_classes=CLASSES, **settings)
-
-    return build
+def timm(name: str) -> Build:
+    return lambda: oracles.timm_or_skip().create_model(name, num_classes=CLASSES)
 
 
-def keras(name: str, side: int, **settings: Any) -> Callable[[], Any]:
-    """A builder of one of Keras's applications, with random weights."""
-
-    def build() -> Any:
-        return getattr(oracles.keras_or_skip().applications, name)(
-            weights=None, classes=CLASSES, input_shape=(side, side, 3), **settings
-        )
-
-    return build
+def keras(name: str, side: int) -> Build:
+    given = {"weights": None, "classes": CLASSES, "input_shape": (side, side, 3)}
+    return lambda: getattr(oracles.keras_or_skip().applications, name)(**given)
 
 
-KERAS_RESNET = {"stride_in": "1x1", "conv_bias": True}
+def vgg(depth: int, count: int) -> Entry:
+    peers = torchvision(f"vgg{depth}", init_weights=False), keras(f"VGG{depth}", 224)
+    return Entry(224, (Published(count, "Keras, torchvision"),), *peers)
 
+
+def resnet(depth: int, count: int, of_keras: int) -> Entry:
+    settings = {"stride_in": "1x1", "conv_bias": True}
+    published = Published(count, "torchvision"), Published(of_keras, "Keras", True, settings)
+    return Entry(224, published, torchvision(f"resnet{depth}"), keras(f"ResNet{depth}", 224))
+
+
+ALEXNET = Published(61_100_840, "torchvision", settings={"one_tower": True})
 ENTRIES = {
-    "alexnet": Entry(
-        224,
-        (Published(61_100_840, "torchvision", settings={"one_tower": True}),),
-        torchvision("alexnet"),
-    ),
-    "vgg16": Entry(
-        224,
-        (Published(138_357_544, "Keras, torchvision"),),
-        torchvision("vgg16", init_weights=False),
-        keras("VGG16", 224),
-    ),
-    "vgg19": Entry(
-        224,
-        (Published(143_667_240, "Keras, torchvision"),),
-        torchvision("vgg19", init_weights=False),
-        keras("VGG19", 224),
-    ),
+    "alexnet": Entry(224, (ALEXNET,), torchvision("alexnet")),
+    "vgg16": vgg(16, 138_357_544),
+    "vgg19": vgg(19, 143_667_240),
     "googlenet": Entry(
         224,
         (
@@ -90,33 +67,9 @@ ENTRIES = {
         ),
         torchvision("googlenet", init_weights=False),
     ),
-    "resnet50": Entry(
-        224,
-        (
-            Published(25_557_032, "torchvision"),
-            Published(25_636_712, "Keras", True, KERAS_RESNET),
-        ),
-        torchvision("resnet50"),
-        keras("ResNet50", 224),
-    ),
-    "resnet101": Entry(
-        224,
-        (
-            Published(44_549_160, "torchvision"),
-            Published(44_707_176, "Keras", True, KERAS_RESNET),
-        ),
-        torchvision("resnet101"),
-        keras("ResNet101", 224),
-    ),
-    "resnet152": Entry(
-        224,
-        (
-            Published(60_192_808, "torchvision"),
-            Published(60_419_944, "Keras", True, KERAS_RESNET),
-        ),
-        torchvision("resnet152"),
-        keras("ResNet152", 224),
-    ),
+    "resnet50": resnet(50, 25_557_032, 25_636_712),
+    "resnet101": resnet(101, 44_549_160, 44_707_176),
+    "resnet152": resnet(152, 60_192_808, 60_419_944),
     "se_resnet50": Entry(224, (Published(28_088_024, "timm"),), timm("seresnet50")),
     "inception_v4": Entry(299, (Published(42_679_816, "timm"),), timm("inception_v4")),
     "inception_resnet_v2": Entry(
@@ -135,10 +88,8 @@ ENTRIES = {
         keras("DenseNet169", 224),
     ),
     "mobilenet": Entry(
-        224,
-        (Published(4_253_864, "Keras", True),),
-        timm("mobilenetv1_100"),
-        keras("MobileNet", 224),
+        *(224, (Published(4_253_864, "Keras", True),)),
+        *(timm("mobilenetv1_100"), keras("MobileNet", 224)),
     ),
     "shufflenet_v2": Entry(
         224, (Published(2_278_604, "torchvision"),), torchvision("shufflenet_v2_x1_0")

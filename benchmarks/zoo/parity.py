@@ -1,6 +1,4 @@
-"""One architecture beside a peer's: the same weights, the same images, the same numbers?
-
-``python -m benchmarks.zoo.parity NAME`` prints one line of JSON.
+"""One architecture beside a peer's: the same weights, the same images, the same numbers? How fast?
 
 Weights, biases, scales and shifts are random. Batch norm's statistics are those that the network
 has on random images: with drawn ones a deep network's output explodes, and all probabilities are 0
@@ -11,14 +9,17 @@ logits spread by 2, and probabilities are far from equal.
 
 from __future__ import annotations
 
-import json
-import sys
 import tempfile
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from benchmarks.device import Cpu
+from benchmarks.peers import train_step
+from benchmarks.workloads import Workload
 from benchmarks.zoo.entries import CLASSES, ENTRIES, Entry
 from tests.oracles import to_torch
 from tinynet import EVAL, Mode
@@ -26,39 +27,31 @@ from tinynet.interop.convert import converted
 from tinynet.interop.names import WeightNames, names_of
 from tinynet.interop.onnx_export import export_onnx
 from tinynet.layers import Softmax
-from tinynet.models.architecture import ARCHITECTURES, Architecture
+from tinynet.models.architecture import Architecture
 
 BATCH = 2
+STEP_BATCH, STEPS = 4, 3
 SCALES, SHIFTS, BIASES = (0.7, 1.3), (0.5, 1.5), (-0.1, 0.1)  # what they are drawn between
 LOGITS = 2.0  # standard deviation of the logits
 FLOOR = 1e-6  # of the largest gradient: a bias before a batch norm has gradient 0, and rounding
 
 
 def counts(name: str, entry: Entry) -> list[dict[str, Any]]:
-    """Our number of parameters beside each published one."""
     rows = []
-    for published in entry.published:
-        model = build(name, entry.side, published.settings)
-        arrays = model.state() if published.statistics else model.parameters()
-        rows.append(
-            {
-                "source": published.source,
-                "published": published.count,
-                "ours": sum(int(np.prod(x.shape)) for x in arrays.values()),
-                "statistics": published.statistics,
-            }
-        )
+    for count, source, statistics, settings in entry.published:
+        model = build(name, entry.side, settings)
+        arrays = (model.state() if statistics else model.parameters()).values()
+        row = {"source": source, "published": count, "statistics": statistics}
+        rows.append({**row, "ours": sum(int(np.prod(x.shape)) for x in arrays)})
     return rows
 
 
 def build(name: str, side: int, settings: dict[str, Any]) -> Any:
-    """Our network at its usual size, in colour."""
     shape = {"num_classes": CLASSES, "input_shape": (side, side, 3)}
     return Architecture(name, shape | settings).build()
 
 
 def images(side: int) -> np.ndarray:
-    """Random images (2, side, side, 3), float64."""
     return np.random.default_rng(0).normal(size=(BATCH, side, side, 3))
 
 
@@ -86,24 +79,21 @@ def against_torch(name: str, entry: Entry, gradient_side: int) -> dict[str, dict
     for module in theirs.modules():
         if "dropout" in type(module).__name__.lower():
             module.p = 0.0
-    ours = loaded(name, gradient_side, names, arrays) if not_flat(name) else ours
+    # what flattens into a dense layer takes images of one size
+    flat = name.startswith(("vgg", "alexnet"))
+    ours = ours if flat else loaded(name, gradient_side, names, arrays)
     ours.to(dtype="float64").freeze(parameters=False, statistics=False)
-    x = images(gradient_side if not_flat(name) else entry.side)
+    x = images(entry.side if flat else gradient_side)
     tensor = to_torch(x)
     outputs = theirs(tensor)
     outputs = tuple(outputs) if isinstance(outputs, tuple) else (outputs,)
     rng = np.random.default_rng(1)
     upstream = [rng.normal(size=tuple(z.shape)) for z in outputs]
-    sum(
-        (z * torch.from_numpy(dz)).sum() for z, dz in zip(outputs, upstream, strict=True)
-    ).backward()
+    sum((z * torch.from_numpy(d)).sum() for z, d in zip(outputs, upstream, strict=True)).backward()
 
     z, cache = ours.forward(x, Mode(train=True, rng=np.random.default_rng(0)))
-    if isinstance(z, tuple):
-        order = head_order(outputs, z)
-        dx = ours.backward(tuple(upstream[i] for i in order), cache)
-    else:
-        dx = ours.backward(upstream[0], cache)
+    heads = tuple(upstream[i] for i in head_order(outputs, z)) if isinstance(z, tuple) else ()
+    dx = ours.backward(heads or upstream[0], cache)
     there = {key: p.grad.numpy() for key, p in theirs.named_parameters() if p.grad is not None}
     wanted = converted(ours, arrays | there, names, x.shape[1:])
     floor = FLOOR * max(np.abs(wanted[key]).max() for key in ours.parameters())
@@ -115,10 +105,8 @@ def against_torch(name: str, entry: Entry, gradient_side: int) -> dict[str, dict
 
 
 def head_order(theirs: tuple[Any, ...], ours: tuple[Any, ...]) -> list[int]:
-    """For each head of ours, which of theirs gives the same logits."""
-    return [
-        min(range(len(theirs)), key=lambda i: relative(z, theirs[i].detach().numpy())) for z in ours
-    ]
+    logits = [z.detach().numpy() for z in theirs]
+    return [min(range(len(logits)), key=lambda i: relative(z, logits[i])) for z in ours]
 
 
 def against_keras(name: str, entry: Entry) -> dict[str, float]:
@@ -140,8 +128,8 @@ def against_keras(name: str, entry: Entry) -> dict[str, float]:
             layer.momentum = 0.0
     theirs(x, training=True)
     last = [key for key, v in variables.items() if v.shape[-1] == CLASSES][0].split("/")[0]
-    logits = keras.ops.log(theirs(x, training=False)) - variables[f"{last}/bias"]
-    kernel = variables[f"{last}/kernel"]
+    kernel, bias = (variables[f"{last}/{kind}"] for kind in ("kernel", "bias"))
+    logits = keras.ops.log(theirs(x, training=False)) - bias
     kernel.assign(kernel * (LOGITS / keras.ops.std(logits)))
     arrays = {key: np.array(keras.ops.convert_to_numpy(v)) for key, v in variables.items()}
     ours = loaded(name, entry.side, names, arrays)
@@ -175,25 +163,17 @@ def calibrated_torch(model: Any, x: np.ndarray) -> Any:
 
 
 def loaded(name: str, side: int, names: WeightNames, arrays: dict[str, np.ndarray]) -> Any:
-    """Our network with a peer's arrays."""
     epsilon = {} if names.epsilon is None else {"epsilon": names.epsilon}
     model = build(name, side, names.requires | epsilon)
     model.load_state(converted(model, arrays, names, (side, side, 3)))
     return model
 
 
-def not_flat(name: str) -> bool:
-    """Whether the network takes images of any size: it does not flatten into a dense layer."""
-    return not name.startswith(("vgg", "alexnet"))
-
-
 def probabilities_apart(ours: Any, x: np.ndarray, expected: np.ndarray) -> dict[str, float]:
     """Largest difference in probability, and the largest probability there is."""
     got, _ = Softmax().forward(ours.forward(x, EVAL)[0])
-    return {
-        "probability": float(np.abs(got - expected).max()),
-        "largest_probability": float(expected.max()),
-    }
+    apart, largest = float(np.abs(got - expected).max()), float(expected.max())
+    return {"probability": apart, "largest_probability": largest}
 
 
 def in_onnxruntime(ours: Any, x: np.ndarray) -> dict[str, float]:
@@ -215,18 +195,49 @@ def relative(got: np.ndarray, wanted: np.ndarray, floor: float = 1e-300) -> floa
     return float(np.abs(got - wanted).max() / max(np.abs(wanted).max(), floor))
 
 
-def compare(name: str) -> dict[str, Any]:
-    """Everything for one architecture."""
+def compare(device: Any, name: str) -> dict[str, Any]:
     entry = ENTRIES[name]
-    assert name in ARCHITECTURES
     result: dict[str, Any] = {"counts": counts(name, entry)}
     if entry.torch is not None:
-        side = {299: 139}.get(entry.side, 96)
-        result |= against_torch(name, entry, side)
-    if entry.keras is not None:
-        result["keras"] = against_keras(name, entry)
-    return result
+        result |= against_torch(name, entry, {299: 139}.get(entry.side, 96))
+    return result if entry.keras is None else {**result, "keras": against_keras(name, entry)}
 
 
-if __name__ == "__main__":
-    print(json.dumps(compare(sys.argv[1])))
+# one training step: batch 4 at the usual size, Adam, float32
+
+
+def their_step(name: str, x: np.ndarray, y: np.ndarray) -> Callable[[], float]:
+    """torch's step, in the memory order that it is fastest in on a CPU (channels last)."""
+    import torch
+    from torch.nn.functional import cross_entropy
+
+    build: Any = ENTRIES[name].torch
+    model = build().train().to(memory_format=torch.channels_last)
+    images, labels = torch.from_numpy(x).permute(0, 3, 1, 2), torch.from_numpy(y)
+    optimizer = torch.optim.Adam(model.parameters(), 1e-4)
+
+    def step() -> float:
+        optimizer.zero_grad()
+        outputs = model(images)
+        main, *heads = outputs if isinstance(outputs, tuple) else (outputs,)
+        loss = cross_entropy(main, labels) + 0.3 * sum(cross_entropy(z, labels) for z in heads)
+        loss.backward()
+        optimizer.step()
+        return float(loss)
+
+    return step
+
+
+def measure(device: Cpu, name: str, library: str) -> dict[str, Any]:
+    """Return the milliseconds of each step after the first, and the process's peak memory."""
+    side, times = ENTRIES[name].side, list[float]()
+    workload = Workload(side, STEP_BATCH, name, 3, CLASSES, rate=1e-4)
+    x, y = workload.data()
+    ours = train_step(workload, "fp32", device) if library == "tinynet" else None
+    step = (lambda: ours(x, y)) if ours else their_step(name, x, y)
+    for _ in range(1 + STEPS):
+        start = time.perf_counter()
+        loss = step()
+        times.append(1e3 * (time.perf_counter() - start))
+        assert np.isfinite(loss)
+    return {"ms": times[1:], "peak_mb": device.peak_mb([]), "side": side, "batch": STEP_BATCH}

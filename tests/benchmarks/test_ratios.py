@@ -1,7 +1,16 @@
-from benchmarks.ratios import Ratio, Target, fastest, memory_ratio, paired, speed_ratio, targets
+from benchmarks.ratios import (
+    Ratio,
+    Target,
+    floor_ms,
+    memory_ratio,
+    paired,
+    speed_ratio,
+    step_floor_ms,
+)
+from tests.benchmarks import made_up
 
 MEASURED = {
-    "tinynet fast": {"ms": [10.0, 20.0, 10.0], "peak_mb": 100.0},
+    "tinynet Numba": {"ms": [10.0, 20.0, 10.0], "peak_mb": 100.0},
     "torch contiguous": {"ms": [30.0, 50.0, 90.0], "peak_mb": 400.0},
     "torch channels_last": {"ms": [20.0, 80.0, 21.0], "peak_mb": 200.0},
     "torch.compile": {"failed": "no compiler"},
@@ -15,22 +24,17 @@ def test_a_ratio_is_of_rounds_and_not_of_medians():
     assert str(ratio) == "3.00 (2.50 to 9.00)"
 
 
-def test_the_fastest_has_the_lowest_median():
-    assert fastest({"a": [1, 9, 9], "b": [8, 8, 8]}) == "b"
-    assert fastest({}) is None
-
-
 def test_ratios_are_against_the_fastest_of_those_that_ran():
-    assert speed_ratio(MEASURED, "tinynet fast", "stock") == Ratio(2.1, 2, 4)
-    assert speed_ratio(MEASURED, "tinynet fast", "malloc") == Ratio(1.5, 0.75, 1.5)
-    assert memory_ratio(MEASURED, "tinynet fast") == 0.5
-    assert speed_ratio(MEASURED, "tinynet NumPy", "stock") is None
-    assert memory_ratio({"tinynet fast": MEASURED["tinynet fast"]}, "tinynet fast") is None
+    assert speed_ratio(MEASURED, "tinynet Numba") == Ratio(2.1, 2, 4)
+    assert speed_ratio(MEASURED, "tinynet Numba", malloc=True) == Ratio(1.5, 0.75, 1.5)
+    assert memory_ratio(MEASURED, "tinynet Numba") == 0.5
+    assert speed_ratio(MEASURED, "tinynet NumPy") is None
+    assert memory_ratio({"tinynet Numba": MEASURED["tinynet Numba"]}, "tinynet Numba") is None
 
 
 def test_a_target_is_reached_from_its_side():
-    least = Target("W48", "training", "tinynet fast", "stock", 2.1)
-    most = Target("W48", "training", "tinynet fast", "memory", 0.5)
+    least = Target("W48", "training", "tinynet Numba", "stock", 2.1)
+    most = Target("W48", "training", "tinynet Numba", "memory", 0.5)
     steps = {"W48": {"training": MEASURED}}
     assert least.met(least.value(steps))
     assert most.met(most.value(steps))
@@ -39,6 +43,19 @@ def test_a_target_is_reached_from_its_side():
     assert least.value({}) is None
 
 
-def test_every_target_is_named_once():
-    names = [(t.workload, t.kind, t.ours, t.against) for t in targets()]
-    assert len(set(names)) == len(names) == 30
+def test_floors_are_of_what_bounds_the_work():
+    row = made_up.gpu()["ops"]["ops"][0]
+    # 750 GFLOP in the product's 1 ms; the copy takes half of that
+    assert floor_ms(row) == (1.0, True)
+    assert floor_ms(row | {"multiply_adds": 0, "products": {}}) == (0.5, False)
+    assert floor_ms(row | {"copy": [3.0]}) == (3.0, False)
+    assert floor_ms(row | {"products": {}}) is None
+    assert floor_ms(row | {"copy": []}) is None
+
+
+def test_a_steps_floor_is_three_passes_at_the_ceilings_rate():
+    found = made_up.gpu()
+    result, ceilings = found["steps"]["steps"]["VGG16 224, batch 64"], found["ceilings"]
+    assert step_floor_ms(result, "training, bf16", ceilings) == 6
+    assert step_floor_ms(result, "training, tf32", ceilings) == 12
+    assert step_floor_ms(result, "training, bf16", {}) is None

@@ -1,6 +1,13 @@
 """Figures in the tables, worked out by hand from made-up results."""
 
-from benchmarks.tables import loader_table, ops_table, scaling_table, steps_table, targets_table
+from benchmarks.tables import (
+    loader_table,
+    ops_table,
+    page,
+    scaling_table,
+    steps_table,
+    targets_table,
+)
 from tests.benchmarks import made_up
 
 
@@ -26,7 +33,7 @@ def test_steps():
         "50",
         "0.33",
     ]
-    assert w48["tinynet fast"][3:5] == ["1.50 (1.50 to 1.50)", "3.00 (3.00 to 3.00)"]
+    assert w48["tinynet Numba"][3:5] == ["1.50 (1.50 to 1.50)", "3.00 (3.00 to 3.00)"]
     assert w48["torch contiguous"][3:5] == ["–", "–"]
     assert w48["torch.compile"][2] == "failed: no compiler / here"
 
@@ -41,12 +48,12 @@ def test_targets():
     found = rows(targets_table(steps))
     assert len(found) == 30
     verdicts = {tuple(row[:4]): row[5] for row in found}
-    assert verdicts["W128", "training, tinynet fast", "torch / this", "≥ 3"] == "**missed**"
+    assert verdicts["W128", "training, tinynet Numba", "torch / this", "≥ 3"] == "**missed**"
     assert verdicts["W128", "training, tinynet NumPy", "torch / this", "≥ 1.5"] == "met"
     memory = "peak memory, this / torch"
     assert verdicts["W48", "training, tinynet NumPy", memory, "≤ 0.6"] == "met"
-    assert verdicts["W48", "training, tinynet fast", memory, "≤ 0.6"] == "**missed**"
-    del steps["W48"]["training"]["tinynet fast"]
+    assert verdicts["W48", "training, tinynet Numba", memory, "≤ 0.6"] == "**missed**"
+    del steps["W48"]["training"]["tinynet Numba"]
     assert rows(targets_table(steps))[1][4:] == ["–", "not measured"]
     del steps["W48"]["training"]
     assert len(rows(targets_table(steps))) == 25
@@ -86,3 +93,44 @@ def test_scaling_and_loader():
     demo, slow, _ = rows(loader_table(made_up.loader()["networks"]))
     assert demo[2:] == ["300", "4000", "1000", "4.0", "900", "1.00 %", "20 ms"]
     assert slow[5] == "2.0 (**less than 3**)"
+
+
+def test_steps_on_a_gpu():
+    found = made_up.gpu()
+    table = rows(steps_table(found["steps"]["steps"], "", found["ceilings"]))
+    at = next(i for i, row in enumerate(table) if row[0] == "VGG16 224, batch 64, bf16")
+    assert table[at] == [
+        *("VGG16 224, batch 64, bf16", "tinynet", "10.00 (10.00 to 10.00)", "2.50 (2.50 to 2.50)"),
+        *("6400", "600000", "100", "0.50", "0.60", "1e-04"),
+    ]
+    failed = next(row for row in table[at:] if row[1] == "torch.compile")
+    assert failed[2] == "failed: out of memory"
+
+
+def test_ops_on_a_gpu():
+    row = rows(ops_table(made_up.gpu()["ops"]["ops"]))[0]
+    assert row[2:] == [
+        *("2", "2.5", "1.25 (0.50 to 2.00)", "3.75e+05 GFLOP/s", "0.50", "0.40", "1e-03"),
+    ]
+    failed = made_up.gpu()["ops"]["ops"][0]
+    failed |= {"ours": {}, "failed": {"tinynet": "operations: no answer | in 60 s"}}
+    other = made_up.gpu()["ops"]["ops"][1]
+    (told,) = [row for row in rows(ops_table([failed, other])) if "failed" in row[2]]
+    assert told[2] == "failed: operations: no answer / in 60 s"
+    unmeasured = {"ours": {}, "theirs": {}, "copy": [], "products": {}}
+    (checked,) = rows(ops_table([other | unmeasured]))
+    assert checked[2:] == ["–", "–", "–", "–", "–", "–", "1e-03"]
+    assert "failed: operations" in ops_table([failed | unmeasured])
+
+
+def test_the_page_of_a_gpu_has_every_part():
+    results = made_up.gpu()
+    text = page(results)
+    assert "NVIDIA H100 80GB HBM3; driver 580.159, python 3.12.3, cupy-cuda13x 14.2.0" in text
+    for part in ("correctness", "ceilings", "ops", "steps", "kernels", "scaling"):
+        assert f"## {part}, 12 s" in text
+    assert "- tests: 3 passed, 1 failed\n- FAILED a" in text
+    assert "Failed: WorkerError: its process ended" in text
+    assert "Not measured, for lack of time: dense, x, fp32." in text
+    some = {k: results[k] for k in ("date", "machine", "steps")}
+    assert "## scaling" not in page(some)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from tinynet.backend import Array, Output, backward_of, library_of, swappable, to_device
-from tinynet.layer import EVAL, Mode, RandomSource, Stateless
+from tinynet.layer import EVAL, Mode, RandomSource, Shape, Stateless
 
 __all__ = ["Dropout", "dropout_backward", "dropout_forward"]
 
@@ -15,6 +15,7 @@ class DropoutCache(NamedTuple):
 
     mask: Array | None  # booleans of the shape of x; None outside training
     scale: float
+    shape: Shape | None = None  # of x; a mask with sizes of 1 may serve a whole batch
 
 
 @swappable
@@ -54,15 +55,12 @@ def dropout_forward(
     _check(keep_prob, scale_at)
     if mask is None:
         scale = keep_prob if scale_at == "test" else 1.0
-        return x * scale, DropoutCache(None, scale)
+        return x * scale, DropoutCache(None, scale, x.shape)
     scale = 1.0 / keep_prob if scale_at == "train" else 1.0
-    return x * mask * scale, DropoutCache(mask, scale)
+    return x * mask * scale, DropoutCache(mask, scale, x.shape)
 
 
-# a mask with a size of 1 may stand for a whole batch: NumPy's own rules then say what fits
-@backward_of(
-    lambda cache: None if cache.mask is None or 1 in cache.mask.shape else Output(cache.mask.shape)
-)
+@backward_of(lambda cache: None if cache.shape is None else Output(cache.shape))
 def dropout_backward(dy: Array, cache: DropoutCache) -> Array:
     """A removed neuron has no gradient, a kept one the forward pass's scale.  Report §2.4.1.
 

@@ -65,6 +65,7 @@ def test_every_geometry(g, epilogue, depthwise, seed):
 CHANNELS = (1, 3, LANES, LANES + 3, 2 * LANES, 3 * LANES, 4 * LANES + 5)
 
 
+@pytest.mark.slow
 @drawn_some
 @given(
     channels=st.sampled_from(CHANNELS),

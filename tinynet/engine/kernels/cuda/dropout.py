@@ -44,7 +44,7 @@ def dropout_forward_cuda(
     y = product(x, mask, scale)
     if y is None:
         return dropout_forward.reference(x, mask, keep_prob, scale_at)
-    return y, DropoutCache(mask, scale)
+    return y, DropoutCache(mask, scale, x.shape)
 
 
 @register(dropout_backward, "cuda")

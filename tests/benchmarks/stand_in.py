@@ -1,4 +1,4 @@
-"""CuPy with a GPU's clock, streams and pool, without a GPU: what ``benchmarks.gpu`` asks of it."""
+"""CuPy with a GPU's clock, stream and pool, without a GPU: for ``benchmarks.device``."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.engine.kernels.cuda import on_cpu
 
 
 class Event:
-    """Knows when, on a clock that each launch moves on by a millisecond, and in which stream."""
+    """Know when, on a clock that each launch moves on by a millisecond, and in which stream."""
 
     def __init__(self, gpu: Gpu) -> None:
         self.gpu = gpu
@@ -25,56 +25,30 @@ class Event:
         self.gpu.log.append("synchronize")
 
 
-class Stream:
-    """Collects what is launched while it is captured."""
-
-    def __init__(self, gpu: Gpu, non_blocking: bool = False) -> None:
-        self.gpu = gpu
-
-    def __enter__(self) -> Stream:
-        self.before, self.gpu.stream = self.gpu.stream, self
-        return self
-
-    def __exit__(self, *_: Any) -> None:
-        self.gpu.stream = self.before
-
-    def begin_capture(self) -> None:
-        self.gpu.captured = []
-
-    def end_capture(self) -> Any:
-        launches, self.gpu.captured = self.gpu.captured, None
-
-        def launch(stream: Any = None) -> None:
-            self.gpu.now += 0.1 * len(launches)
-
-        return types.SimpleNamespace(launch=launch)
-
-
 class Gpu:
     """The clock and what happened."""
 
     def __init__(self) -> None:
         self.now = 0.0  # milliseconds
         self.log: list[Any] = []
-        self.captured: list[str] | None = None
-        self.stream: Any = "the default stream"
+        self.stream = "the default stream"
 
     def module(self, code: str, options: tuple[str, ...] = (), **_: Any) -> Any:
         """``cupy.RawModule``: ours by g++, those of the benchmark by name."""
         if "spin" not in code:
             return on_cpu.Module(code, options)
-        return types.SimpleNamespace(get_function=lambda name: self.kernel(name))
+        return types.SimpleNamespace(get_function=self.kernel)
 
     def kernel(self, name: str) -> Any:
         def launch(grid: Any, block: Any, args: Any) -> None:
-            assert len(grid) >= 1 <= len(block)
-            if self.captured is not None:
-                self.captured.append(name)
-                return
             self.log.append((name, *args))
             self.now += 1.0
 
         return launch
+
+    def elapsed(self, start: Event, stop: Event) -> float:
+        assert start.stream is stop.stream is self.stream
+        return stop.at - start.at
 
 
 def install(monkeypatch: pytest.MonkeyPatch) -> Gpu:
@@ -83,16 +57,15 @@ def install(monkeypatch: pytest.MonkeyPatch) -> Gpu:
 
     gpu, made = Gpu(), fake_cupy.install(monkeypatch)
     pool = types.SimpleNamespace(
-        total_bytes=lambda: 12345, free_all_blocks=lambda: gpu.log.append("freed")
+        total_bytes=lambda: 3 << 20, free_all_blocks=lambda: gpu.log.append("freed")
     )
     properties = {"name": b"NVIDIA H100 80GB HBM3", "totalGlobalMem": 1 << 36}
     made.RawModule = gpu.module
     made.get_default_memory_pool = lambda: pool
     made.cuda = types.SimpleNamespace(
         Event=lambda: Event(gpu),
-        Stream=lambda non_blocking=False: Stream(gpu, non_blocking),
         get_current_stream=lambda: gpu.stream,
-        get_elapsed_time=lambda start, stop: elapsed(gpu, start, stop),
+        get_elapsed_time=gpu.elapsed,
         runtime=types.SimpleNamespace(
             deviceSynchronize=lambda: gpu.log.append("waited"),
             getDeviceProperties=lambda number: properties,
@@ -103,9 +76,3 @@ def install(monkeypatch: pytest.MonkeyPatch) -> Gpu:
     made.copyto = lambda target, source: gpu.kernel("copy")((1,), (1,), ())
     monkeypatch.setattr(torch, "from_dlpack", lambda x: torch.from_numpy(np.asarray(x.host)))
     return gpu
-
-
-def elapsed(gpu: Gpu, start: Event, stop: Event) -> float:
-    """Milliseconds; both events must be in the stream that is current."""
-    assert start.stream is stop.stream is gpu.stream
-    return stop.at - start.at

@@ -1,0 +1,135 @@
+"""The first minutes on a GPU machine: ``python -m benchmarks.gpu first --minutes 8 --out DIR``.
+
+What only a GPU can answer, in the order of what it is worth:
+
+    facts      does the compiler take this GPU's own instructions (sm_90a)?
+    ceilings   what does it copy and multiply at best?
+    products   does each operation compute what torch computes in float32?
+    steps      does a whole step compile, become a graph, have torch's losses, and how fast is it?
+    race       are batches overwritten while the processor is far ahead of the GPU?
+    bits       do steps repeat bit by bit?
+    layers     how far from its floor and from cuDNN is each convolution?
+    kernels    where does a step's time go?
+    variants   what would other copies to shared memory, or other tiles, be worth?
+    tests      the tests that wait for a GPU
+
+Each part has its share of the minutes, and the next ones get what it leaves; what was found is
+written after each. A failure, an illegal access or a kernel that never ends costs one row. Kernels
+stay compiled in CUPY_CACHE_DIR, so that the same command is faster the second time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from benchmarks.backends import Run
+from benchmarks.device import Subject
+from benchmarks.operations import measure_ops
+from benchmarks.parts import gpu_tests, measure_ceilings, measure_kernels, same_bits
+from benchmarks.steps import measure_steps
+from benchmarks.turns import difference
+
+NETWORKS = ("VGG16 224, batch 64", "ResNet-50 224, batch 64", "vgg_like 128, batch 32")
+CONVOLUTIONS = ("conv_forward", "conv_input_gradient", "conv_weight_gradient")
+RACED = 4096  # images
+HOPPER = 'extern "C" __global__ void f() { asm volatile("wgmma.fence.sync.aligned;"); }'
+
+
+def briefly(run: Run, rounds: int = 5, without: str = "") -> Run:
+    """The same run, of at most so many rounds, without a precision."""
+    kept = {p: limit for p, limit in run.backend.op_tolerance.items() if p != without}
+    rounds = min(rounds, run.backend.rounds)
+    return replace(run, backend=replace(run.backend, rounds=rounds, op_tolerance=kept))
+
+
+def asked(function: str) -> Callable[[Run], dict[str, Any]]:
+    def part(run: Run) -> dict[str, Any]:
+        return {"lines": run.worker(run.backend.ours[0]).call(f"first:{function}")}
+
+    return part
+
+
+PARTS: dict[str, tuple[float, Callable[[Run], dict[str, Any]]]] = {
+    "facts": (0.01, asked("facts")),
+    "ceilings": (0.02, measure_ceilings),
+    "products": (0.2, lambda run: measure_ops(briefly(run, rounds=0))),
+    "steps": (0.25, lambda run: measure_steps(briefly(run), NETWORKS, compiled=False)),
+    "race": (0.05, asked("race")),
+    "bits": (0.05, same_bits),
+    "layers": (0.15, lambda run: measure_ops(briefly(run, without="fp32"), CONVOLUTIONS)),
+    "kernels": (0.05, measure_kernels),
+    "variants": (0.07, asked("variants")),
+    "tests": (0.15, lambda run: gpu_tests(run, run.clock.left())),
+}
+
+
+# in a process on the GPU
+
+
+def facts(device: Any) -> list[str]:
+    """Return whether the GPU's newest instructions compile and run."""
+    if device.name != "gpu":
+        return ["there is no GPU"]
+    module = device.xp.RawModule(code=HOPPER, options=("-arch=sm_90a",))
+    module.get_function("f")((1,), (128,), ())
+    device.wait()
+    return ["sm_90a compiles by RawModule, and runs"]
+
+
+def race(device: Any, batch: int = 64) -> list[str]:
+    """Predict many batches, and each alone: the same probabilities?"""
+    from tinynet.losses import SoftmaxCrossEntropy
+    from tinynet.models import vgg_like
+    from tinynet.train import predict
+
+    number, filters, more = 2 * batch, (4, 8), dict[str, Any]()
+    if device.name == "gpu":
+        number, filters, more = RACED, (128, 256), {"precision": "bf16"}
+    model = vgg_like(3, (64, 64, 1), filters, 64, rng=np.random.default_rng(0))
+    if device.name == "gpu":
+        model.to("cupy")
+    x = np.random.default_rng(1).standard_normal((number, 64, 64, 1), dtype=np.float32)
+
+    def predicted(some: Any) -> Any:
+        return predict(model, SoftmaxCrossEntropy(), some, batch, **more)
+
+    alone = np.concatenate([predicted(x[i : i + batch]) for i in range(0, number, batch)])
+    wrong = int((predicted(x) != alone).any(axis=1).sum())
+    return [f"predict: {wrong} of {number} images have other probabilities than alone"]
+
+
+def variants(device: Any, batch: int = 64) -> list[str]:
+    """Return the rates of the forward convolution, and with other copies and tiles.
+
+    .ca   copies to shared memory that the first-level cache keeps
+    """
+    if device.name != "gpu":
+        return ["there are no kernels for tensor cores on the processor"]
+    from tinynet.engine.kernels.cuda import source
+    from tinynet.engine.kernels.cuda import tensor_conv as tc
+    from tinynet.layers.window import window_over
+
+    text, tile_for, found, want = source.text, tc.tile_for, list[str](), dict[int, Any]()
+    cached = lambda name: text(name).replace("cp.async.cg", "cp.async.ca")  # noqa: E731
+    wider = lambda *_: tc.Tile(256, 128, 4, 2, 8, 3)  # noqa: E731
+    tried = ("as it is", text, tile_for), (".ca", cached, tile_for), ("256 × 128", text, wider)
+    for name, *changed in (*tried, ("as before", text, tile_for)):
+        source.text, tc.tile_for = changed
+        source.forget()
+        for side, c, k in ((112, 128, 128), (56, 256, 256), (28, 512, 512)):
+            x = device.drawn(0, (batch, side, side, c), "bfloat16")
+            w, window = device.drawn(1, (3, 3, c, k)), window_over((side, side), (3, 3), (1, 1), 1)
+            call = lambda x=x, w=w, window=window: tc.convolve(x, w, None, window)  # noqa: E731
+            try:
+                z, ms = device.comparable(call()), device.time(Subject(call), 0.01)
+                off = difference([z], [want.setdefault(side, z)])
+                rate = 18 * batch * side * side * c * k / ms / 1e9
+                said = f"{rate:.0f} TFLOP/s, off by {off:.1e}"
+            except Exception as error:
+                said = f"FAILED, {str(error)[:200]}"
+            found.append(f"{c} → {k} at {side}, {name}: {said}")
+    return found
