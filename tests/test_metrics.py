@@ -172,7 +172,7 @@ def test_results_are_plain_numbers():
         ([], [], r"y_true is \(0,\)"),
         ([0, 1], [0], "2 labels and 1 predictions"),
         ([0, 1], [[0.2, 0.8], [0.1, 0.9]], r"y_pred is \(2, 2\)"),
-        ([0, 1], [0.2, 0.8], "y_pred is float64, want integers: of probabilities take argmax"),
+        ([0, 1], [0.2, 0.8], "y_pred is float64, want integers: take p >= 0.5"),
         ([0, -1], [0, 1], "y_true has the label -1"),
     ],
 )

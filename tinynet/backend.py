@@ -25,6 +25,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cache, wraps
 from inspect import signature
+from numbers import Integral, Real
 from operator import attrgetter
 from types import ModuleType
 from typing import Any, NamedTuple, ParamSpec, Protocol, TypeAlias, TypeVar, cast
@@ -39,6 +40,7 @@ R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
 
 LIBRARIES = ("numpy", "cupy")
+KERNEL_DTYPES = frozenset(map(np.dtype, ("float32", "float64", "complex64", "complex128")))
 KERNEL_SETS = ("reference", "numpy", "numba", "cuda")
 OLD_NAMES = {"fast": "numba", "cupy": "cuda"}  # of sets, still accepted
 
@@ -86,6 +88,61 @@ def to_device(x: Array, device: str) -> Array:
         return x
     xp = load_library(device)
     return cast(Array, x.get() if device == "numpy" else xp.asarray(x))  # type: ignore[attr-defined]
+
+
+def check_array(who: object, name: str, x: Any, *, floating: bool = True) -> None:
+    """Raise TypeError, in one line, unless x is an array of NumPy's or CuPy's.
+
+    who, name   the layer or function, and which of its arguments x is
+    floating    its numbers must be floating point, real or complex
+    """
+    if library_of(x) == "numpy" and (
+        not isinstance(x, np.ndarray) or isinstance(x, np.ma.MaskedArray)
+    ):
+        raise TypeError(
+            f"{who}: {name} is {described(x)}, want an array of NumPy's or CuPy's: make one with "
+            "np.asarray(..., 'float32')"
+        )
+    dtype = getattr(x, "dtype", None)
+    if floating and dtype is not None and dtype.kind not in "fc" and dtype.name != "bfloat16":
+        raise TypeError(
+            f"{who}: {name} is {dtype}, want floating point: convert it with x.astype('float32')"
+        )
+
+
+def check_number(
+    name: str, value: Any, least: float = -np.inf, most: float = np.inf, *, whole: bool = False
+) -> Any:
+    """Return ``value``, a finite number from ``least`` to ``most``.
+
+    Raises TypeError for what is not a number, ValueError for another number.
+    """
+    kind = "a whole number" if whole else "a number"
+    wanted = kind if least == -np.inf else f"{kind} from {least}"
+    wanted += "" if most == np.inf else f" to {most}"
+    is_number = isinstance(value, Real) and not isinstance(value, bool)
+    if not is_number:
+        raise TypeError(f"{name} is {described(value)}, want {wanted}")
+    in_range = least <= value <= most and np.isfinite(value)
+    if not in_range or (whole and not isinstance(value, Integral)):
+        raise ValueError(f"{name} is {value}, want {wanted}")
+    return value
+
+
+def check_instance(name: str, value: Any, kind: type, wanted: str) -> None:
+    """Raise TypeError unless ``value`` is an instance of ``kind``; ``wanted`` says it in words."""
+    if not isinstance(value, kind):
+        raise TypeError(f"{name} is {described(value)}, want {wanted}")
+
+
+def described(value: Any) -> str:
+    """What ``value`` is, in a few words: "None", "the class Adam", "a list", "'abc'"."""
+    if value is None or isinstance(value, str | int | float | complex):
+        return repr(value)
+    if isinstance(value, type):
+        return f"the class {value.__name__}"
+    name = f"{type(value).__module__.split('.')[0]}.{type(value).__name__}"
+    return f"a {name.removeprefix('builtins.')}"
 
 
 class Swappable(Protocol[P, R_co]):
@@ -165,23 +222,36 @@ def swappable(
 
     check   called with the function's name and its arguments before them, whatever set runs: a
             kernel trusts the shapes that it is given. Raises an error for those that it refuses
-    The library of the first argument, and the set of kernels in use, decide what is called.
+    The library of the first argument, and the set of kernels in use, decide what is called. A
+    dtype means the same in each set: what no kernel is written for runs the reference, NumPy's
+    float16 is computed in float32 and rounded at the end, and what is not floating point raises
+    TypeError.
     """
     kernels: dict[str, Callable[..., Any]] = {}
     parameters, name = signature(function), function.__name__
+    of_first = next(iter(parameters.parameters), "")  # the first argument's name
+    of_first = "the gradient" if of_first in ("dy", "dz") else of_first
 
     @wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
         if kwargs:  # a kernel may name its arguments otherwise
             bound = parameters.bind(*args, **kwargs)
             args, kwargs = bound.args, bound.kwargs  # type: ignore[assignment]
+        first = args[0] if args else None
+        if type(first) is not np.ndarray or first.dtype not in KERNEL_DTYPES:
+            if not isinstance(first, tuple | float | complex | np.number):  # a cache, a number
+                check_array(name, of_first, first)
+            sample = first[0] if isinstance(first, tuple) and first else first
+            if isinstance(sample, np.ndarray) and sample.dtype == np.float16:
+                return cast(R, _in_float32(call, args))
         if check is not None:
             check(name, *args, **kwargs)
         if not kernels or (use := kernels_in_use()) == "reference":
             return function(*args, **kwargs)
-        first = args[0] if args else None
         if library_of(first) == "cupy":
             kernel = kernels.get("cuda", function)
+        elif isinstance(first, np.ndarray) and first.dtype not in KERNEL_DTYPES:
+            kernel = function
         else:
             kernel = kernels.get("numpy", function)
             if use != "numpy":
@@ -207,6 +277,28 @@ def backward_of(
         check_gradient(name, dy, output(cache))
 
     return lambda function: swappable(function, check)
+
+
+def _in_float32(function: Callable[..., Any], args: tuple[Any, ...]) -> Any:
+    """``function`` of float16 arrays, computed in float32: sums of float16 overflow at 65,504."""
+    half, single = np.dtype("float16"), np.dtype("float32")
+    wide = [_as_type(x, half, single) for x in args]
+    result = function(*wide)
+    with np.errstate(over="ignore"):
+        for x, now in zip(args, wide, strict=True):
+            if isinstance(x, np.ndarray) and now is not x and x.flags.writeable:
+                x[...] = now  # a weight update changes its arguments
+        return _as_type(result, single, half)
+
+
+def _as_type(x: Any, old: np.dtype[Any], new: np.dtype[Any]) -> Any:
+    """x with every array of dtype ``old``, alone or inside tuples, in dtype ``new``."""
+    if isinstance(x, tuple):
+        parts = [_as_type(part, old, new) for part in x]
+        return type(x)(*parts) if hasattr(x, "_fields") else tuple(parts)
+    if isinstance(x, np.dtype):  # of an Output
+        return new if x == old else x
+    return x.astype(new) if getattr(x, "dtype", None) == old else x
 
 
 def register(

@@ -17,9 +17,10 @@ from typing import Any, ClassVar, NamedTuple, Protocol
 
 import numpy as np
 
-from tinynet.backend import Array, array_module, library_of, to_device
+from tinynet.backend import Array, array_module, check_array, library_of, to_device
 
 Shape = tuple[int, ...]
+REAL_DTYPES = (np.dtype("float32"), np.dtype("float64"))  # that a model is usually trained in
 
 
 class RandomSource(Protocol):
@@ -215,12 +216,16 @@ class Layer:
         """Move parameters, gradients and buffers to ``device`` ("numpy", "cupy") and ``dtype``.
 
         Changes this layer in place and returns it: ``model.to("cupy", "float32")``.
+        Raises ValueError for another device, TypeError for a dtype that is not floating point.
         """
         if device is not None and device not in ("numpy", "cupy"):
             raise ValueError(
                 f"device is {device!r}, want 'numpy' or 'cupy'; a dtype goes in dtype=...: "
                 "model.to(dtype='float64')"
             )
+
+        if dtype is not None:
+            dtype = _model_dtype(dtype)
 
         def moved(x: Array) -> Array:
             x = x if device is None else to_device(x, device)
@@ -286,6 +291,7 @@ class Stateless(Layer):
         """Raise ValueError, naming the layer, for an input that it does not take."""
 
     def forward(self, x: Array, mode: Mode = EVAL) -> tuple[Array, Any]:
+        check_array(self, "input", x)
         self.check(x)
         return self.passes[0](x, *self.settings())
 
@@ -294,6 +300,19 @@ class Stateless(Layer):
 
     def output_shape(self, input_shape: Shape) -> Shape:
         return input_shape
+
+
+def _model_dtype(dtype: Any) -> np.dtype[Any]:
+    try:
+        found = np.dtype(dtype)
+    except TypeError:
+        found = np.dtype(object)
+    if found.kind not in "fc":
+        raise TypeError(
+            f"dtype is {dtype!r}, want floating point, 'float32' or 'float64': weights cut to "
+            "whole numbers are lost"
+        )
+    return found
 
 
 def join(prefix: str, name: str) -> str:
@@ -306,8 +325,10 @@ def check_input(layer: Layer, x: Array, shape: tuple[int | None, ...], like: Arr
 
     shape   wanted shape; None stands for any size (the first is the batch)
     like    an array, usually the weight, whose library and dtype x must share; None for any
-    Raises ValueError for a wrong shape, TypeError for a wrong library or dtype.
+    Raises ValueError for a wrong shape, TypeError for what is not an array, or for a wrong
+    library or dtype.
     """
+    check_array(layer, "input", x)
     fits = len(x.shape) == len(shape) and all(
         want is None or got == want for got, want in zip(x.shape, shape, strict=True)
     )
@@ -328,7 +349,8 @@ def check_input(layer: Layer, x: Array, shape: tuple[int | None, ...], like: Arr
     if x.dtype != like.dtype:
         raise TypeError(
             f"{layer!r}: input is {x.dtype}, the parameters are {like.dtype}: convert the input "
-            f"with x.astype('{like.dtype}') or the model with model.to(dtype='{x.dtype}')"
+            f"with x.astype('{like.dtype}')"
+            + (f" or the model with model.to(dtype='{x.dtype}')" if x.dtype in REAL_DTYPES else "")
         )
 
 

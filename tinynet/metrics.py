@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 
-from tinynet.backend import Array, to_device
+from tinynet.backend import Array, check_number, described, to_device
 
 Labels: TypeAlias = Array | Sequence[Any]
 
@@ -56,7 +56,9 @@ def confusion_matrix(
     if rows not in ("true", "predicted"):
         raise ValueError(f"rows is {rows!r}, want 'true' or 'predicted'")
     largest = int(max(true.max(), predicted.max()))
-    classes = largest + 1 if num_classes is None else num_classes
+    classes = largest + 1
+    if num_classes is not None:
+        classes = check_number("num_classes", num_classes, 1, whole=True)
     if largest >= classes:
         raise ValueError(f"labels go up to {largest}, want 0 to {classes - 1} (num_classes)")
     if rows == "predicted":
@@ -99,7 +101,7 @@ def cohen_kappa(y_true: Labels, y_pred: Labels) -> float:
 
 
 def kappa_of(matrix: Array) -> float:
-    """Cohen's kappa of a confusion matrix (K, K), either way round.  Report §2.6.3.
+    """Cohen's kappa of a confusion matrix (K, K), counts or shares, either way round.  §2.6.3.
 
     Where p_e = 1, which is when only one label is seen and only that one predicted, the equation
     is 0/0 and κ is defined as 0: all the agreement is what chance would give, and a constant
@@ -107,17 +109,25 @@ def kappa_of(matrix: Array) -> float:
     Raises ValueError for a matrix that is not square, or that counts no examples.
     """
     counts = np.asarray(to_device(matrix, "numpy"))
-    if counts.ndim != 2 or counts.shape[0] != counts.shape[1] or counts.sum() < 1:
+    if (
+        counts.ndim != 2
+        or counts.shape[0] != counts.shape[1]
+        or counts.dtype.kind not in "biuf"
+        or not (np.isfinite(counts) & (counts >= 0)).all()
+        or not counts.any()
+    ):
         raise ValueError(
-            f"the confusion matrix is {counts.tolist()}, want (K, K) counts, not all 0"
+            f"the confusion matrix is {counts.tolist()}, want (K, K) counts or shares, not all 0"
         )
-    # In whole numbers, n² times numerator and denominator, so that p_e = 1 is met exactly.
-    n = int(counts.sum())
-    agreed = n * int(np.trace(counts))
-    by_chance = int(counts.sum(axis=0) @ counts.sum(axis=1))
+    # Counts in Python's integers, n² times numerator and denominator, so that p_e = 1 is met
+    # exactly and nothing overflows; shares (a normalised matrix) in float64.
+    counts = counts.astype(np.float64 if counts.dtype.kind == "f" else object)
+    n = counts.sum()
+    agreed = n * np.trace(counts)
+    by_chance = counts.sum(axis=0) @ counts.sum(axis=1)
     if by_chance == n * n:
         return 0.0
-    return (agreed - by_chance) / (n * n - by_chance)
+    return float((agreed - by_chance) / (n * n - by_chance))
 
 
 def roc_curve(y_true: Labels, score: Labels) -> tuple[Array, Array, Array]:
@@ -184,11 +194,13 @@ def _labels(y_true: Labels, y_pred: Labels) -> tuple[Array, Array]:
 def _label_array(name: str, labels: Labels) -> Array:
     y = _on_cpu(labels)
     if y.ndim != 1 or y.size == 0:
-        raise ValueError(f"{name} is {y.shape}, want (n,) labels, n at least 1")
+        advice = ": of probabilities take argmax(axis=1)" if y.ndim == 2 else ""
+        raise ValueError(f"{name} is {y.shape}, want (n,) labels, n at least 1{advice}")
     if y.dtype.kind not in "biu":
-        raise ValueError(
-            f"{name} is {y.dtype}, want integers: of probabilities take argmax(axis=1)"
-        )
+        whole = y.dtype.kind == "f" and (y == y.round()).all()
+        advice = "astype('int64')" if whole else "p >= 0.5, for probabilities p of class 1"
+        advice = f": take {advice}" if y.dtype.kind == "f" else ""
+        raise ValueError(f"{name} is {y.dtype}, want integers{advice}")
     if y.min() < 0:
         raise ValueError(f"{name} has the label {int(y.min())}, want 0 and up")
     return y.astype(np.int64)
@@ -212,4 +224,7 @@ def _labels_and_scores(y_true: Labels, score: Labels) -> tuple[Array, Array]:
 
 
 def _on_cpu(x: Labels) -> Array:
-    return np.asarray(to_device(x, "numpy"))  # type: ignore[arg-type]
+    try:
+        return np.asarray(to_device(x, "numpy"))  # type: ignore[arg-type]
+    except ValueError:  # rows of several lengths
+        raise ValueError(f"got {described(x)} whose parts differ in length, want (n,)") from None

@@ -11,7 +11,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from tinynet.backend import Array, array_module
+import numpy as np
+
+from tinynet.backend import Array, array_module, check_number
 from tinynet.layer import Parameter
 
 Selection = Callable[[str], bool]
@@ -29,7 +31,7 @@ def any_parameter(name: str) -> bool:
 
 def l1_penalty(w: Array, strength: float) -> Any:
     """R = λ Σ |w|, a scalar, for λ = ``strength`` and w of any shape.  Report §2.4.2."""
-    return strength * abs(w).sum()
+    return strength * _total(abs(w))
 
 
 def l1_gradient(w: Array, strength: float) -> Array:
@@ -39,12 +41,17 @@ def l1_gradient(w: Array, strength: float) -> Array:
 
 def l2_penalty(w: Array, strength: float) -> Any:
     """R = (λ/2) Σ w², a scalar, for λ = ``strength`` and w of any shape.  Report §2.4.2."""
-    return strength / 2 * (w * w).sum()
+    return strength / 2 * _total(w * w)
 
 
 def l2_gradient(w: Array, strength: float) -> Array:
     """∂R/∂w = λ w, of w's shape.  Report §2.4.2."""
     return strength * w
+
+
+def _total(x: Array) -> Any:
+    """Σ x; of float16, whose sums overflow, in float32."""
+    return x.sum(dtype=np.promote_types(x.dtype, np.float32))
 
 
 class Regularizer(ABC):
@@ -56,8 +63,7 @@ class Regularizer(ABC):
     """
 
     def __init__(self, strength: float, *, applies: Selection = is_weight) -> None:
-        if not strength >= 0:
-            raise ValueError(f"strength is {strength}, want a number >= 0")
+        check_number("strength", strength, 0)
         self.strength = strength
         self.applies = applies
 

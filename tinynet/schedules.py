@@ -12,6 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from tinynet.backend import check_number, described
+
 History = Sequence[Mapping[str, Any]]
 
 
@@ -27,6 +29,9 @@ class Constant:
 
     learning_rate: float
 
+    def __post_init__(self) -> None:
+        check_number("learning_rate", self.learning_rate, 0)
+
     def __call__(self, epoch: int, history: History = ()) -> float:
         return self.learning_rate
 
@@ -37,7 +42,7 @@ class StepDecay:
 
         η(t) = η₀ · factor^⌊t / every⌋
 
-    Raises ValueError for ``every`` below 1.
+    Raises ValueError for a rate or factor below 0, or ``every`` below 1.
     Source: He et al. 2016, "Deep residual learning", §4.2: divided by 10 at set points.
     """
 
@@ -46,7 +51,9 @@ class StepDecay:
     every: int = 30
 
     def __post_init__(self) -> None:
-        _at_least("every", self.every, 1)
+        check_number("initial", self.initial, 0)
+        check_number("factor", self.factor, 0)
+        check_number("every", self.every, 1, whole=True)
 
     def __call__(self, epoch: int, history: History = ()) -> float:
         return self.initial * self.factor ** (epoch // self.every)
@@ -58,7 +65,7 @@ class Cosine:
 
         η(t) = η_T + (η₀ - η_T) (1 + cos(π t / T)) / 2,   T = epochs
 
-    Raises ValueError for ``epochs`` below 1.
+    Raises ValueError for a rate below 0, or ``epochs`` below 1.
     Source: Loshchilov & Hutter 2017, "SGDR", eq. 5, without restarts.
     """
 
@@ -67,7 +74,9 @@ class Cosine:
     final: float = 0.0
 
     def __post_init__(self) -> None:
-        _at_least("epochs", self.epochs, 1)
+        check_number("initial", self.initial, 0)
+        check_number("final", self.final, 0)
+        check_number("epochs", self.epochs, 1)
 
     def __call__(self, epoch: int, history: History = ()) -> float:
         done = min(epoch / self.epochs, 1.0)
@@ -90,7 +99,11 @@ class WarmUp:
     epochs: int
 
     def __post_init__(self) -> None:
-        _at_least("epochs", self.epochs, 1)
+        if isinstance(self.schedule, type) or not callable(self.schedule):
+            raise TypeError(
+                f"schedule is {described(self.schedule)}, want a schedule, such as Constant(0.1)"
+            )
+        check_number("epochs", self.epochs, 1)
 
     def __call__(self, epoch: int, history: History = ()) -> float:
         return min((epoch + 1) / self.epochs, 1.0) * self.schedule(epoch, history)
@@ -123,10 +136,12 @@ class ReduceOnPlateau:
     maximise: bool = False
 
     def __post_init__(self) -> None:
-        _at_least("patience", self.patience, 1)
-        _at_least("cooldown", self.cooldown, 0)
-        _at_least("min_delta", self.min_delta, 0)
-        if not 0 < self.factor < 1:
+        check_number("initial", self.initial, 0)
+        check_number("patience", self.patience, 1)
+        check_number("cooldown", self.cooldown, 0)
+        check_number("min_delta", self.min_delta, 0)
+        check_number("minimum", self.minimum, 0)
+        if not 0 < check_number("factor", self.factor) < 1:
             raise ValueError(f"factor is {self.factor}, want a number between 0 and 1")
         if self.minimum > self.initial:
             raise ValueError(f"minimum is {self.minimum}, want at most initial, {self.initial}")
@@ -155,8 +170,3 @@ class ReduceOnPlateau:
             )
         value = float(row[self.monitor])
         return -value if self.maximise else value
-
-
-def _at_least(name: str, value: float, least: float) -> None:
-    if not value >= least:
-        raise ValueError(f"{name} is {value}, want at least {least}")

@@ -163,7 +163,7 @@ def forward(*shape):
             r"gamma is \(2,\) and beta \(3,\), want \(3,\)",
         ),
         (lambda: BatchNorm(3, momentum=1.5), "momentum is 1.5"),
-        (lambda: BatchNorm(3, epsilon=0), "epsilon 0"),
+        (lambda: BatchNorm(3, epsilon=0), "epsilon is 0"),
     ],
 )
 def test_errors_name_the_layer_what_came_and_what_was_wanted(call, message):

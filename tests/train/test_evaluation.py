@@ -38,7 +38,7 @@ def test_the_loss_is_that_of_the_whole_set_whatever_the_batches(loss, batch_size
     z, _ = model.forward(x)
     for labels in (y, np.eye(2)[y]):  # one-hot labels come back as classes
         value, found, probabilities = evaluate(model, loss, (x, labels), batch_size)
-        assert value == pytest.approx(float(loss.forward(z, y)[0]), rel=1e-12)
+        assert value == pytest.approx(float(loss.forward(z, labels)[0]), rel=1e-12)
         assert np.array_equal(found, y)
         np.testing.assert_allclose(probabilities, loss.probabilities(z), rtol=1e-12)
 

@@ -170,7 +170,9 @@ def pool(layer: Any, graph: OnnxGraph, x: str, shape: Shape) -> str:
     window = geometry(shape, layer.pool_size, layer.stride, layer.padding)
     if isinstance(layer, layers.MaxPool2D):
         return graph.add("MaxPool", x, **window)
-    count = layer.count_padding if isinstance(layer, layers.AvgPool2D) else True
+    count = not isinstance(layer, layers.AvgPool2D) or (
+        layer.count_padding and layer.padding != "ceil"
+    )
     y = graph.add("AveragePool", x, **window, count_include_pad=int(count))
     if isinstance(layer, layers.AvgPool2D):
         return y

@@ -6,7 +6,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tinynet.backend import Array, Output, array_module, backward_of, output_like, swappable
+from tinynet.backend import (
+    Array,
+    Output,
+    array_module,
+    backward_of,
+    check_number,
+    output_like,
+    swappable,
+)
 from tinynet.layer import EVAL, Layer, Mode, Parameter, Shape, check_input
 
 # fmt: off
@@ -79,6 +87,8 @@ def batchnorm_forward(
     axes = tuple(range(x.ndim - 1))
     mean = x.mean(axis=axes)
     centred = x - mean
+    missing = centred.mean(axis=axes)  # what the mean of many large numbers lost to rounding
+    mean, centred = mean + missing, centred - missing
     variance = (centred * centred).mean(axis=axes)
     inv_std = 1 / array_module(x).sqrt(variance + epsilon)
     x_hat = centred * inv_std
@@ -164,11 +174,10 @@ class BatchNorm(Layer):
         *,
         scale: bool = True,
     ) -> None:
-        if not 0 <= momentum <= 1 or epsilon <= 0:
-            raise ValueError(
-                f"BatchNorm: momentum is {momentum} and epsilon {epsilon}, want momentum in [0, 1] "
-                "and epsilon > 0"
-            )
+        check_number("BatchNorm: channels", channels, 1, whole=True)
+        check_number("BatchNorm: momentum", momentum, 0, 1)
+        if not check_number("BatchNorm: epsilon", epsilon) > 0:
+            raise ValueError(f"BatchNorm: epsilon is {epsilon}, want a number above 0")
         self.channels, self.momentum, self.epsilon = channels, momentum, epsilon
         self.frozen_statistics = False
         self.gamma = Parameter(np.ones(channels, dtype)) if scale else None
@@ -186,9 +195,21 @@ class BatchNorm(Layer):
         if not mode.train or self.frozen_statistics:
             mean = self.running_mean.copy()  # the cache keeps it, and the moving average may move
             return batchnorm_frozen_forward(x, gamma, beta, mean, self.running_var, self.epsilon)
+        self.check_batch(x)
         y, cache = batchnorm_forward(x, gamma, beta, self.epsilon)
         self.update_statistics(cache.mean, cache.variance)
         return y, cache
+
+    def check_batch(self, x: Array) -> None:
+        """Raise ValueError for a batch without a variance: of no cells, or of one per channel."""
+        cells = x.size // self.channels
+        if cells < 2:
+            raise ValueError(
+                f"{self!r}: a batch of shape {x.shape} has {cells or 'no'} "
+                f"number{'s' * (not cells)} per channel, want at least 2 to normalise by in "
+                "training: use larger batches, or freeze the statistics with "
+                "model.freeze(parameters=False, dropout=False)"
+            )
 
     def update_statistics(self, mean: Array, variance: Array) -> None:
         """The moving statistics take a step towards a batch's μ (C,) and σ² (C,)."""

@@ -91,9 +91,13 @@ def _sum_under(window: Window, p: Array) -> Array:
     return y
 
 
-def cells_under(window: Window, x: Array, count_padding: bool) -> Array:
-    """Number of cells under each window, (1, H', W', 1): those of x, or of its padding too."""
+def cells_under(window: Window, x: Array, padding: Padding, count_padding: bool) -> Array:
+    """Number of cells under each window, (1, H', W', 1): those of x, or of its padding too.
+
+    The rows and columns that "ceil" adds are never counted, as in PyTorch.
+    """
     inside = window.inside(like=x).astype(x.real.dtype)
+    count_padding = count_padding and padding != "ceil"
     return _sum_under(window, array_module(x).ones_like(inside) if count_padding else inside)
 
 
@@ -182,11 +186,12 @@ def avg_pool2d_forward(
         y[a, b] = (1/n) Σ_ij x[a·stride + i, b·stride + j]      for each channel
 
     x (N, H, W, C).  n is the number of cells of the input under the window; with
-    ``count_padding`` cells of padding count too, as zeros (PyTorch's default), n = the window.
+    ``count_padding`` cells of padding count too, as zeros (PyTorch's default), n = the window;
+    what the padding "ceil" adds never counts.
     Returns y (N, H', W', C); cache: n for every window, and the geometry.
     """
     window = pool_window(x, pool_size, stride, padding)
-    n = cells_under(window, x, count_padding)
+    n = cells_under(window, x, padding, count_padding)
     y = _sum_under(window, window.pad(x)) / n
     return y, AvgPoolCache(n, window, output_like(y))
 

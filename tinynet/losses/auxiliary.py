@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tinynet.backend import Array
+from tinynet.backend import Array, check_instance, check_number
 from tinynet.layers.scale import scale_backward
 from tinynet.losses.base import Loss
 
@@ -26,14 +26,8 @@ class WithAuxiliary(Loss):
     """
 
     def __init__(self, loss: Loss, weight: float = 0.3) -> None:
-        if not isinstance(loss, Loss):
-            raise TypeError(
-                f"WithAuxiliary: loss is {loss!r}, want a loss, such as SoftmaxCrossEntropy()"
-            )
-        if not 0 <= weight < float("inf"):
-            raise ValueError(
-                f"WithAuxiliary: weight is {weight}, want a number from 0, such as 0.3"
-            )
+        check_instance("WithAuxiliary: loss", loss, Loss, "a loss, such as SoftmaxCrossEntropy()")
+        check_number("WithAuxiliary: weight", weight, 0)
         self.loss, self.weight = loss, float(weight)
         self.class_weight, self.label_smoothing = loss.class_weight, loss.label_smoothing
         self.mean_over = loss.mean_over

@@ -4,11 +4,19 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, Literal, get_args
+from typing import Any, Literal, cast, get_args
 
 import numpy as np
 
-from tinynet.backend import Array, array_module, library_of
+from tinynet.backend import (
+    Array,
+    array_module,
+    check_array,
+    check_number,
+    described,
+    library_of,
+    to_device,
+)
 
 __all__ = ["Loss", "one_hot"]
 
@@ -31,8 +39,10 @@ def check_labels(targets: Array, shape: tuple[int, ...]) -> None:
             f"want ({examples},) integers, or ({examples}, {classes}) one-hot"
         )
     if targets.dtype.kind not in "biu":
+        whole = targets.dtype.kind == "f" and (targets == targets.round()).all()
         raise ValueError(
-            f"labels are {targets.dtype}, want integers: convert with y.astype('int64')"
+            f"labels are {targets.dtype}, want integers from 0 to {classes - 1}"
+            + (": convert with y.astype('int64')" if whole else "")
         )
     if ((targets < 0) | (targets >= classes)).any():
         raise ValueError(
@@ -70,8 +80,8 @@ class Loss(ABC):
     label_smoothing   s: the target is y' = (1 - s) y + s / K  (Szegedy et al. 2016, "Rethinking
                       the Inception architecture", §7)
     mean_over         "batch": divide Σ_i w_i L_i by N, as Keras does. "weights": PyTorch's form,
-                      which divides by Σ_i w_i and, where labels are smoothed too, gives every
-                      class's term its own weight, Σ_j w_j y'_ij log ŷ_ij.
+                      in which every class's term has its own weight, -Σ_j w_j y'_ij log ŷ_ij, and
+                      the sum is divided by Σ_i w_i for integer labels, by N for targets (N, K).
     Smoothing and weights are part of the number that ``forward`` returns and of its gradient.
     Raises ValueError for settings out of range.
     """
@@ -83,17 +93,10 @@ class Loss(ABC):
         *,
         mean_over: MeanOver = "batch",
     ) -> None:
-        if not 0 <= label_smoothing <= 1:
-            raise ValueError(f"label_smoothing is {label_smoothing}, want 0 to 1")
+        check_number("label_smoothing", label_smoothing, 0, 1)
         if mean_over not in get_args(MeanOver):
             raise ValueError(f"mean_over is {mean_over!r}, want 'batch' or 'weights'")
-        self.class_weight = None if class_weight is None else np.asarray(class_weight, np.float64)
-        if self.class_weight is not None and not (
-            self.class_weight.ndim == 1
-            and np.isfinite(self.class_weight).all()
-            and (self.class_weight >= 0).all()
-        ):
-            raise ValueError(f"class_weight is {class_weight}, want one number >= 0 for each class")
+        self.class_weight = None if class_weight is None else _class_weight(class_weight)
         self.label_smoothing = label_smoothing
         self.mean_over = mean_over
         self._moved: dict[tuple[str, str], tuple[bytes, Array]] = {}  # class_weight elsewhere
@@ -133,7 +136,8 @@ class Loss(ABC):
                 f"{name}: the network gave {len(z)} outputs, its own and auxiliary ones, want one: "
                 f"use WithAuxiliary({name}()), or a network without auxiliary classifiers"
             )
-        y = array_module(y).asarray(y)
+        y = as_labels(y)
+        check_array(type(self).__name__, "z", z, floating=False)
         check_labels(y, z.shape)
         if y.ndim == 2:
             _check_distribution(y)
@@ -144,19 +148,27 @@ class Loss(ABC):
                 f"class_weight has {len(self.class_weight)} numbers, the predictions have "
                 f"{z.shape[1]} classes: want one number for each class"
             )
-        if self.mean_over == "weights":
-            class_weight = array_module(y).asarray(self.class_weight)
-            if not (class_weight[y] if y.ndim == 1 else y @ class_weight).any():
-                raise ValueError(
-                    "every label of this batch has class weight 0, so their weighted mean is "
-                    "undefined: use larger batches, or mean_over='batch'"
-                )
+        if len(y) and not self.weight_of(y):
+            raise ValueError(
+                "every label of this batch has class weight 0, so their weighted mean is "
+                "undefined: use larger batches, or mean_over='batch'"
+            )
+
+    def weight_of(self, y: Array) -> float:
+        """What the mean over a batch with labels y divides by: N, or Σ_i w_i.
+
+        The loss of several batches together is the mean of theirs by these weights.
+        """
+        if self.class_weight is None or self.mean_over == "batch" or y.ndim != 1:
+            return float(len(y))
+        return float(self.class_weight[to_device(y, "numpy")].sum())
 
     def targets(self, z: Array, y: Array) -> tuple[Array, Array | None]:
         """Targets y' (N, K) and the weight of each example, (N,) or None, for the pure pair.
 
             y' = (1 - s) y + s / K,   w_i = Σ_j y_ij w_j: that of the true class
 
+        With mean_over="weights" the class weights are part of y', w_i is N / Σ_i w_i or 1.
         y has passed ``check_labels``.
         """
         labels = one_hot(y, z, checked=True)
@@ -166,11 +178,14 @@ class Loss(ABC):
         if self.class_weight is None:
             return smoothed, None
         class_weight = self._class_weight(labels)
+        if self.mean_over == "weights" and array_module(y).ndim(y) == 2:
+            return smoothed * class_weight, None
         weights = (labels * class_weight).sum(axis=1)
         if self.mean_over == "batch":
             return smoothed, weights
-        share = array_module(weights).ones_like(weights) * (examples / weights.sum())
-        return smoothed * class_weight, share
+        total = weights.sum(dtype=np.promote_types(weights.dtype, np.float32))
+        share = array_module(weights).ones_like(weights) * (examples / total)
+        return smoothed * class_weight, share.astype(weights.dtype, copy=False)
 
     def _class_weight(self, like: Array) -> Array:
         """class_weight (K,) in the library and dtype of ``like``; copied there once."""
@@ -188,6 +203,27 @@ class Loss(ABC):
             f"{type(self).__name__}(class_weight={weight}, "
             f"label_smoothing={self.label_smoothing}, mean_over={self.mean_over!r})"
         )
+
+
+def as_labels(y: Any) -> Array:
+    """y, an array or a list, as an array of numbers; TypeError for anything else."""
+    y = array_module(y).asarray(y) if isinstance(y, list) or hasattr(y, "dtype") else y
+    if getattr(getattr(y, "dtype", None), "kind", "O") not in "biuf":
+        raise TypeError(f"labels are {described(y)}, want an array of numbers")
+    return cast(Array, y)
+
+
+def _class_weight(class_weight: Any) -> Array:
+    try:
+        weight = np.asarray(class_weight, np.float64)
+    except (TypeError, ValueError):
+        weight = np.array(np.nan)
+    if weight.ndim != 1 or not weight.size or not (weight >= 0).all() or np.isinf(weight).any():
+        raise ValueError(
+            f"class_weight is {class_weight}, want a list of numbers >= 0, one for each class in "
+            "the order of their labels"
+        )
+    return weight
 
 
 def _check_distribution(targets: Array) -> None:

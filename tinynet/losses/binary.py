@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from tinynet.backend import Array, array_module, swappable
-from tinynet.losses.base import Loss
+from tinynet.backend import Array, array_module, check_array, swappable
+from tinynet.losses.base import Loss, as_labels
 
 __all__ = [
     "BinaryCrossEntropy",
@@ -28,13 +28,13 @@ def binary_cross_entropy_forward(
     """Mean cross-entropy of σ(z) and a target between 0 and 1, over all numbers of z.
 
         L = mean of −y log σ(z) − (1 − y) log(1 − σ(z))
-          = mean of max{z, 0} − z y + log(1 + e^(−|z|))      finite for all finite z
+          = mean of |z| |y − [z > 0]| + log(1 + e^(−|z|))      finite for all finite z
 
     logits    any shape   z
     targets   the shape   y, from 0 to 1
     Returns L, a scalar; cache (σ(z), y).
     Raises ValueError for shapes that differ or an empty batch.
-    Source: the second form is the usual one, as in TensorFlow\'s and PyTorch\'s.
+    The second form is exact where σ(z) rounds to 0 or 1, and 0 for a right answer at z = ±∞.
     """
     if logits.shape != targets.shape or not logits.size:
         raise ValueError(
@@ -43,8 +43,10 @@ def binary_cross_entropy_forward(
         )
     xp = array_module(logits, targets)
     y = targets.astype(logits.real.dtype, copy=False)
-    size = xp.where(logits.real > 0, logits, -logits)  # |z|
-    losses = xp.where(logits.real > 0, logits, 0) - logits * y + xp.log1p(xp.exp(-size))
+    positive = logits.real > 0
+    size = xp.where(positive, logits, -logits)  # |z|
+    wrong = xp.where(positive, 1 - y, y)  # share of the target on the other side of 0
+    losses = xp.where(wrong == 0, 0, size) * wrong + xp.log1p(xp.exp(-size))
     return losses.mean(), BinaryCrossEntropyCache(0.5 * (1 + xp.tanh(0.5 * logits)), y)
 
 
@@ -73,6 +75,8 @@ class BinaryCrossEntropy(Loss):
         super().__init__()
 
     def check_labels(self, z: Array, y: Array) -> None:
+        check_array(self, "z", z)
+        y = as_labels(y)
         if y.shape != z.shape and (z.ndim != 2 or z.shape != (*y.shape, 1)):
             raise ValueError(
                 f"labels are {y.shape} for logits {z.shape}: want (N,) for (N, 1), or (N, K) both"

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tinynet.backend import Array, array_module, swappable
+from tinynet.backend import Array, array_module, check_number, swappable
 from tinynet.losses.base import Loss, MeanOver, one_hot
 
 __all__ = [
@@ -89,12 +89,14 @@ def softmax_cross_entropy_forward(
     weights   (N,)             w, the weight of each example; None: all 1
     Returns L, a scalar; cache (ŷ, y, w / N).
     Finite for all finite logits: the largest of a row is subtracted first, which leaves ŷ as it is.
+    A logit of -∞ takes its class out; the loss is infinite only if that class is the true one.
     Raises ValueError for shapes that do not belong together or labels out of range.
     """
     xp = array_module(logits, targets, weights)
     y = one_hot(targets, logits)
     shifted, exponentials, total = _exponentials(logits)
-    losses = -xp.sum(y * (shifted - xp.log(total)), axis=1)
+    # A class with y = 0 has no term, even if it is masked by a logit of -inf.
+    losses = -xp.sum(y * xp.where(y == 0, 0, shifted - xp.log(total)), axis=1)
     share = _shares(weights, y)
     return xp.sum(share * losses), SoftmaxCrossEntropyCache(exponentials / total, y, share)
 
@@ -154,7 +156,7 @@ class CrossEntropy(Loss):
         minimum: float = 0.0,
     ) -> None:
         super().__init__(class_weight, label_smoothing, mean_over=mean_over)
-        if not 0 <= minimum < 1:
+        if not check_number("minimum", minimum) < 1 or minimum < 0:
             raise ValueError(f"minimum is {minimum}, want a probability: at least 0, below 1")
         self.minimum = minimum
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from tinynet.backend import Array, array_module, swappable
-from tinynet.losses.base import Loss
+from tinynet.backend import Array, array_module, check_array, swappable
+from tinynet.losses.base import Loss, as_labels
 
 __all__ = ["MeanSquaredError", "mean_squared_error_backward", "mean_squared_error_forward"]
 
@@ -51,6 +51,8 @@ class MeanSquaredError(Loss):
         super().__init__()
 
     def check_labels(self, z: Array, y: Array) -> None:
+        check_array(self, "z", z)
+        y = as_labels(y)
         if y.shape != z.shape and (z.ndim != 2 or z.shape != (*y.shape, 1)):
             raise ValueError(
                 f"targets are {y.shape} for predictions {z.shape}: want the same shape, or (N,) "

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
-from tinynet.backend import Array, Swappable, array_module
-from tinynet.optimizers.base import Optimizer, check_range, update_rule
+from tinynet.backend import Array, Swappable, array_module, check_number
+from tinynet.optimizers.base import Optimizer, update_rule
 from tinynet.regularizers import Selection, any_parameter
 
 __all__ = ["Adagrad", "adagrad_update"]
@@ -50,7 +48,7 @@ class Adagrad(Optimizer):
         super().__init__(
             learning_rate, weight_decay=weight_decay, decoupled=decoupled, decays=decays
         )
-        self.epsilon = check_range("epsilon", epsilon, 0, np.inf)
+        self.epsilon = check_number("epsilon", epsilon, 0)
 
     @property
     def rule(self) -> Swappable[..., None]:

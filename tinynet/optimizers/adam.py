@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
-from tinynet.backend import Array, Swappable, array_module
-from tinynet.optimizers.base import Optimizer, check_range, new_weight, update_rule
+from tinynet.backend import Array, Swappable, array_module, check_number
+from tinynet.optimizers.base import Optimizer, new_weight, update_rule
 from tinynet.regularizers import Selection, any_parameter
 
 __all__ = ["Adam", "AdamW", "adam_update", "bias_corrections"]
@@ -89,7 +87,7 @@ class Adam(Optimizer):
         )
         self.beta = new_weight("beta_1", beta_1, "beta", beta)
         self.alpha = new_weight("beta_2", beta_2, "alpha", alpha)
-        self.epsilon = check_range("epsilon", epsilon, 0, np.inf)
+        self.epsilon = check_number("epsilon", epsilon, 0)
         self.bias_correction = bias_correction
 
     @property

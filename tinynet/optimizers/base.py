@@ -12,7 +12,16 @@ from typing import Any, ParamSpec
 
 import numpy as np
 
-from tinynet.backend import Array, Swappable, array_module, library_of, swappable, to_device
+from tinynet.backend import (
+    Array,
+    Swappable,
+    array_module,
+    check_number,
+    described,
+    library_of,
+    swappable,
+    to_device,
+)
 from tinynet.layer import Parameter
 from tinynet.regularizers import Selection, any_parameter
 
@@ -64,8 +73,8 @@ class Optimizer:
         decoupled: bool = False,
         decays: Selection = any_parameter,
     ) -> None:
-        check_range("learning_rate", learning_rate, 0, np.inf)
-        check_range("weight_decay", weight_decay, 0, np.inf)
+        check_number("learning_rate", learning_rate, 0)
+        check_number("weight_decay", weight_decay, 0)
         self.learning_rate = learning_rate
         self.weight_decay = weight_decay
         self.decoupled = decoupled
@@ -94,9 +103,15 @@ class Optimizer:
         )
 
     def update(self, name: str, w: Array, g: Array) -> None:
-        """Change w in place by the rule, given its gradient g, of the same shape."""
-        remembered = [self.remembered(slot, name, w) for slot in self.slots]
-        self.rule(w, *remembered, g, *self.numbers(name))
+        """Change w in place by the rule, given its gradient g, of the same shape.
+
+        What is remembered of a float16 parameter is float32: g² would round to 0.
+        """
+        exact = w.astype(np.promote_types(w.dtype, np.float32), copy=False)
+        remembered = [self.remembered(slot, name, exact) for slot in self.slots]
+        self.rule(exact, *remembered, g.astype(exact.dtype, copy=False), *self.numbers(name))
+        if exact is not w:
+            w[...] = exact
 
     def step(self, parameters: Mapping[str, Parameter]) -> None:
         """Change every trainable parameter by its gradient, once.
@@ -105,6 +120,11 @@ class Optimizer:
         A parameter that is not trainable keeps its value and its memory.
         Raises ValueError, before anything is changed, if these are other parameters than before.
         """
+        if not isinstance(parameters, Mapping):
+            raise TypeError(
+                f"parameters are {described(parameters)}, want a dict of Parameters by name: "
+                "model.parameters()"
+            )
         self._check_same(parameters)
         trainable = {name: p for name, p in parameters.items() if p.trainable}
         self.count(trainable)
@@ -211,20 +231,13 @@ class Optimizer:
         self._known = names
 
 
-def check_range(name: str, value: float, least: float, most: float) -> float:
-    """``value`` itself; ValueError if it is not a finite number from ``least`` to ``most``."""
-    if not (least <= value <= most and np.isfinite(value)):
-        raise ValueError(f"{name} is {value}, want a number from {least} to {most}")
-    return value
-
-
 def new_weight(old_name: str, old: float, new_name: str, new: float | None) -> float:
     """Return the weight, above 0, of the new term, given either weight of a moving average."""
     if new is None:
-        if not 0 <= old < 1:
+        if not check_number(old_name, old) < 1 or old < 0:
             raise ValueError(f"{old_name} is {old}, want 0 to 1, and below 1")
         return 1 - old
-    if not 0 < new <= 1:
+    if not check_number(new_name, new) > 0 or new > 1:
         raise ValueError(f"{new_name} is {new}, want above 0, up to 1")
     return new
 

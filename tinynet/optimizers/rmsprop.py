@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
-from tinynet.backend import Array, Swappable, array_module
-from tinynet.optimizers.base import Optimizer, check_range, new_weight, update_rule
+from tinynet.backend import Array, Swappable, array_module, check_number
+from tinynet.optimizers.base import Optimizer, new_weight, update_rule
 from tinynet.regularizers import Selection, any_parameter
 
 __all__ = ["RMSProp", "rmsprop_update"]
@@ -58,7 +56,7 @@ class RMSProp(Optimizer):
             learning_rate, weight_decay=weight_decay, decoupled=decoupled, decays=decays
         )
         self.alpha = new_weight("rho", rho, "alpha", alpha)
-        self.epsilon = check_range("epsilon", epsilon, 0, np.inf)
+        self.epsilon = check_number("epsilon", epsilon, 0)
 
     @property
     def rule(self) -> Swappable[..., None]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from tinynet.backend import Array, Swappable
-from tinynet.optimizers.base import Optimizer, check_range, update_rule
+from tinynet.backend import Array, Swappable, check_number
+from tinynet.optimizers.base import Optimizer, update_rule
 from tinynet.regularizers import Selection, any_parameter
 
 __all__ = ["GradientDescent", "SGD", "gradient_descent_update", "momentum_update"]
@@ -66,7 +66,7 @@ class SGD(Optimizer):
         super().__init__(
             learning_rate, weight_decay=weight_decay, decoupled=decoupled, decays=decays
         )
-        check_range("momentum", momentum, 0, 1)
+        check_number("momentum", momentum, 0, 1)
         if nesterov and not momentum:
             raise ValueError(
                 "nesterov=True has nothing to look ahead by: give momentum, such as 0.9"

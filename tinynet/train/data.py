@@ -15,7 +15,8 @@ from typing import Any, Protocol, TypeAlias, TypeVar
 
 import numpy as np
 
-from tinynet.backend import Array, library_of, to_device
+from tinynet.backend import Array, check_array, check_number, described, library_of, to_device
+from tinynet.losses.base import as_labels
 
 T = TypeVar("T")
 Augment: TypeAlias = Callable[[Array, np.random.Generator], Array]
@@ -61,6 +62,10 @@ class ArrayDataset:
     """
 
     def __init__(self, x: Array, y: Array, augment: Augment | None = None) -> None:
+        check_array("ArrayDataset", "x", x, floating=False)
+        y = as_labels(y)
+        if not x.shape or not y.shape:
+            raise ValueError(f"x is {x.shape} and y {y.shape}, want (N, ...) and (N,) or (N, K)")
         if len(x) != len(y):
             raise ValueError(f"x has {len(x)} examples and y {len(y)} labels, want one label each")
         if len(x) == 0:
@@ -80,8 +85,19 @@ class ArrayDataset:
 
 
 def as_dataset(data: Dataset | tuple[Array, Array]) -> Dataset:
-    """``data`` as a dataset: a pair (x, y) of arrays becomes an ``ArrayDataset``."""
-    return ArrayDataset(*data) if isinstance(data, tuple) else data
+    """``data`` as a dataset: a pair (x, y) of arrays becomes an ``ArrayDataset``.
+
+    Raises TypeError for anything else.
+    """
+    if isinstance(data, tuple) and len(data) == 2:
+        return ArrayDataset(*data)
+    if isinstance(data, type) or not (hasattr(data, "batch") and hasattr(data, "__len__")):
+        count = f" of {len(data)}" if isinstance(data, tuple | list) else ""
+        raise TypeError(
+            f"data are {described(data)}{count}, want a pair of arrays, (x, y), or a dataset, such "
+            "as ArrayDataset(x, y)"
+        )
+    return data
 
 
 def batches(n: int, batch_size: int | None, rng: np.random.Generator | None) -> list[Array]:
@@ -95,7 +111,7 @@ def batches(n: int, batch_size: int | None, rng: np.random.Generator | None) -> 
     rng          shuffles; None keeps the order
     Returns a list of index arrays.  Raises ValueError if n or m is less than 1.
     """
-    m = n if batch_size is None else batch_size
+    m = n if batch_size is None else check_number("batch_size", batch_size, whole=True)
     if n < 1 or m < 1:
         raise ValueError(f"got {n} examples in batches of {m}, want at least 1 of each")
     order = np.arange(n) if rng is None else rng.permutation(n)

@@ -4,15 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 
-from tinynet.backend import Array, array_module, library_of, to_device
+from tinynet.backend import (
+    Array,
+    array_module,
+    check_array,
+    check_instance,
+    described,
+    library_of,
+    to_device,
+)
 from tinynet.engine import Predictor, one_blas_thread, uploaded
 from tinynet.layer import Layer
 from tinynet.losses import Loss
 from tinynet.metrics import accuracy, auc, cohen_kappa
+from tinynet.optimizers import Optimizer
+from tinynet.regularizers import Regularizer
 from tinynet.train.data import ArrayDataset, Dataset, as_dataset, batches, prefetch
 
 Metric: TypeAlias = Callable[[Array, Array], float]
@@ -40,6 +50,7 @@ def evaluate(
     Returns the mean loss, not an average of batches' averages; the true classes (N,); the
     probabilities (N, K); both NumPy's.
     """
+    check_parts(model, loss)
     outputs, labels = [], []
     for z, y in _outputs(model, as_dataset(data), batch_size, precision):
         outputs.append(z)
@@ -64,9 +75,12 @@ def predict(
     loss        the one that the model was trained with: it knows whether outputs are logits
     precision   as in ``evaluate``
     """
+    check_parts(model, loss)
     if not hasattr(data, "batch"):
+        check_array("predict", "x", data, floating=False)
         data = ArrayDataset(data, np.zeros(len(data), np.int64))
-    parts = [loss.probabilities(z) for z, _ in _outputs(model, data, batch_size, precision)]
+    outputs = _outputs(model, as_dataset(data), batch_size, precision)
+    parts = [loss.probabilities(z) for z, _ in outputs]
     return np.concatenate([to_device(p, "numpy") for p in parts])
 
 
@@ -76,7 +90,11 @@ def metric_functions(metrics: Sequence[str | Metric]) -> dict[str, Metric]:
     Raises ValueError for an unknown name, a function without one, or a name that comes twice.
     """
     functions: dict[str, Metric] = {}
+    if isinstance(metrics, str) or not hasattr(metrics, "__iter__"):
+        raise TypeError(f"metrics are {described(metrics)}, want a list, such as ['accuracy']")
     for metric in metrics:
+        if isinstance(metric, type) or not (isinstance(metric, str) or callable(metric)):
+            raise TypeError(f"a metric is {described(metric)}, want a name or a function")
         name = metric if isinstance(metric, str) else getattr(metric, "__name__", "<lambda>")
         if isinstance(metric, str) and metric not in METRICS:
             raise ValueError(
@@ -88,6 +106,16 @@ def metric_functions(metrics: Sequence[str | Metric]) -> dict[str, Metric]:
             )
         functions[name] = METRICS[metric] if isinstance(metric, str) else metric
     return functions
+
+
+def check_parts(model: Any, loss: Any, optimizer: Any = None, regularizer: Any = None) -> None:
+    """Raise TypeError for anything that is not what its name says; None passes for the last two."""
+    check_instance("model", model, Layer, "a layer, such as Sequential(...)")
+    check_instance("loss", loss, Loss, "a loss, such as SoftmaxCrossEntropy()")
+    if optimizer is not None:
+        check_instance("optimizer", optimizer, Optimizer, "an optimizer, such as Adam(1e-3)")
+    if regularizer is not None:
+        check_instance("regularizer", regularizer, Regularizer, "a regularizer, such as L2(1e-4)")
 
 
 def class_numbers(y: Array) -> Array:

@@ -10,14 +10,16 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
+from numbers import Real
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 
-from tinynet.backend import Array, to_device
+from tinynet.backend import Array, check_number, described, to_device
 from tinynet.engine import one_blas_thread, uploaded
 from tinynet.layer import Layer
+from tinynet.layers import BatchNorm
 from tinynet.losses.base import Loss
 from tinynet.metrics import accuracy
 from tinynet.optimizers.base import Optimizer
@@ -71,7 +73,8 @@ def fit(
 
     train, validation   datasets, or pairs (x, y) of arrays
     epochs              passes through the training set; with ``resume``, in all
-    batch_size          m of §2.3.4; None: the whole set, full-batch gradient descent
+    batch_size          m of §2.3.4; None: the whole set, full-batch gradient descent. With batch
+                        norm, a last batch of one example joins the one before it
     seed                whatever is drawn (shuffles, augmentation, dropout) follows from it
     schedule            called before each epoch; sets the optimiser's learning rate (§2.3.5)
     regularizer         a penalty, part of the training loss and of the number shown for it
@@ -92,17 +95,23 @@ def fit(
     the batches as they were trained on, with dropout and augmentation.
 
     On Ctrl-C the step in hand is finished, a checkpoint written and KeyboardInterrupt raised.
-    Raises TrainingError if the loss or a weight is no longer finite; CheckpointError if the folder
-    holds another run or cannot be written; ValueError for settings that make no sense.
+    Raises TrainingError if the loss or a weight is no longer finite, and after an epoch, when it is
+    on disk, if a metric raised; CheckpointError if the folder holds another run or cannot be
+    written; ValueError or TypeError for settings that make no sense.
     """
+    how = {"seed": seed, "regularizer": regularizer, "precision": precision}
+    step = TrainStep(model, loss, optimizer, **how)  # type: ignore[arg-type]
     train = as_dataset(train)
     validation = None if validation is None else as_dataset(validation)
     functions = metric_functions(metrics)
     monitor = monitor or ("train_loss" if validation is None else "validation_loss")
     _check_settings(epochs, patience, monitor, functions, validation is not None)
+    _check_functions(schedule, callbacks)
+    if folder is not None and (not isinstance(folder, str | Path) or not str(folder).strip()):
+        raise ValueError(f"folder is {described(folder)}, want a path, or None for no files")
     if resume and folder is None:
         raise ValueError("resume=True without a folder: give the run's folder=")
-    size = len(batches(len(train), batch_size, generator(seed, "shuffle", 0)))
+    size = len(_epoch_batches(model, len(train), batch_size, seed, 0))
 
     settings = {
         "seed": seed,
@@ -115,18 +124,17 @@ def fit(
     files = None if folder is None else RunFolder(folder, model, optimizer, settings)
     position = TrainingState() if files is None else files.resume() if resume else files.begin()
     history = position.history
-    how = {"seed": seed, "regularizer": regularizer, "precision": precision}
-    step = TrainStep(model, loss, optimizer, **how)  # type: ignore[arg-type]
     step.count = position.steps
     best_state: dict[str, Array] = {}
+    failed: dict[str, Exception] = {}  # metrics that raised, in the last epoch
 
     with Progress(epochs, size, len(history) * size + position.batch, progress) as shown:
         try:
-            while len(history) < epochs and not stalled(history, monitor, patience):
+            while len(history) < epochs and not stalled(history, monitor, patience) and not failed:
                 if schedule is not None:
-                    optimizer.learning_rate = schedule(len(history), history)
+                    optimizer.learning_rate = _rate(schedule, history)
                 _train_epoch(step, train, batch_size, position, shown)
-                row = _measure(step, validation, batch_size, position, functions)
+                row = _measure(step, validation, batch_size, position, functions, failed)
                 with held_interrupts():
                     position.finish_epoch(row)
                     is_best = best_row(history, monitor) is row
@@ -148,6 +156,12 @@ def fit(
             where = f"batch {position.batch + 1} of {size}" if position.batch < size else "its end"
             kept = f"; the last good checkpoint is {files.last}" if files is not None else ""
             raise TrainingError(f"epoch {len(history) + 1}, {where}: {error}{kept}") from None
+        for name, cause in failed.items():
+            kept = "" if files is None else f" and in {files.last}: go on with resume=True"
+            raise TrainingError(
+                f"epoch {len(history)}: {name} failed ({type(cause).__name__}: {cause}); mend the "
+                f"metric; the epoch's weights are in the model{kept}"
+            ) from cause
         if len(history) < epochs:
             shown.say(f"stopped early: no better {monitor} in {patience} epochs")
         if step.gpu_memory:
@@ -187,7 +201,7 @@ def _train_epoch(
 ) -> None:
     """Train on those batches of the epoch in hand that were not trained on yet."""
     epoch = len(position.history)
-    order = batches(len(data), batch_size, generator(step.seed, "shuffle", epoch))
+    order = _epoch_batches(step.model, len(data), batch_size, step.seed, epoch)
     left, device = range(position.batch, len(order)), device_of(step.model)
     start = time.perf_counter() - position.seconds
     reading = (data.batch(order[b], generator(step.seed, "augment", epoch, b)) for b in left)
@@ -195,7 +209,7 @@ def _train_epoch(
     def figures() -> dict[str, float]:
         labels, probabilities = position.predictions()
         return {
-            "loss": position.loss_sum / len(labels),
+            "loss": position.loss(),
             "accuracy": accuracy(labels, probabilities.argmax(axis=1)),
         }
 
@@ -204,7 +218,7 @@ def _train_epoch(
             with held_interrupts():
                 loss = step(x, y)
                 probabilities = to_device(step.last_probabilities(), "numpy")
-                position.add(loss, class_numbers(y), probabilities)
+                position.add(loss, step.loss.weight_of(y), class_numbers(y), probabilities)
                 position.seconds = time.perf_counter() - start
             shown.batch(figures)
     names = not_finite(step.model)
@@ -219,11 +233,12 @@ def _measure(
     batch_size: int | None,
     position: TrainingState,
     functions: dict[str, Metric],
+    failed: dict[str, Exception],
 ) -> Row:
-    """The epoch's row of the history."""
+    """Return the epoch's row of the history; a metric that raises is NaN, and put in ``failed``."""
     start = time.perf_counter()
     labels, probabilities = position.predictions()
-    parts = {"train": (position.loss_sum / len(labels), labels, probabilities)}
+    parts = {"train": (position.loss(), labels, probabilities)}
     if validation is not None:
         with np.errstate(over="ignore", invalid="ignore"):  # reported below, once
             parts["validation"] = evaluate(
@@ -236,10 +251,46 @@ def _measure(
             raise TrainingError(f"the {part} loss is {loss}: {cause}")
         row[f"{part}_loss"] = loss
         for name, function in functions.items():
-            row[f"{part}_{name}"] = float(function(labels, probabilities))
+            column = f"{part}_{name}"
+            try:
+                row[column] = float(function(labels, probabilities))
+            except Exception as error:  # whatever it is, the epoch is not lost
+                row[column], failed[column] = math.nan, error
     row["learning_rate"] = float(step.optimizer.learning_rate)
     row["seconds"] = round(position.seconds + time.perf_counter() - start, 3)
     return row
+
+
+def _rate(schedule: Schedule, history: Sequence[Row]) -> float:
+    """Return the learning rate that a schedule, ours or a function of the user's, gives."""
+    rate = schedule(len(history), history)
+    if not (isinstance(rate, Real) and rate >= 0):
+        raise ValueError(
+            f"the schedule gave {described(rate)} for epoch {len(history) + 1}, want a learning "
+            "rate from 0"
+        )
+    return float(rate)
+
+
+def _epoch_batches(
+    model: Layer, examples: int, batch_size: int | None, seed: int, epoch: int
+) -> list[Array]:
+    """Shuffled batches of one epoch; a single last example has no variance for batch norm."""
+    order = batches(examples, batch_size, generator(seed, "shuffle", epoch))
+    norms = [layer for layer in model.named_layers().values() if isinstance(layer, BatchNorm)]
+    if len(order) > 1 and len(order[-1]) == 1 and not all(n.frozen_statistics for n in norms):
+        order[-2:] = [np.concatenate(order[-2:])]
+    return order
+
+
+def _check_functions(schedule: Schedule | None, callbacks: Sequence[Any]) -> None:
+    if callable(callbacks) or not hasattr(callbacks, "__iter__"):
+        raise TypeError(f"callbacks are {described(callbacks)}, want a list of functions")
+    named = {"schedule": [] if schedule is None else [schedule], "a callback": callbacks}
+    for name, functions in named.items():
+        for function in functions:
+            if isinstance(function, type) or not callable(function):
+                raise TypeError(f"{name} is {described(function)}, want a function, or an instance")
 
 
 def _check_settings(
@@ -249,6 +300,9 @@ def _check_settings(
     functions: dict[str, Metric],
     validated: bool,
 ) -> None:
+    check_number("epochs", epochs, whole=True)
+    if patience is not None:
+        check_number("patience", patience, whole=True)
     if epochs < 1 or (patience is not None and patience < 1):
         raise ValueError(f"epochs is {epochs}, patience {patience}: want at least 1 of each")
     columns = [

@@ -30,7 +30,7 @@ class TrainingState:
     history                 one row for each finished epoch
     steps                   weight updates so far
     batch                   batches of the epoch in hand that were trained on
-    loss_sum                sum of their examples' losses
+    loss_sum, weight        sum of their losses times what each mean divided by, and of the latter
     seconds                 time spent on them
     labels, probabilities   theirs, (n,) and (n, K) in all
     """
@@ -39,17 +39,23 @@ class TrainingState:
     steps: int = 0
     batch: int = 0
     loss_sum: float = 0.0
+    weight: float = 0.0
     seconds: float = 0.0
     labels: list[Array] = field(default_factory=list)
     probabilities: list[Array] = field(default_factory=list)
 
-    def add(self, loss: float, labels: Array, probabilities: Array) -> None:
-        """Count one batch that was trained on."""
+    def add(self, loss: float, weight: float, labels: Array, probabilities: Array) -> None:
+        """Count one batch that was trained on; its loss is a mean with the sum ``weight`` below."""
         self.steps += 1
         self.batch += 1
-        self.loss_sum += loss * len(labels)
+        self.loss_sum += loss * weight
+        self.weight += weight
         self.labels.append(labels)
         self.probabilities.append(probabilities)
+
+    def loss(self) -> float:
+        """Mean loss of the epoch in hand, so far."""
+        return self.loss_sum / self.weight
 
     def predictions(self) -> tuple[Array, Array]:
         """Labels (n,) and probabilities (n, K) of the epoch in hand, so far."""
@@ -60,7 +66,7 @@ class TrainingState:
     def finish_epoch(self, row: Row) -> None:
         """Turn to the next epoch."""
         self.history.append(row)
-        self.batch, self.loss_sum, self.seconds = 0, 0.0, 0.0
+        self.batch, self.loss_sum, self.weight, self.seconds = 0, 0.0, 0.0, 0.0
         self.labels, self.probabilities = [], []
 
     def to_dict(self) -> dict[str, Any]:
@@ -74,6 +80,8 @@ class TrainingState:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> TrainingState:
         """The position that ``to_dict`` described."""
+        if "weight" not in values and values["labels"] is not None:  # of an older version
+            values = values | {"weight": float(len(values["labels"]))}
         parts = {n: [] if values[n] is None else [values[n]] for n in ("labels", "probabilities")}
         return cls(**values | parts)
 

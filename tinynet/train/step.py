@@ -10,13 +10,15 @@ import math
 
 import numpy as np
 
-from tinynet.backend import Array, array_module
+from tinynet.backend import Array, array_module, check_array, check_instance, check_number
 from tinynet.engine import Step, Workspace, one_blas_thread
 from tinynet.layer import Layer
 from tinynet.losses import Loss
+from tinynet.losses.base import as_labels
 from tinynet.optimizers import Optimizer
 from tinynet.regularizers import Regularizer
 from tinynet.train.data import generator
+from tinynet.train.evaluation import check_parts
 
 
 class TrainingError(Exception):
@@ -52,6 +54,9 @@ class TrainStep:
         regularizer: Regularizer | None = None,
         precision: str = "fp32",
     ) -> None:
+        check_parts(model, loss, optimizer, regularizer)
+        check_instance("optimizer", optimizer, Optimizer, "an optimizer, such as Adam(1e-3)")
+        check_number("seed", seed, whole=True)
         self.model, self.loss, self.optimizer = model, loss, optimizer
         self.seed, self.precision = seed, precision
         self.count = 0
@@ -63,6 +68,8 @@ class TrainStep:
     @np.errstate(over="ignore", invalid="ignore", divide="ignore")
     @one_blas_thread()
     def __call__(self, x: Array, y: Array) -> float:
+        check_array("TrainStep", "x", x, floating=False)
+        y = as_labels(y)
         self.whole = False
         value, z = self._step(x, y, generator(self.seed, "dropout", self.count))
         if not math.isfinite(value):

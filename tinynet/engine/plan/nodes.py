@@ -227,6 +227,7 @@ class FusedBatchNorm(Planned):
         norm, beta = self.norm, self.norm.beta.value
         check_input(norm, x, (None, None, None, norm.channels), _expected(x, beta))
         gamma = array_module(beta).ones_like(beta) if norm.gamma is None else norm.gamma.value
+        norm.check_batch(x)
         self.output_shape(x.shape[1:])
         y, cache = batchnorm_fused_forward(x, gamma, beta, norm.epsilon, self.epilogue.kind)
         norm.update_statistics(cache[0].mean, cache[0].variance)

@@ -56,7 +56,8 @@ extern "C" __global__ void softmax_cross_entropy_forward(const REAL* z, const RE
     REAL loss = 0;
     for (int j = threadIdx.x; j < classes; j += THREADS) {
         p[start + j] /= total;
-        loss += y[start + j] * (REAL(z[start + j]) - largest - log_total);
+        // a class with y = 0 has no term, even if it is masked by a logit of -inf
+        if (y[start + j] != 0) loss += y[start + j] * (REAL(z[start + j]) - largest - log_total);
     }
     loss = -sum_over_block(loss);
     if (threadIdx.x == 0) {

@@ -258,7 +258,7 @@ def avg_pool2d_forward_numba(
     window = pool_window(x, pool_size, stride, padding)
     if not covered(x):
         return without_numba(avg_pool2d_forward)(x, pool_size, stride, padding, count_padding)
-    n = cells_under(window, x, count_padding)
+    n = cells_under(window, x, padding, count_padding)
     y = _pooled(x, window, 1 / n[0, :, :, 0])
     return y, AvgPoolCache(n, window, output_like(y))
 

@@ -112,7 +112,7 @@ def avg_pool2d_forward_numpy(
     window = pool_window(x, pool_size, stride, padding)
     if x.dtype.kind != "f":
         return avg_pool2d_forward.reference(x, pool_size, stride, padding, count_padding)
-    n = cells_under(window, x, count_padding)
+    n = cells_under(window, x, padding, count_padding)
     y = _sums(x, window, n)
     return y, AvgPoolCache(n, window, output_like(y))
 
