@@ -1,0 +1,3 @@
+"""Moved to examples.mura.studies."""
+
+from examples.mura.studies import *  # noqa: F403
