@@ -91,11 +91,19 @@ def test_batch_norms_reference_keeps_its_digits_at_large_means(mean):
     np.testing.assert_allclose(y, want, atol=1e-5)
 
 
-@pytest.mark.parametrize("shape", [(0, 2, 2, 3), (1, 1, 1, 3), (1, 3)])
-def test_batch_norm_refuses_a_batch_without_variance(shape):
+def test_an_empty_batch_has_nothing_to_normalise_by():
     norm = BatchNorm(3)
-    with pytest.raises(ValueError, match="want at least 2 to normalise by"):
-        norm.forward(np.zeros(shape, np.float32), TRAIN)
+    with pytest.raises(ValueError, match="no numbers to normalise by"):
+        norm.forward(np.zeros((0, 2, 2, 3), np.float32), TRAIN)
+    np.testing.assert_array_equal(norm.running_mean, np.zeros(3))
+    np.testing.assert_array_equal(norm.running_var, np.ones(3))
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1, 3), (1, 3)])
+def test_a_batch_without_a_variance_moves_no_statistics(shape):
+    norm = BatchNorm(3)
+    y, _ = norm.forward(np.full(shape, 7, np.float32), TRAIN)
+    np.testing.assert_array_equal(y, np.zeros(shape))  # beta
     np.testing.assert_array_equal(norm.running_mean, np.zeros(3))
     np.testing.assert_array_equal(norm.running_var, np.ones(3))
 

@@ -64,6 +64,7 @@ def test_results_are_json_with_a_line_a_run(results):
     assert rows == len(results["runs"]) + len(CONTROLS)
 
 
+@pytest.mark.slow
 def test_one_run_trains_and_the_pictures_are_drawn(results, tmp_path):
     pytest.importorskip("sklearn", reason="scikit-learn is not installed")
     row = run(Task("residual", 8, 0, epochs=2))

@@ -44,6 +44,7 @@ class OneElementOff(Conv2D):
         return dx
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TINY)
 def test_one_element_of_one_deep_layer_off_by_a_ten_thousandth_is_found(name):
     model, x = TINY[name].build(name), TINY[name].images()
@@ -68,6 +69,7 @@ def test_a_sample_of_the_elements_passes_it_over():
 TINY_GOOGLENET = Reduced(15, 3, {"width": 1 / 64})
 
 
+@pytest.mark.slow
 def test_googlenets_own_backward_is_compared_too(monkeypatch):
     model, x = TINY_GOOGLENET.build("googlenet"), TINY_GOOGLENET.images()
     right = GoogLeNet.backward
@@ -100,6 +102,7 @@ def test_networks_are_reduced_in_width_alone():
         assert reduced.settings.keys() <= {"width", "hidden"}, name
 
 
+@pytest.mark.slow
 def test_the_figures_are_those_of_the_report(monkeypatch):
     tiny = TINY["shufflenet_v2"]
     model, x = tiny.build("shufflenet_v2"), tiny.images()

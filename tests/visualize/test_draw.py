@@ -218,6 +218,7 @@ def test_arrows_bear_the_shape_where_it_changes(tmp_path):
     assert [text for text in texts if text.startswith("8 × 8")] == ["8 × 8 × 4", "8 × 8 × 2"]
 
 
+@pytest.mark.slow
 def test_the_same_model_gives_the_same_file_in_each_format(tmp_path):
     package("matplotlib")
     for kind, start in (("svg", b"<?xml"), ("pdf", b"%PDF"), ("png", b"\x89PNG")):

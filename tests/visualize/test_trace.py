@@ -229,6 +229,7 @@ def test_a_trace_after_each_epoch_and_the_same_training():
     assert values[3]["rows"][0]["update_ratio"] == traces.traces[3].rows[0].update_ratio > 0
 
 
+@pytest.mark.slow
 def test_traces_as_pictures(tmp_path):
     imread = package("matplotlib.image").imread
     traces = TraceCallback(LOSS, batch(), LABELS, optimizer=Adam(1e-2))

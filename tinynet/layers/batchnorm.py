@@ -197,22 +197,24 @@ class BatchNorm(Layer):
             return batchnorm_frozen_forward(x, gamma, beta, mean, self.running_var, self.epsilon)
         self.check_batch(x)
         y, cache = batchnorm_forward(x, gamma, beta, self.epsilon)
-        self.update_statistics(cache.mean, cache.variance)
+        self.update_statistics(x, cache.mean, cache.variance)
         return y, cache
 
     def check_batch(self, x: Array) -> None:
-        """Raise ValueError for a batch without a variance: of no cells, or of one per channel."""
-        cells = x.size // self.channels
-        if cells < 2:
+        """Raise ValueError for an empty batch, which has no mean."""
+        if not x.size:
             raise ValueError(
-                f"{self!r}: a batch of shape {x.shape} has {cells or 'no'} "
-                f"number{'s' * (not cells)} per channel, want at least 2 to normalise by in "
-                "training: use larger batches, or freeze the statistics with "
-                "model.freeze(parameters=False, dropout=False)"
+                f"{self!r}: a batch of shape {x.shape} has no numbers to normalise by, want at "
+                "least one example"
             )
 
-    def update_statistics(self, mean: Array, variance: Array) -> None:
-        """The moving statistics take a step towards a batch's μ (C,) and σ² (C,)."""
+    def update_statistics(self, x: Array, mean: Array, variance: Array) -> None:
+        """Move the moving statistics towards μ (C,) and σ² (C,) of a batch x.
+
+        A batch of one number per channel, whose variance is 0 whatever it holds, moves nothing.
+        """
+        if x.size == self.channels:
+            return
         old, new = self.momentum, 1 - self.momentum
         for kept, batch in ((self.running_mean, mean), (self.running_var, variance)):
             kept *= old

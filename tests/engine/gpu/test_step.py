@@ -105,6 +105,7 @@ OPTIMIZERS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_steps_with_each_optimiser(name):
     assert_same(OPTIMIZERS[name])
@@ -282,6 +283,7 @@ def test_precisions(precision):
     assert values[1] != values[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("precision", "rough"), [("fp32", 1e-5), ("bf16", 2e-2)])
 def test_evaluation(precision, rough):
     x, y = data(7, "float32")
@@ -295,6 +297,7 @@ def test_evaluation(precision, rough):
     np.testing.assert_array_equal(predict(model, LOSS, x, 2, precision=precision), found_p)
 
 
+@pytest.mark.slow
 def test_bfloat16_through_layers_without_kernels_for_it():
     losses = []
     for device, precision in (("numpy", "fp32"), ("cupy", "bf16")):

@@ -230,7 +230,7 @@ class FusedBatchNorm(Planned):
         norm.check_batch(x)
         self.output_shape(x.shape[1:])
         y, cache = batchnorm_fused_forward(x, gamma, beta, norm.epsilon, self.epilogue.kind)
-        norm.update_statistics(cache[0].mean, cache[0].variance)
+        norm.update_statistics(x, cache[0].mean, cache[0].variance)
         return y, cache
 
     def backward(self, dy: Array, cache: Any) -> Array:

@@ -168,13 +168,13 @@ layer.plant(
 @layer.wrong_backward
 def moves_its_statistics_twice(layer: BatchNorm, dy: Array, cache: Any) -> Array:
     """The backward pass moves the moving statistics once more."""
-    layer.update_statistics(cache.mean, cache.variance)
+    layer.update_statistics(cache.x, cache.mean, cache.variance)
     return BatchNorm.backward(layer, dy, cache)
 
 
 def moving_forward(layer: BatchNorm, x: Array, mode: Mode) -> tuple[Array, Any]:
     y, cache = BatchNorm.forward(layer, x, mode)
-    layer.update_statistics(x.mean(axis=0), x.var(axis=0))
+    layer.update_statistics(x, x.mean(axis=0), x.var(axis=0))
     return y, cache
 
 

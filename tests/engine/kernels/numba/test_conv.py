@@ -46,6 +46,7 @@ def compare(shape, w_shape, bias, more, seed, tolerance, need_dx=True):
     return w, cache
 
 
+@pytest.mark.slow
 @drawn_some
 @given(
     g=conv_geometries(max_groups=1, max_kernel=5),
