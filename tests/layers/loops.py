@@ -108,11 +108,15 @@ def sum_pool2d(x, dy, geometry):
 
 
 def avg_pool2d(x, dy, geometry, count_padding):
-    """y, dx: the mean, and the gradient shared among the cells it is over.  §2.5.4."""
+    """y, dx: the mean, and the gradient shared among the cells it is over.  §2.5.4.
+
+    What the padding "ceil" adds never counts.
+    """
     (kernel_h, kernel_w), _, _ = geometry.window()
     y, dx = np.zeros(geometry.output_shape), np.zeros_like(x)
     for n, a, b, c, cells in each_window(geometry):
-        count = kernel_h * kernel_w if count_padding else len(cells)
+        counted = count_padding and geometry.padding != "ceil"
+        count = kernel_h * kernel_w if counted else len(cells)
         for row, column in cells:
             y[n, a, b, c] += x[n, row, column, c] / count
             dx[n, row, column, c] += dy[n, a, b, c] / count

@@ -192,7 +192,8 @@ def avg_pool2d(draw, kinks):
     def over_real_cells(t, x):  # the padded mean of x by the padded mean of ones
         return case.torch(t, x) / case.torch(t, t.ones_like(x))
 
-    return case if count_padding else case._replace(torch=over_real_cells)
+    counted = count_padding and case.arguments[3] != "ceil"
+    return case if counted else case._replace(torch=over_real_cells)
 
 
 @pair
