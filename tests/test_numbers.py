@@ -128,6 +128,16 @@ def test_a_last_batch_of_one_joins_the_one_before():
     assert len(rows) == 1
 
 
+def test_the_default_momentum_serves_after_100_steps():
+    x = 5 + 2 * np.random.default_rng(0).standard_normal((64, 3), dtype=np.float32)
+    by_default, by_the_report = BatchNorm(3), BatchNorm(3, momentum=0.99)
+    for _ in range(100):
+        by_default.forward(x, TRAIN)
+        by_the_report.forward(x, TRAIN)
+    np.testing.assert_allclose(by_default.running_var, x.var(axis=0), rtol=1e-3)
+    np.testing.assert_allclose(by_the_report.running_mean, x.mean(axis=0) * 0.634, rtol=1e-3)
+
+
 def test_a_refused_step_leaves_the_moving_statistics():
     model = network()
     step = TrainStep(model, SoftmaxCrossEntropy(), SGD(0.1))

@@ -99,9 +99,10 @@ def check_array(who: object, name: str, x: Any, *, floating: bool = True) -> Non
     if library_of(x) == "numpy" and (
         not isinstance(x, np.ndarray) or isinstance(x, np.ma.MaskedArray)
     ):
+        advice = "x.filled(...)" if hasattr(x, "filled") else "np.asarray(x, 'float32')"
         raise TypeError(
             f"{who}: {name} is {described(x)}, want an array of NumPy's or CuPy's: make one with "
-            "np.asarray(..., 'float32')"
+            f"{advice}"
         )
     dtype = getattr(x, "dtype", None)
     if floating and dtype is not None and dtype.kind not in "fc" and dtype.name != "bfloat16":

@@ -144,8 +144,7 @@ def test_settings_reach_the_layers(name):
     norms = layers_of(model, BatchNorm).values()
     assert bool(norms) == (name != "alexnet")
     assert {norm.epsilon for norm in norms} <= {asked.get("epsilon", 1e-3)}
-    keras = name in ("mobilenet", "vgg_like") or "inception" in name  # momentum as in Keras
-    assert {norm.momentum for norm in norms} <= {0.99 if keras else 0.9}
+    assert {norm.momentum for norm in norms} <= {0.9}
     drops = layers_of(model, Dropout)
     assert bool(drops) == ("keep_prob" in known)
     for path, layer in drops.items():

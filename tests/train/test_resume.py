@@ -64,7 +64,9 @@ def run(folder, *, stop=None, place=None, at=None, **options):
     x = rng.normal(size=(60, 4)).astype("float32")
     y = (x[:, 0] * x[:, 1] > 0).astype(int)
     stops = {where: {"stop": stop, "at": at if place == where else None} for where in PLACES}
-    layers = BatchNorm(16), StoppingReLU(**stops["step"]), Dropout(0.8)
+    # slow statistics, so that the validation loss stalls and the schedule has work
+    norm = BatchNorm(16, momentum=0.99)
+    layers = norm, StoppingReLU(**stops["step"]), Dropout(0.8)
     model = Sequential(Dense(4, 16, rng=rng), *layers, Dense(16, 2, rng=rng))
     optimizer = Adam(0.01)
     train = Stopping(x[:45], y[:45], augment=noise, **stops["reading"])

@@ -119,7 +119,7 @@ def inception_v4(
         "reduction_b": REDUCTION_B,
         "inception_c": c * [turned(INCEPTION_C, "branch2") if as_drawn else INCEPTION_C],
     }
-    parts = Parts(rng, width, epsilon, momentum=0.99)
+    parts = Parts(rng, width, epsilon)
     base = parts.in_turn(stages, input_shape[2])
     return parts.classifier(base, input_shape, num_classes, keep_prob)
 
@@ -213,7 +213,7 @@ def inception_resnet_v2(
         "block8": block_8,
         **({} if as_drawn else {"conv2d_7b": (1536, 1)}),  # not in the figures
     }
-    parts = Parts(rng, width, epsilon, momentum=0.99, gamma=batch_norm_scale)
+    parts = Parts(rng, width, epsilon, gamma=batch_norm_scale)
     base = parts.in_turn(stages, input_shape[2])
     return parts.classifier(base, input_shape, num_classes, keep_prob)
 

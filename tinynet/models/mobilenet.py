@@ -68,7 +68,7 @@ def mobilenet(
     if padding not in PADDING:
         raise ValueError(f"padding is {padding!r}, want 'keras' (bottom and right) or 'symmetric'")
     around_stem, around_halved = PADDING[padding]
-    parts = Parts(rng, epsilon=epsilon, momentum=0.99, activation=ReLU6)
+    parts = Parts(rng, epsilon=epsilon, activation=ReLU6)
     channels = max(1, int(STEM * width))
     base = parts.conv_bn_relu("conv1 bn1 relu1", input_shape[2], channels, 3, 2, around_stem)
     for number, (count, stride) in enumerate(BLOCKS, start=1):

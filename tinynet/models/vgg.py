@@ -98,7 +98,7 @@ def vgg_like(
     rng           He normal before a ReLU, where Glorot's variance would halve (He et al. 2015)
     Other arguments as in ``tinynet.models``.
     """
-    parts = Parts(rng, 1.0, 1e-3, 0.99, batch_norm=batch_norm, bias=not batch_norm)
+    parts = Parts(rng, 1.0, 1e-3, batch_norm=batch_norm, bias=not batch_norm)
     base: list[Layer] = []
     channels = input_shape[2]
     for count in filters:
