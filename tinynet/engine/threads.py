@@ -26,6 +26,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from tinynet.backend import Array
+from tinynet.engine.interrupts import held_interrupts
 
 T = TypeVar("T")
 
@@ -33,7 +34,7 @@ BLOCK_BYTES = 1 << 20  # half of a typical second-level cache
 
 _lock = threading.Lock()
 _pool: WorkerPool | None = None
-_holders_lock, _holders = threading.Lock(), 0  # of one_blas_thread
+_holders_lock, _holders = threading.Lock(), set[object]()  # of one_blas_thread
 _limit: Any = None
 
 
@@ -175,18 +176,32 @@ def one_blas_thread() -> Iterator[None]:
     if thread_count() < 2:
         yield
         return
-    global _holders, _limit
-    with _holders_lock:
-        _holders += 1
-        if _holders == 1:
-            _limit = _blas().limit(limits=1)
+    holder = object()
     try:
+        _holders.add(holder)
+        _limit_blas()
         yield
     finally:
-        with _holders_lock:
-            _holders -= 1
-            if _holders == 0 and _limit is not None:
+        _holders.discard(holder)
+        try:
+            _limit_blas()
+        except BaseException:  # an interrupt, before it was done: the next one is the last
+            _limit_blas()
+            raise
+
+
+def _limit_blas() -> None:
+    """Keep BLAS to one thread while ``one_blas_thread`` is held, else to what it had before."""
+    global _limit
+    with _holders_lock:
+        if bool(_holders) == (_limit is not None):
+            return
+        with held_interrupts():  # some libraries changed and others not would stay so
+            if _holders:
+                _limit = _blas().limit(limits=1)
+            else:
                 _limit.restore_original_limits()
+                _limit = None
 
 
 def images_per_block(bytes_per_image: int) -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
-from contextlib import closing
+from contextlib import closing, nullcontext
 from numbers import Real
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -17,7 +17,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from tinynet.backend import Array, check_number, described, to_device
-from tinynet.engine import one_blas_thread, uploaded
+from tinynet.engine import held_interrupts, one_blas_thread, uploaded
 from tinynet.layer import Layer
 from tinynet.layers import BatchNorm
 from tinynet.losses.base import Loss
@@ -36,7 +36,6 @@ from tinynet.train.evaluation import (
     metric_functions,
     predict,
 )
-from tinynet.train.interrupts import held_interrupts
 from tinynet.train.progress import Progress
 from tinynet.train.run_folder import Row, RunFolder, TrainingState
 from tinynet.train.step import TrainingError, TrainStep, not_finite, why_not_finite
@@ -96,8 +95,9 @@ def fit(
 
     On Ctrl-C the step in hand is finished, a checkpoint written and KeyboardInterrupt raised.
     Raises TrainingError if the loss or a weight is no longer finite, and after an epoch, when it is
-    on disk, if a metric raised; CheckpointError if the folder holds another run or cannot be
-    written; ValueError or TypeError for settings that make no sense.
+    on disk, if a metric raised; CheckpointError if the folder holds another run, is in use by
+    another process or thread, or cannot be written; ValueError or TypeError for settings that make
+    no sense.
     """
     how = {"seed": seed, "regularizer": regularizer, "precision": precision}
     step = TrainStep(model, loss, optimizer, **how)  # type: ignore[arg-type]
@@ -122,13 +122,15 @@ def fit(
         "validation_examples": 0 if validation is None else len(validation),
     }
     files = None if folder is None else RunFolder(folder, model, optimizer, settings)
-    position = TrainingState() if files is None else files.resume() if resume else files.begin()
-    history = position.history
-    step.count = position.steps
     best_state: dict[str, Array] = {}
     failed: dict[str, Exception] = {}  # metrics that raised, in the last epoch
 
-    with Progress(epochs, size, len(history) * size + position.batch, progress) as shown:
+    with (
+        nullcontext(TrainingState()) if files is None else files.opened(resume) as position,
+        Progress(epochs, size, len(position.history) * size + position.batch, progress) as shown,
+    ):
+        history = position.history
+        step.count = position.steps
         try:
             while len(history) < epochs and not stalled(history, monitor, patience) and not failed:
                 if schedule is not None:
