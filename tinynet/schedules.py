@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from tinynet.backend import check_number, described
+from tinynet.backend import check_instance, check_number, described
 
 History = Sequence[Mapping[str, Any]]
 
@@ -137,6 +137,8 @@ class ReduceOnPlateau:
 
     def __post_init__(self) -> None:
         check_number("initial", self.initial, 0)
+        check_instance("monitor", self.monitor, str, "a column of the history")
+        check_instance("maximise", self.maximise, bool, "True or False")
         check_number("patience", self.patience, 1)
         check_number("cooldown", self.cooldown, 0)
         check_number("min_delta", self.min_delta, 0)

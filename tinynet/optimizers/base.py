@@ -14,8 +14,10 @@ import numpy as np
 
 from tinynet.backend import (
     Array,
+    Checked,
     Swappable,
     array_module,
+    check_array,
     check_number,
     described,
     library_of,
@@ -46,13 +48,15 @@ def check_update(name: str, w: Array, *arguments: Any, **named: Any) -> None:
     """Raise ValueError, naming the rule, unless all arrays have w's shape."""
     for a in arguments:
         is_array = isinstance(a, np.ndarray) or library_of(a) == "cupy"
+        if is_array:
+            check_array(name, "an array for w", a)
         if is_array and a.shape != w.shape:
             raise ValueError(
                 f"{name}: w is {w.shape}, and an array for it {a.shape}, want the same"
             )
 
 
-class Optimizer:
+class Optimizer(Checked):
     """Base of the optimisers: which parameters change, weight decay, memory.
 
     learning_rate   η; may be set at any time
