@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import importlib
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cache, partial, wraps
@@ -205,6 +205,10 @@ _KINDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "Sequence[Any]": (lambda value: isinstance(value, Sequence), "a list"),
     "tuple[float, float]": (_pair_of_numbers, "two numbers"),
     "Selection": (_is_function, "a function from a parameter's name to True or False"),
+    "Rates": (
+        lambda value: isinstance(value, Mapping) or _is_function(value),
+        "factors by layer, such as {'base': 0.1}, or a function of a name",
+    ),
     "initializer": (_is_function, "a function of tinynet.initializers"),
     "dtype": (_is_dtype, "a floating-point dtype: 'float32' or 'float64'"),
 }
@@ -233,10 +237,12 @@ def check_arguments(function: Callable[..., Any]) -> Callable[..., None]:
         elif plain.endswith("Cache"):
             kind = partial(_is_named, plain), "the cache that the forward pass returned"
         if kind and parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
-            tests.append((place, name, *kind, annotation.endswith(" | None")))
+            optional = annotation.endswith(" | None")
+            shown = "the gradient" if name in ("dy", "dz") else name
+            tests.append((place, name, shown, *kind, optional))
 
     def check(who: str, *args: Any, **kwargs: Any) -> None:
-        for place, name, fits, wanted, optional in tests:
+        for place, name, shown, fits, wanted, optional in tests:
             if place < len(args):
                 value = args[place]
             elif name in kwargs:
@@ -246,7 +252,7 @@ def check_arguments(function: Callable[..., Any]) -> Callable[..., None]:
             if not fits(value) and not (optional and value is None):
                 number = isinstance(value, Real) and not isinstance(value, bool)
                 error = ValueError if number and "number" in wanted else TypeError
-                raise error(f"{who}: {name} is {described(value)}, want {wanted}")
+                raise error(f"{who}: {shown} is {described(value)}, want {wanted}")
             if name in _LEAST and value is not None and value < _LEAST[name]:
                 raise ValueError(
                     f"{who}: {name} is {described(value)}, want a number from {_LEAST[name]}"
