@@ -55,6 +55,7 @@ def fit(
     *,
     epochs: int,
     batch_size: int | None = 32,
+    micro_batch: int | None = None,
     seed: int = 0,
     schedule: Schedule | None = None,
     schedule_per: str = "epoch",
@@ -75,6 +76,8 @@ def fit(
     epochs              passes through the training set; with ``resume``, in all
     batch_size          m of §2.3.4; None: the whole set, full-batch gradient descent. With batch
                         norm, a last batch of one example joins the one before it
+    micro_batch         accumulate a batch's gradient over pieces of at most this many examples, for
+                        batches that do not fit into memory; see ``TrainStep``
     seed                whatever is drawn (shuffles, augmentation, dropout) follows from it
     schedule            called before each epoch; sets the optimiser's learning rate (§2.3.5)
     schedule_per        "step": it is called before each update, with the number of updates so far
@@ -101,7 +104,7 @@ def fit(
     written; ValueError or TypeError for settings that make no sense.
     """
     how = {"seed": seed, "regularizer": regularizer, "precision": precision}
-    step = TrainStep(model, loss, optimizer, **how)  # type: ignore[arg-type]
+    step = TrainStep(model, loss, optimizer, micro_batch=micro_batch, **how)  # type: ignore[arg-type]
     train = as_dataset(train)
     validation = None if validation is None else as_dataset(validation)
     functions = metric_functions(metrics)
