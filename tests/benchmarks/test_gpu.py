@@ -210,7 +210,7 @@ def few(monkeypatch):
 @pytest.mark.slow
 def test_a_whole_run_is_rehearsed(tmp_path, few, capsys):
     file, found = rehearsed(tmp_path, "--without-compile")
-    assert found["correctness"]["tests"]["counts"]["passed"] > 4
+    assert found["correctness"]["tests"]["counts"]["passed"] > 3
     assert "failed" not in found["correctness"]["tests"]["counts"]
     assert len(found["ops"]["ops"]) == len(few.rows)
     for name, (_, precisions) in few.networks.items():
