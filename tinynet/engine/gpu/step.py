@@ -53,7 +53,7 @@ class GraphSteps:
         self.together: MultiTensorUpdate | None = None
         self._steps: dict[Any, GraphStep] = {}
         self._watch: Watch | None = None  # on all that the graphs depend on
-        self._rule: Any = None
+        self._settings: Any = None  # of the optimiser, that a graph holds
         self._memory: list[Array] = []
 
     def __call__(self, x: Array, y: Array, rng: np.random.Generator) -> tuple[float, Any] | None:
@@ -75,15 +75,17 @@ class GraphSteps:
         """Forget all graphs if the network, its loss or what the optimiser keeps is another."""
         optimizer = self.optimizer
         memory = list(optimizer.memory().values())
+        settings = optimizer.rule, optimizer.clip, optimizer.clip_by
         if (
             self._watch is not None
             and not self._watch.changed()
-            and optimizer.rule is self._rule
+            and settings == self._settings
             and same(memory, self._memory)
         ):
             return
         self._steps.clear()
         parameters = self.model.parameters()
+        optimizer.check_choices(parameters)
         try:
             trainable = {name: p for name, p in parameters.items() if p.trainable}
             self.together = MultiTensorUpdate(optimizer, trainable)
@@ -96,7 +98,7 @@ class GraphSteps:
             )
         watched = [*self.model.named_layers().values(), *parameters.values(), self.loss]
         self._watch = Watch([*watched, *([] if self.regularizer is None else [self.regularizer])])
-        self._rule, self._memory = optimizer.rule, list(optimizer.memory().values())
+        self._settings, self._memory = settings, list(optimizer.memory().values())
 
 
 class GraphStep:
@@ -155,6 +157,7 @@ class GraphStep:
                 loss.check_labels(done.z, self.labels)
             steps.optimizer.zero_grad(parameters)
             backward(done, loss, regularizer, parameters, steps.precision)
+            steps.optimizer.clip_gradients({n: parameters[n] for n in self.together.names})
             self.together.launch(self.numbers, done.value)
         return done.value, done.z
 
