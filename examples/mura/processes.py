@@ -1,4 +1,7 @@
-"""Worker processes that end with the work they were started for."""
+"""Worker processes that end with the work they were started for.
+
+Imports nothing that takes long: a worker can be ended from here on.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,6 @@ from multiprocessing.connection import Connection
 from typing import TypeVar
 
 from examples.mura.errors import UserError
-from tinynet.engine import INTERRUPTS, held_interrupts
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -60,6 +62,8 @@ def in_workers(
 @contextmanager
 def starting() -> Iterator[None]:
     """Within this block, where processes are started, an interrupt waits and is not theirs."""
+    from tinynet.engine import held_interrupts
+
     with held_interrupts():
         if not hasattr(signal, "pthread_sigmask"):  # Windows
             yield
@@ -73,9 +77,9 @@ def starting() -> Iterator[None]:
 
 def start_worker(watched: Connection) -> None:
     """Leave interrupts to the parent process, and end as soon as it is done with its workers."""
-    for number in INTERRUPTS:
-        if number != signal.SIGTERM:  # by which a pool ends the others if one worker has died
-            signal.signal(number, signal.SIG_IGN)
+    for name in ("SIGINT", "SIGHUP"):  # not SIGTERM, by which a pool ends what is left of it
+        if hasattr(signal, name):  # Windows has no SIGHUP
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
     threading.Thread(target=end_with, args=(watched,), daemon=True).start()
 
 

@@ -12,7 +12,7 @@ These names are the door: ``tinynet.train`` uses no others.
 """
 
 from tinynet.engine.gpu.upload import uploaded
-from tinynet.engine.interrupts import INTERRUPTS, held_interrupts
+from tinynet.engine.interrupts import held_interrupts
 from tinynet.engine.memory import Workspace
 from tinynet.engine.plan.build import without_gradient
 from tinynet.engine.precision import PRECISIONS, check_precision
@@ -21,7 +21,6 @@ from tinynet.engine.step import Step
 from tinynet.engine.threads import one_blas_thread
 
 __all__ = [
-    "INTERRUPTS",
     "PRECISIONS",
     "Predictor",
     "Step",
