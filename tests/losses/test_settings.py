@@ -199,6 +199,19 @@ def test_training_and_evaluation_leave_the_same_out():
         TrainStep(model, SoftmaxCrossEntropy(reduction="none"), SGD(0.1))
 
 
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+def test_pieces_of_a_batch_make_its_step(reduction):
+    x, y = Z.astype(np.float32), LABELS
+    found = []
+    for micro_batch in (None, 2):
+        model = Dense(3, 3, rng=np.random.default_rng(1))
+        loss = SoftmaxCrossEntropy(WEIGHTS, ignore_index=-1, reduction=reduction)
+        value = TrainStep(model, loss, SGD(0.1), micro_batch=micro_batch)(x, y)
+        found.append((value, model.weight.value))
+    assert found[0][0] == pytest.approx(found[1][0], rel=1e-6)
+    np.testing.assert_allclose(found[0][1], found[1][1], rtol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [

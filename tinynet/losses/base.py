@@ -100,6 +100,8 @@ class Loss(ABC):
 
     passes: ClassVar[tuple[Callable[..., tuple[Array, Any]], Callable[..., Array]]]
     each_number: ClassVar[bool] = False  # a term for each number of z, not for each row
+    ignore_index: int | None = None
+    reduction: Reduction = "mean"
 
     def __init__(
         self,
