@@ -13,9 +13,11 @@ import numpy as np
 
 from tinynet.backend import (
     Array,
+    Checked,
     Output,
     array_module,
     check_array,
+    check_choice,
     check_gradient,
     check_number,
     described,
@@ -80,7 +82,7 @@ def one_hot(targets: Array, like: Array, *, checked: bool = False) -> Array:
     return (targets[:, None] == xp.arange(like.shape[1])).astype(dtype)
 
 
-class Loss(ABC):
+class Loss(Checked, ABC):
     """Base of the losses: forward, backward, probabilities, and the settings that they share.
 
     class_weight      one weight per class; w_i is that of example i's true class. None: all 1
@@ -113,11 +115,10 @@ class Loss(ABC):
         reduction: Reduction = "mean",
     ) -> None:
         check_number("label_smoothing", label_smoothing, 0, 1)
-        if mean_over not in get_args(MeanOver):
-            raise ValueError(f"mean_over is {mean_over!r}, want 'batch' or 'weights'")
+        check_choice("mean_over", mean_over, get_args(MeanOver))
         if ignore_index is not None:
             check_number("ignore_index", ignore_index, whole=True)
-        check_reduction(reduction)
+        check_choice("reduction", reduction, get_args(Reduction))
         self.class_weight = None if class_weight is None else _class_weight(class_weight)
         self.label_smoothing, self.mean_over = label_smoothing, mean_over
         self.ignore_index, self.reduction = ignore_index, reduction
@@ -319,15 +320,9 @@ class NumberLoss(Loss):
         return y, self._weights(each, counted if self.mean_over == "batch" else each, z.real)
 
 
-def check_reduction(reduction: str) -> None:
-    """Raise ValueError unless ``reduction`` is "mean", "sum" or "none"."""
-    if reduction not in get_args(Reduction):
-        raise ValueError(f"reduction is {reduction!r}, want 'mean', 'sum' or 'none'")
-
-
 def shares(weights: Array | None, shape: Shape, like: Array, reduction: str) -> Array:
     """w / M, the share of each of M terms of this shape in their mean; w itself in a sum."""
-    check_reduction(reduction)
+    check_choice("reduction", reduction, get_args(Reduction))
     count = prod(shape)
     if not count:
         raise ValueError("the batch is empty: a mean over no examples is undefined")
@@ -377,8 +372,8 @@ def _class_weight(class_weight: Any) -> Array:
         weight = np.array(np.nan)
     if weight.ndim != 1 or not weight.size or not (weight >= 0).all() or np.isinf(weight).any():
         raise ValueError(
-            f"class_weight is {class_weight}, want a list of numbers >= 0, one for each class in "
-            "the order of their labels"
+            f"class_weight is {described(class_weight)}, want a list of numbers >= 0, one for "
+            "each class in the order of their labels"
         )
     return weight
 
