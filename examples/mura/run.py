@@ -10,8 +10,6 @@ report.html          all of it, to be read
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import platform
 import sys
@@ -32,6 +30,7 @@ from examples.mura.evaluate import Metrics, evaluate, load_metrics, save_metrics
 from examples.mura.explain import write_sheet
 from examples.mura.figures import write_figures
 from examples.mura.model import build_loss, build_model
+from examples.mura.output import as_csv, warn
 from examples.mura.prepare import Prepared, cache_name, prepare
 from examples.mura.radiographs import Radiographs
 from examples.mura.report import data_counts, write_report
@@ -160,17 +159,20 @@ def prepare_images(
     *,
     cache: Path | None = None,
     skip_bad: bool = False,
+    required: Sequence[str] = SPLITS,
     parts: tuple[str, ...] = PARTS,
     workers: int | None = None,
 ) -> tuple[Prepared, Dataset]:
-    """Read the data folder and prepare its images, or find them prepared; prints warnings."""
+    """Read the data folder and prepare its images, or find them prepared; prints warnings.
+
+    required   the splits that must have images, see ``read_dataset``
+    """
     side, fit = settings.side, settings.fit
-    dataset = read_dataset(data, skip_bad=skip_bad, parts=parts)
+    dataset = read_dataset(data, skip_bad=skip_bad, required=required, parts=parts)
+    warn(dataset.warnings)
     cache = cache or CACHES / cache_name(dataset, side, fit)
     prepared = prepare(dataset, cache, side=side, fit=fit, workers=workers, skip_bad=skip_bad)
-    left_out = [f"{line}: left out" for line in prepared.left_out]
-    for warning in [*dataset.warnings, *left_out]:
-        print(f"warning: {warning}", file=sys.stderr)
+    warn(prepared.warnings)
     return prepared, dataset
 
 
@@ -204,8 +206,11 @@ def evaluate_run(
     """Predict the validation images; write predictions, metrics, figures and the report."""
     s = run.settings
     train, valid = (prepared.rows(prepared.split(split)) for split in SPLITS)
-    if not (len(train) and len(valid)):
-        raise UserError("the data lack training or validation images: give others with --data")
+    if not len(valid):
+        raise UserError("the data lack validation images: give others with --data")
+    if baselines and not len(train):
+        print("no training images: no baselines", file=sys.stderr)
+        baselines = False
     model, loss = how.placed(load_model(run)), build_loss(s, prepared.labels[train])
     print(f"evaluating {len(valid):,} validation images", file=sys.stderr)
     data = Radiographs(prepared, valid, None, s.form)
@@ -248,10 +253,8 @@ def baseline_probabilities(
 def save_predictions(
     file: Path, images: Sequence[Image], probability: np.ndarray, synthetic: bool
 ) -> None:
-    text = io.StringIO()
-    writer = csv.writer(text)
     notice = ("synthetic, " if synthetic else "") + "not for clinical use"
-    writer.writerow(["path", "label", "probability", "notice"])
+    rows: list[list[object]] = [["path", "label", "probability", "notice"]]
     for image, p in zip(images, probability, strict=True):
-        writer.writerow([image.path, image.label, f"{p:.6f}", notice])
-    write_whole(file, text.getvalue().encode())
+        rows.append([str(image.path), image.label, f"{p:.6f}", notice])
+    write_whole(file, as_csv(rows))
