@@ -7,23 +7,23 @@ Files in one folder are the views of one study, as in MURA
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from examples.mura import printed
 from examples.mura.augment import normalise
+from examples.mura.averaging import averaged
 from examples.mura.dataset import Pictures, some
 from examples.mura.decode import SUFFIXES, BadImage, nearly_constant, read_square
 from examples.mura.errors import UserError
 from examples.mura.output import as_csv, shown
 from examples.mura.settings import Settings
-from examples.mura.studies import RULES, combine
-from tinynet.losses import SoftmaxCrossEntropy
-from tinynet.train import predict
+from examples.mura.studies import RULES, above, combine
+from tinynet.layer import Layer
 from tinynet.train.checkpoint import write_whole
 
 AT_ONCE = 256
@@ -65,10 +65,11 @@ class Predictions:
 
 
 def predict_files(
-    model: Any,
+    model: Layer | Sequence[Layer],
     files: Iterable[str | os.PathLike[str]],
     settings: Settings,
     *,
+    mirror: bool = False,
     rule: str | None = None,
     threshold: float = 0.5,
     separate: bool = False,
@@ -77,8 +78,10 @@ def predict_files(
 ) -> Predictions:
     """Return the probability of being abnormal of each file and each study.
 
+    model       a network, or several whose probabilities are averaged
     files       images, or folders that are searched for them
     settings    of the model's run: how its images are prepared, its rule
+    mirror      average over each image and its mirror image
     rule, threshold   as in ``studies.study_cases``; None: the settings' rule
     separate    every file is a study, whatever its folder
     synthetic   whether the model was trained on synthetic radiographs
@@ -88,14 +91,17 @@ def predict_files(
     """
     rule = rule or settings.rule
     notes = Notes()
-    found, p = image_probabilities(model, find_images(files, notes), settings, precision, notes)
+    models = [model] if isinstance(model, Layer) else model
+    found = find_images(files, notes)
+    found, p = image_probabilities(models, found, settings, mirror, precision, notes)
     names = [str(path if separate else path.parent) for path in found]
     # of a link its own folder counts: what it leads to may be a pool of all the images
     places = [(path if separate else path.parent).resolve() for path in found]
     number: dict[Path, int] = {}
     index = np.array([number.setdefault(place, len(number)) for place in places])
 
-    score, abnormal = combine(p, index, rule, threshold)
+    score = combine(p, index, rule)
+    abnormal = above(score, threshold)
     studies = []
     for k in range(len(number)):
         rows = np.flatnonzero(index == k).tolist()
@@ -137,7 +143,12 @@ def find_images(files: Iterable[str | os.PathLike[str]], notes: Notes | None = N
 
 
 def image_probabilities(
-    model: Any, files: list[Path], settings: Settings, precision: str, notes: Notes
+    models: Sequence[Layer],
+    files: list[Path],
+    settings: Settings,
+    mirror: bool,
+    precision: str,
+    notes: Notes,
 ) -> tuple[list[Path], NDArray[np.float64]]:
     """The files that can be decoded, and the probability (n,) of each being abnormal.
 
@@ -149,10 +160,10 @@ def image_probabilities(
         some_files, pixels = decoded(files[start : start + AT_ONCE], settings, notes)
         if some_files:
             x = settings.form(normalise(pixels))
-            chunks.append(predict(model, SoftmaxCrossEntropy(), x, precision=precision)[:, 1])
+            chunks.append(averaged(models, x, mirror, precision))
             good += some_files
     refuse_none(good, notes)
-    return good, np.concatenate(chunks).astype(np.float64)
+    return good, np.concatenate(chunks)
 
 
 def decoded(
@@ -203,7 +214,8 @@ def as_table(predictions: Predictions) -> str:
     lines += [f"{name:<{width}}  {p}  {call}".rstrip() for name, p, call in rows]
     lines.append(
         "Files of one folder are views of one study. "
-        f"Its probability: {RULES[predictions.rule]} ({predictions.threshold:g})."
+        f"Its probability: {RULES[predictions.rule]}; abnormal above "
+        f"{printed.threshold(predictions.threshold)}."
     )
     lines.append(predictions.notice[0].upper() + predictions.notice[1:] + ".")
     return "\n".join(lines)

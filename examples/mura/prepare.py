@@ -22,7 +22,6 @@ import shutil
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,12 +31,18 @@ from examples.mura.dataset import PARTS, Dataset, Image, parse_image, some
 from examples.mura.decode import FITS, NEARLY_CONSTANT, Fit, decode_files, nearly_constant
 from examples.mura.errors import UserError
 from examples.mura.processes import locked
+from examples.mura.records import Schema, mismatch
 from tinynet.train.checkpoint import CheckpointError, write_whole
 
 FORMAT = "tinynet-mura-cache"
 VERSION = 2  # 1: other grey levels, of files that are not 8-bit grey
 PIXELS, MANIFEST, PLAN, DONE = "pixels.npy", "manifest.json", "plan.json", "done.part"
 LOCK = "prepare.lock"
+SCHEMA: Schema = {  # of the manifest; a plan has no lists
+    **{"side": int, "fit": str, "synthetic": bool, "count": int, "names": str, "digest": str},
+    **dict.fromkeys(("images?", "left_out?", "nearly_constant?"), [str]),
+    str: object,
+}
 SAVE_EVERY = 1024  # images between two writes of what is done: a few seconds of work
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -214,22 +219,15 @@ def read_plan(file: Path) -> tuple[Plan, dict[str, list[str]]]:
     again = f"delete the folder {file.parent} and run prepare again"
     if version != VERSION:
         raise UserError(f"{file} is of version {version}, want {VERSION}: {again}")
-    plan = Plan(**{name: entries.get(name) for name in Plan.__dataclass_fields__})
-    lists = {name: entries.get(name, []) for name in ("images", "left_out", "nearly_constant")}
-    like = Plan(1, "stretch", False, 1, "", "")
-    wrong = [name for name, v in vars(plan).items() if type(v) is not type(getattr(like, name))]
-    wrong += [name for name, names in lists.items() if not is_list_of_texts(names)]
-    if not wrong and (plan.side < 1 or plan.fit not in FITS):
-        wrong = ["side", "fit"]
+    wrong = mismatch(entries, SCHEMA, "it")
+    if not wrong and (entries["side"] < 1 or entries["fit"] not in FITS):
+        wrong = f"side is {entries['side']} and fit {entries['fit']!r}"
+    lists = {name: entries.pop(name, []) for name in ("images", "left_out", "nearly_constant")}
     if not wrong and not all(map(parse_image, lists["images"])):
-        wrong = ["images"]
+        wrong = "images are not all paths of images"
     if wrong:
-        raise UserError(f"{file} is damaged ({', '.join(wrong)}): {again}")
-    return plan, lists
-
-
-def is_list_of_texts(value: Any) -> bool:
-    return isinstance(value, list) and all(isinstance(one, str) for one in value)
+        raise UserError(f"{file} is damaged ({wrong}): {again}")
+    return Plan(**{name: entries[name] for name in Plan.__dataclass_fields__}), lists
 
 
 def refuse_other(found: Plan, wanted: Plan, cache: Path) -> None:

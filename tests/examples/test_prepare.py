@@ -296,7 +296,7 @@ def test_open_refuses_what_is_not_a_cache(data, tmp_path):
     entries = json.loads(manifest)
     del entries["side"]
     (cache / MANIFEST).write_text(json.dumps(entries))
-    assert says() == f"{cache}/manifest.json is damaged (side): {again}"
+    assert says() == f"{cache}/manifest.json is damaged (it lacks 'side'): {again}"
     (cache / MANIFEST).write_text(manifest)
     whole = (cache / PIXELS).read_bytes()
     for content in (whole[:-1], whole[:50], b""):
