@@ -30,6 +30,7 @@ def package(tmp_path, monkeypatch):
     compile_ = importlib.import_module("tinynet.engine.kernels.numba.compile")
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delenv("NUMBA_CACHE_DIR", raising=False)
+    monkeypatch.setattr("numba.core.config.CACHE_DIR", "")  # which Numba read when it was imported
     folder = tmp_path / "kept"
     folder.mkdir()
     (folder / "__init__.py").touch()
