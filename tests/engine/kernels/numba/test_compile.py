@@ -5,6 +5,7 @@ import sys
 
 import pytest
 
+from tinynet.engine.kernels.numba import load
 from tinynet.engine.kernels.numba.digest import DIGEST, digest
 
 CALLED = """
@@ -65,3 +66,21 @@ def test_digest():
     assert len(DIGEST) == 8
     assert digest() == DIGEST
     assert digest("tinynet.engine.kernels.numpy") != DIGEST
+
+
+def test_a_numba_that_does_not_compile_is_said_with_the_remedy(monkeypatch):
+    monkeypatch.setattr("numba.config.DISABLE_JIT", 1)
+    with pytest.raises(ImportError, match="NUMBA_DISABLE_JIT is set.*: unset it, or set TINYNET"):
+        load()
+    monkeypatch.setattr("numba.config.DISABLE_JIT", 0)
+    for error, remedy in (
+        ("cannot cache function 'f': no locator available", "set NUMBA_CACHE_DIR to a folder"),
+        ("Number of threads specified must be > 0.", "pip install --upgrade numba"),
+    ):
+
+        def import_all(package, error=error):
+            raise RuntimeError(error)
+
+        monkeypatch.setattr("tinynet.engine.kernels.import_all", import_all)
+        with pytest.raises(ImportError, match=f"Numba is installed .*{remedy}"):
+            load()
