@@ -105,7 +105,9 @@ def floor(name: str) -> int:
     return found[0]
 
 
-RULES = [name for name in LIBRARY if re.fullmatch(r"tinynet\.optimizers\.(?!base)\w+", name)]
+RULES = [
+    name for name in LIBRARY if re.fullmatch(r"tinynet\.optimizers\.(?!base|clipping)\w+", name)
+]
 
 
 @each_source

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tinynet.backend import Array, array_module, swappable
+from tinynet.backend import Array, Output, array_module, backward_of, output_like, swappable
 from tinynet.layer import EVAL, Layer, Mode, Parameter, Shape, check_input
 from tinynet.layers.batchnorm import centre
 from tinynet.layers.conv import check_image_shape
@@ -20,6 +20,7 @@ class GroupNormCache(NamedTuple):
     x_hat: Array  # (N, H·W, G, C/G)
     gamma: Array  # (C,)
     inv_std: Array  # (N, 1, G, 1)
+    output: Output  # (N, H, W, C), what dy must be like
 
 
 @swappable
@@ -54,10 +55,11 @@ def group_norm_forward(
     variance = (centred * centred).mean(axis=(1, 3), keepdims=True)
     inv_std = 1 / array_module(x).sqrt(variance + epsilon)
     x_hat = centred * inv_std
-    return gamma * x_hat.reshape(x.shape) + beta, GroupNormCache(x_hat, gamma, inv_std)
+    y = gamma * x_hat.reshape(x.shape) + beta
+    return y, GroupNormCache(x_hat, gamma, inv_std, output_like(y, x, gamma))
 
 
-@swappable
+@backward_of()
 def group_norm_backward(dy: Array, cache: GroupNormCache) -> tuple[Array, Array, Array]:
     """Gradients through each group's own mean and variance, as in batch norm.
 
@@ -67,7 +69,7 @@ def group_norm_backward(dy: Array, cache: GroupNormCache) -> tuple[Array, Array,
 
     dy (N, H, W, C) ∂L/∂y.  Returns dx (N, H, W, C), dgamma (C,), dbeta (C,).
     """
-    x_hat, gamma, inv_std = cache
+    x_hat, gamma, inv_std, _ = cache
     dgamma = (dy * x_hat.reshape(dy.shape)).sum(axis=(0, 1, 2))
     dbeta = dy.sum(axis=(0, 1, 2))
     g = (dy * gamma).reshape(x_hat.shape)

@@ -8,7 +8,6 @@ from __future__ import annotations
 from typing import Any
 
 from tinynet.backend import Array, check_instance, check_number
-from tinynet.layers.scale import scale_backward
 from tinynet.losses.base import Loss
 
 __all__ = ["WithAuxiliary"]
@@ -58,10 +57,7 @@ class WithAuxiliary(Loss):
         dz = self.loss.backward(first)
         if not is_tuple:
             return dz
-        return (
-            dz,
-            *(scale_backward(self.loss.backward(inner), self.weight) for inner in auxiliary),
-        )
+        return dz, *(self.weight * self.loss.backward(inner) for inner in auxiliary)
 
     def probabilities(self, z: Any) -> Array:
         return self.loss.probabilities(z[0] if isinstance(z, tuple) else z)
