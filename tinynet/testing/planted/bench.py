@@ -40,19 +40,9 @@ from tinynet.losses import Loss
 BUG = re.compile(r"(.*?): (.*\.)(?: \[(.*)\])?")
 Arguments = Callable[[np.random.Generator, Shape], tuple[Any, ...]]
 Forward = Callable[..., tuple[Array, Any]]
-
-
-class Subject(NamedTuple):
-    """What any gradient check needs of a forward and a backward pass.
-
-    arrays    name -> array; ``forward`` reads them, so a check may perturb them in place
-    forward   () -> (y, cache)
-    backward  (dy, cache) -> name -> gradient
-    """
-
-    arrays: dict[str, Array]
-    forward: Callable[[], tuple[Array, Any]]
-    backward: Callable[[Array, Any], dict[str, Array]]
+# what any gradient check needs: arrays, which a check may perturb in place, forward(), and
+# backward(dy, cache), which gives a gradient by the name of its array
+Subject = Checkable
 
 
 @dataclass(frozen=True)
@@ -75,8 +65,7 @@ class Case:
 
     def subject(self, *, wrong: bool = True, dtype: str = "float64") -> Subject:
         """Return the wrong code, or the right, as another check sees it."""
-        code = self.view(self.wrong if wrong else self.right, dtype)
-        return Subject(code.arrays, code.forward, code.backward)
+        return self.view(self.wrong if wrong else self.right, dtype)
 
 
 @dataclass(frozen=True)
