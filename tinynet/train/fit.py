@@ -10,13 +10,12 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
-from numbers import Real
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
 
-from tinynet.backend import Array, check_number, described, to_device
+from tinynet.backend import Array, check_number, checked, described, to_device
 from tinynet.engine import one_blas_thread, uploaded
 from tinynet.layer import Layer
 from tinynet.layers import BatchNorm
@@ -47,6 +46,7 @@ Data: TypeAlias = Dataset | tuple[Array, Array]
 
 
 @one_blas_thread()
+@checked
 def fit(
     model: Layer,
     loss: Loss,
@@ -56,8 +56,10 @@ def fit(
     *,
     epochs: int,
     batch_size: int | None = 32,
+    micro_batch: int | None = None,
     seed: int = 0,
     schedule: Schedule | None = None,
+    schedule_per: str = "epoch",
     regularizer: Regularizer | None = None,
     metrics: Sequence[str | Metric] = ("accuracy",),
     monitor: str | None = None,
@@ -75,8 +77,11 @@ def fit(
     epochs              passes through the training set; with ``resume``, in all
     batch_size          m of §2.3.4; None: the whole set, full-batch gradient descent. With batch
                         norm, a last batch of one example joins the one before it
+    micro_batch         accumulate a batch's gradient over pieces of at most this many examples, for
+                        batches that do not fit into memory; see ``TrainStep``
     seed                whatever is drawn (shuffles, augmentation, dropout) follows from it
     schedule            called before each epoch; sets the optimiser's learning rate (§2.3.5)
+    schedule_per        "step": it is called before each update, with the number of updates so far
     regularizer         a penalty, part of the training loss and of the number shown for it
     metrics             "accuracy", "kappa", "auc" (of class 1), or functions of labels (N,) and
                         probabilities (N, K), each called once over a whole epoch's predictions
@@ -100,17 +105,21 @@ def fit(
     written; ValueError or TypeError for settings that make no sense.
     """
     how = {"seed": seed, "regularizer": regularizer, "precision": precision}
-    step = TrainStep(model, loss, optimizer, **how)  # type: ignore[arg-type]
+    step = TrainStep(model, loss, optimizer, micro_batch=micro_batch, **how)  # type: ignore[arg-type]
     train = as_dataset(train)
     validation = None if validation is None else as_dataset(validation)
     functions = metric_functions(metrics)
     monitor = monitor or ("train_loss" if validation is None else "validation_loss")
     _check_settings(epochs, patience, monitor, functions, validation is not None)
     _check_functions(schedule, callbacks)
+    by: dict[str, Schedule | None] = {"epoch": None, "step": None}
+    if schedule_per not in by:
+        raise ValueError(f"schedule_per is {schedule_per!r}, want 'epoch' or 'step'")
+    by[schedule_per] = schedule
     if folder is not None and (not isinstance(folder, str | Path) or not str(folder).strip()):
         raise ValueError(f"folder is {described(folder)}, want a path, or None for no files")
     if resume and folder is None:
-        raise ValueError("resume=True without a folder: give the run's folder=")
+        raise ValueError("resume is True and folder is None, want the run's folder")
     size = len(_epoch_batches(model, len(train), batch_size, seed, 0))
 
     settings = {
@@ -131,9 +140,8 @@ def fit(
     with Progress(epochs, size, len(history) * size + position.batch, progress) as shown:
         try:
             while len(history) < epochs and not stalled(history, monitor, patience) and not failed:
-                if schedule is not None:
-                    optimizer.learning_rate = _rate(schedule, history)
-                _train_epoch(step, train, batch_size, position, shown)
+                _set_rate(optimizer, by["epoch"], "epoch", len(history), history)
+                _train_epoch(step, train, batch_size, position, shown, by["step"])
                 row = _measure(step, validation, batch_size, position, functions, failed)
                 with held_interrupts():
                     position.finish_epoch(row)
@@ -197,13 +205,20 @@ def stalled(history: Sequence[Row], monitor: str, patience: int | None) -> bool:
 
 
 def _train_epoch(
-    step: TrainStep, data: Dataset, batch_size: int | None, position: TrainingState, shown: Progress
+    step: TrainStep,
+    data: Dataset,
+    batch_size: int | None,
+    position: TrainingState,
+    shown: Progress,
+    schedule: Schedule | None,
 ) -> None:
     """Train on those batches of the epoch in hand that were not trained on yet."""
     epoch = len(position.history)
     order = _epoch_batches(step.model, len(data), batch_size, step.seed, epoch)
     left, device = range(position.batch, len(order)), device_of(step.model)
     start = time.perf_counter() - position.seconds
+    if position.batch:  # nothing may be left but to measure
+        _set_rate(step.optimizer, schedule, "step", position.steps - 1, position.history)
     reading = (data.batch(order[b], generator(step.seed, "augment", epoch, b)) for b in left)
 
     def figures() -> dict[str, float]:
@@ -215,6 +230,7 @@ def _train_epoch(
 
     with closing(prefetch(uploaded(reading, device))) as loaded:
         for x, y in loaded:
+            _set_rate(step.optimizer, schedule, "step", position.steps, position.history)
             with held_interrupts():
                 loss = step(x, y)
                 probabilities = to_device(step.last_probabilities(), "numpy")
@@ -261,15 +277,13 @@ def _measure(
     return row
 
 
-def _rate(schedule: Schedule, history: Sequence[Row]) -> float:
-    """Return the learning rate that a schedule, ours or a function of the user's, gives."""
-    rate = schedule(len(history), history)
-    if not (isinstance(rate, Real) and rate >= 0):
-        raise ValueError(
-            f"the schedule gave {described(rate)} for epoch {len(history) + 1}, want a learning "
-            "rate from 0"
-        )
-    return float(rate)
+def _set_rate(
+    optimizer: Optimizer, schedule: Schedule | None, per: str, done: int, history: Sequence[Row]
+) -> None:
+    """Set the learning rate that a schedule, ours or a function of the user's, gives."""
+    if schedule is not None:
+        name = f"the schedule's learning rate for {per} {done + 1}"
+        optimizer.learning_rate = float(check_number(name, schedule(done, history), 0))
 
 
 def _epoch_batches(

@@ -158,6 +158,13 @@ def test_clipping_and_groups_in_a_graph():
     assert_same(lambda: SGD(0.5, rates={"10": 0.1}), change=clipping, steps=7)
 
 
+@pytest.mark.parametrize("weights", [None, (1.0, 2.0, 0.5), (0.0, 1.0, 0.5)])
+def test_micro_batches(weights):
+    """Three pieces in one graph; where a piece's labels weigh nothing, kernel by kernel."""
+    loss = SoftmaxCrossEntropy(weights, mean_over="weights")
+    assert_same(loss=loss, micro_batch=2, regularizer=L2(0.1))
+
+
 def test_groups_that_fit_nothing_are_refused():
     with pytest.raises(ValueError, match="rates has 'base'"):
         TrainStep(network().to("cupy"), LOSS, SGD(0.1, rates={"base": 0.1}))(*data())
