@@ -43,7 +43,7 @@ def message(check, *args, **kwargs):
     return str(caught.value)
 
 
-# A layer norm as somebody outside this library would write it.
+# A layer norm as a user of this library would write it.
 
 
 def layer_norm_forward(x, gamma, beta):

@@ -40,9 +40,19 @@ from tinynet.losses import Loss
 BUG = re.compile(r"(.*?): (.*\.)(?: \[(.*)\])?")
 Arguments = Callable[[np.random.Generator, Shape], tuple[Any, ...]]
 Forward = Callable[..., tuple[Array, Any]]
-# what any gradient check needs: arrays, which a check may perturb in place, forward(), and
-# backward(dy, cache), which gives a gradient by the name of its array
-Subject = Checkable
+
+
+class Subject(NamedTuple):
+    """What any gradient check needs of a forward and a backward pass.
+
+    arrays    name -> array; ``forward`` reads them, so a check may perturb them in place
+    forward   () -> (y, cache)
+    backward  (dy, cache) -> name -> gradient
+    """
+
+    arrays: dict[str, Array]
+    forward: Callable[[], tuple[Array, Any]]
+    backward: Callable[[Array, Any], dict[str, Array]]
 
 
 @dataclass(frozen=True)
@@ -50,20 +60,21 @@ class Case:
     """A planted bug with its arguments, beside the same code without it.
 
     right, wrong   two backward functions, two layers or two losses
-    view           (one of them, dtype) -> what a check needs
+    view           (one of them, dtype) -> what tinynet's check runs
     """
 
     right: Any
     wrong: Any
-    view: Callable[[Any, str], Subject]
+    view: Callable[[Any, str], Checkable]
 
     def check(self, *, wrong: bool = True) -> GradientReport:
         """Run tinynet's own check on the wrong code, or on the right."""
-        return check(self.subject(wrong=wrong), Settings())
+        return check(self.view(self.wrong if wrong else self.right, "float64"), Settings())
 
     def subject(self, *, wrong: bool = True, dtype: str = "float64") -> Subject:
         """Return the wrong code, or the right, as another check sees it."""
-        return self.view(self.wrong if wrong else self.right, dtype)
+        code = self.view(self.wrong if wrong else self.right, dtype)
+        return Subject(code.arrays, code.forward, code.backward)
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ import numpy as np
 from tinynet.backend import Array
 from tinynet.gradient_check import GradientError, check_backward
 from tinynet.gradient_check.checkable import CheckablePair
+from tinynet.testing.planted import Subject
 from tinynet.testing.usual_checks import close, slopes_along_a_line
 
 WIDTH = 80
@@ -94,9 +95,10 @@ class Guide:
         dy   None: drawn at random, as the direction is
         """
         names, rng = [f"{i}" for i in range(len(args))], np.random.default_rng(seed)
-        subject = CheckablePair("", (forward, backward), args, names, str(args[0].dtype))
-        y, cache = subject.forward()
+        pair = CheckablePair("", (forward, backward), args, names, str(args[0].dtype))
+        y, cache = pair.forward()
         dy = rng.standard_normal(y.shape).astype(y.dtype) if dy is None else dy
+        subject = Subject(pair.arrays, pair.forward, pair.backward)
         return slopes_along_a_line(subject, dy, cache, rng)
 
     def _read(self, prompt: str) -> str:
