@@ -8,7 +8,6 @@ Loaded before any test module, whose ``settings(...)`` take what they do not nam
 """
 
 import re
-import signal
 import sys
 from functools import cache
 from pathlib import Path
@@ -26,16 +25,6 @@ ORACLE = re.compile(
     r"importorskip\(\s*\"(torch|torchvision|timm|keras|onnx|onnxruntime)\b|^from tests\.oracles ",
     re.MULTILINE,
 )
-
-
-@pytest.fixture(autouse=True)
-def signals_of_a_program():
-    """Python's own handlers: a runner in the background may have left Ctrl-C ignored."""
-    handlers = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
-    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
 
 
 @pytest.fixture(scope="session")

@@ -52,6 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def run(argv: Sequence[str] | None) -> int:
     from examples.mura.errors import UserError
     from examples.mura.flags import build_parser
+    from examples.mura.output import shown
     from tinynet.interop import WeightsError
     from tinynet.train import TrainingError
     from tinynet.train.files import CheckpointError
@@ -68,7 +69,7 @@ def run(argv: Sequence[str] | None) -> int:
     ) as error:
         if arguments.debug:
             traceback.print_exc()
-        print(f"error: {in_one_line(error)}", file=sys.stderr)
+        print(f"error: {shown(in_one_line(error))}", file=sys.stderr)
         return 1
     return 0
 

@@ -62,7 +62,7 @@ def in_workers(
 @contextmanager
 def starting() -> Iterator[None]:
     """Within this block, where processes are started, an interrupt waits and is not theirs."""
-    from tinynet.engine import held_interrupts
+    from tinynet.train.interrupts import held_interrupts
 
     with held_interrupts():
         if not hasattr(signal, "pthread_sigmask"):  # Windows

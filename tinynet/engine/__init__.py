@@ -5,14 +5,12 @@ These names are the door: ``tinynet.train`` uses no others.
     Step                one weight update, on the processor or captured for a GPU
     Predictor           outputs outside training
     Workspace           memory that is kept from step to step
-    held_interrupts     Ctrl-C waits until a block has ended
     one_blas_thread     BLAS keeps to one thread while our threads share the work
     uploaded            batches on their way to a GPU
     without_gradient    a network's layers before the first trainable parameter, and the rest
 """
 
 from tinynet.engine.gpu.upload import uploaded
-from tinynet.engine.interrupts import held_interrupts
 from tinynet.engine.memory import Workspace
 from tinynet.engine.plan.build import without_gradient
 from tinynet.engine.precision import PRECISIONS, check_precision
@@ -26,7 +24,6 @@ __all__ = [
     "Step",
     "Workspace",
     "check_precision",
-    "held_interrupts",
     "one_blas_thread",
     "uploaded",
     "without_gradient",

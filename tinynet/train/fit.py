@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from tinynet.backend import Array, check_number, checked, described
-from tinynet.engine import held_interrupts, one_blas_thread, uploaded
+from tinynet.engine import one_blas_thread, uploaded
 from tinynet.layer import Layer
 from tinynet.layers import BatchNorm
 from tinynet.losses.base import Loss
@@ -35,6 +35,7 @@ from tinynet.train.evaluation import (
     metric_functions,
     predict,
 )
+from tinynet.train.interrupts import held_interrupts
 from tinynet.train.progress import Progress
 from tinynet.train.run_folder import Row, RunFolder, TrainingState
 from tinynet.train.step import TrainingError, TrainStep, not_finite, why_not_finite

@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from tinynet.engine import held_interrupts
+from tinynet.train.interrupts import held_interrupts
 
 
 def test_ctrl_c_is_delivered_after_the_block():
