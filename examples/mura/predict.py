@@ -9,22 +9,22 @@ from __future__ import annotations
 import csv
 import io
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from examples.mura import printed
 from examples.mura.augment import normalise
+from examples.mura.averaging import averaged
 from examples.mura.dataset import SUFFIXES
 from examples.mura.decode import BadImage, read_square
 from examples.mura.errors import UserError
 from examples.mura.settings import Settings
-from examples.mura.studies import RULES, combine
-from tinynet.losses import SoftmaxCrossEntropy
-from tinynet.train import predict
+from examples.mura.studies import RULES, above, combine
+from tinynet.layer import Layer
 from tinynet.train.checkpoint import write_whole
 
 AT_ONCE = 256
@@ -58,10 +58,11 @@ class Predictions:
 
 
 def predict_files(
-    model: Any,
+    model: Layer | Sequence[Layer],
     files: Iterable[str | os.PathLike[str]],
     settings: Settings,
     *,
+    mirror: bool = False,
     rule: str | None = None,
     threshold: float = 0.5,
     separate: bool = False,
@@ -70,8 +71,10 @@ def predict_files(
 ) -> Predictions:
     """Return the probability of being abnormal of each file and each study.
 
+    model       a network, or several whose probabilities are averaged
     files       images, or folders that are searched for them
     settings    of the model's run: how its images are prepared, its rule
+    mirror      average over each image and its mirror image
     rule, threshold   as in ``studies.study_cases``; None: the settings' rule
     separate    every file is a study, whatever its folder
     synthetic   whether the model was trained on synthetic radiographs
@@ -85,8 +88,10 @@ def predict_files(
     number: dict[Path, int] = {}
     index = np.array([number.setdefault(place, len(number)) for place in places])
 
-    p = image_probabilities(model, found, settings, precision)
-    score, abnormal = combine(p, index, rule, threshold)
+    models = [model] if isinstance(model, Layer) else model
+    p = image_probabilities(models, found, settings, mirror, precision)
+    score = combine(p, index, rule)
+    abnormal = above(score, threshold)
     studies = []
     for k in range(len(number)):
         rows = np.flatnonzero(index == k).tolist()
@@ -127,14 +132,14 @@ def find_images(files: Iterable[str | os.PathLike[str]]) -> list[Path]:
 
 
 def image_probabilities(
-    model: Any, files: list[Path], settings: Settings, precision: str
+    models: Sequence[Layer], files: list[Path], settings: Settings, mirror: bool, precision: str
 ) -> NDArray[np.float64]:
     """Probability (n,) of each file being abnormal; a few hundred are in memory at a time."""
     chunks = []
     for start in range(0, len(files), AT_ONCE):
         x = settings.form(normalise(decoded(files[start : start + AT_ONCE], settings)))
-        chunks.append(predict(model, SoftmaxCrossEntropy(), x, precision=precision)[:, 1])
-    return np.concatenate(chunks).astype(np.float64)
+        chunks.append(averaged(models, x, mirror, precision))
+    return np.concatenate(chunks)
 
 
 def decoded(files: list[Path], settings: Settings) -> NDArray[np.uint8]:
@@ -160,7 +165,8 @@ def as_table(predictions: Predictions) -> str:
     lines += [f"{name:<{width}}  {p}  {call}".rstrip() for name, p, call in rows]
     lines.append(
         "Files of one folder are views of one study. "
-        f"Its probability: {RULES[predictions.rule]} ({predictions.threshold:g})."
+        f"Its probability: {RULES[predictions.rule]}; abnormal above "
+        f"{printed.threshold(predictions.threshold)}."
     )
     lines.append(predictions.notice[0].upper() + predictions.notice[1:] + ".")
     return "\n".join(lines)

@@ -22,6 +22,7 @@ from examples.mura.errors import UserError
 from examples.mura.model import build_loss, build_model, build_optimizer, build_schedule
 from examples.mura.prepare import Prepared
 from examples.mura.radiographs import Radiographs
+from examples.mura.report import too_few
 from examples.mura.run import Run, load_model, open_run, training_rows
 from examples.mura.settings import Settings, parsed
 from tinynet.interop import load_keras, load_torch, load_weights
@@ -205,6 +206,8 @@ def train_run(run: Run, prepared: Prepared, model: Classifier | None, how: Compu
         freeze(model, s)
     network = how.placed(model)
     train, held_out = training_rows(prepared, s)
+    if few := too_few(len(held_out)):
+        print(f"warning: {few[0].lower()}{few[1:]}", file=sys.stderr)
     images: tuple[Any, ...] = (
         Radiographs(prepared, train, s.augmentation, s.form),
         Radiographs(prepared, held_out, None, s.form),

@@ -87,7 +87,7 @@ def test_a_first_loss_that_is_not_finite_is_an_error():
         ({"lowest": 0}, ValueError, "rates go from 0 to 1.0, want 0 < lowest < highest"),
         ({"lowest": 2.0}, ValueError, "rates go from 2.0 to 1.0"),
         ({"highest": np.inf}, ValueError, "highest is inf"),
-        ({"lowest": "1"}, TypeError, "lowest is '1', want a number"),
+        ({"lowest": "1"}, TypeError, "lowest is '1', want a finite number"),
         ({"steps": 1}, ValueError, "steps is 1, want a whole number from 2"),
         ({"steps": 10.5}, ValueError, "steps is 10.5, want a whole number"),
         ({"batch_size": 0}, ValueError, "batches of 0"),

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from tinynet.backend import array_module, check_instance, check_number
+from tinynet.backend import Checked, array_module, check_number
 from tinynet.layer import Layer
 
 
-class WeightAverage:
+class WeightAverage(Checked):
     """Average of the weights over the last steps, in a network beside the one that is trained.
 
         a ← a + (1 − d)(w − a)  after every step,   a = w after the first
@@ -33,7 +33,6 @@ class WeightAverage:
     """
 
     def __init__(self, model: Layer, decay: float) -> None:
-        check_instance("model", model, Layer, "a layer, such as Sequential(...)")
         if not check_number("the average's decay", decay, 0) < 1:
             raise ValueError(f"the average's decay is {decay}, want from 0, below 1, such as 0.99")
         half = [name for name, x in model.state().items() if x.dtype == np.float16]

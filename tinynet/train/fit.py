@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from tinynet.backend import Array, check_number, described, to_device
+from tinynet.backend import Array, check_choice, check_number, checked, described, to_device
 from tinynet.engine import one_blas_thread, uploaded
 from tinynet.layer import Layer
 from tinynet.layers import BatchNorm
@@ -47,6 +47,7 @@ Data: TypeAlias = Dataset | tuple[Array, Array]
 
 
 @one_blas_thread()
+@checked
 def fit(
     model: Layer,
     loss: Loss,
@@ -117,15 +118,13 @@ def fit(
     _check_settings(epochs, patience, monitor, functions, validation is not None)
     _check_functions(schedule, callbacks)
     by: dict[str, Schedule | None] = {"epoch": None, "step": None}
-    if schedule_per not in by:
-        raise ValueError(f"schedule_per is {schedule_per!r}, want 'epoch' or 'step'")
-    by[schedule_per] = schedule
+    by[check_choice("schedule_per", schedule_per, list(by))] = schedule
     averaged = None if average is None else WeightAverage(model, average)
     measured = model if averaged is None else averaged.model
     if folder is not None and (not isinstance(folder, str | Path) or not str(folder).strip()):
         raise ValueError(f"folder is {described(folder)}, want a path, or None for no files")
     if resume and folder is None:
-        raise ValueError("resume=True without a folder: give the run's folder=")
+        raise ValueError("resume is True and folder is None, want the run's folder")
     size = len(epoch_batches(model, len(train), batch_size, seed, 0))
 
     settings = {

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tinynet.backend import Array, check_number
+from tinynet.backend import Array, check_number, checked
 from tinynet.layer import Layer
 from tinynet.losses import Loss
 from tinynet.optimizers import Optimizer
@@ -21,6 +21,7 @@ TOO_FAR = 4  # times the lowest mean loss so far: the weights run away
 KEPT = 0.9  # of the mean of the losses, from step to step
 
 
+@checked
 def find_learning_rate(
     model: Layer,
     loss: Loss,
