@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from tinynet.backend import Array, check_choice, check_number, checked, described, to_device
+from tinynet.backend import Array, check_choice, check_number, checked, described
 from tinynet.engine import one_blas_thread, uploaded
 from tinynet.layer import Layer
 from tinynet.layers import BatchNorm
@@ -30,9 +30,9 @@ from tinynet.train.data import Dataset, as_dataset, batches, generator, prefetch
 from tinynet.train.evaluation import (
     METRICS,
     Metric,
-    class_numbers,
     device_of,
     evaluate,
+    labelled,
     metric_functions,
     predict,
 )
@@ -233,7 +233,7 @@ def _train_epoch(
         labels, probabilities = position.predictions()
         return {
             "loss": position.loss(),
-            "accuracy": accuracy(labels, probabilities.argmax(axis=1)),
+            "accuracy": accuracy(labels, probabilities.argmax(axis=1)) if len(labels) else math.nan,
         }
 
     with closing(prefetch(uploaded(reading, device))) as loaded:
@@ -243,8 +243,9 @@ def _train_epoch(
                 loss = step(x, y)
                 if averaged is not None:
                     averaged.update()
-                probabilities = to_device(step.last_probabilities(), "numpy")
-                position.add(loss, step.loss.weight_of(y), class_numbers(y), probabilities)
+                weight = step.loss.weight_of(y)
+                shown_of = labelled(step.loss, y, step.last_probabilities())
+                position.add(step.loss.mean_of(loss, weight), weight, *shown_of)
                 position.seconds = time.perf_counter() - start
             shown.batch(figures)
     names = not_finite(step.model)
@@ -274,7 +275,10 @@ def _measure(
     row: Row = {"epoch": len(position.history) + 1}
     for part, (loss, labels, probabilities) in parts.items():
         if not math.isfinite(loss):
-            cause = "its examples or labels hold NaN, or the network's outputs overflow on them"
+            cause = (
+                "its examples or labels hold NaN, the loss ignores all of them, or the network's "
+                "outputs overflow"
+            )
             raise TrainingError(f"the {part} loss is {loss}: {cause}")
         row[f"{part}_loss"] = loss
         for name, function in functions.items():

@@ -57,7 +57,7 @@ class TrainingState:
 
     def loss(self) -> float:
         """Mean loss of the epoch in hand, so far."""
-        return self.loss_sum / self.weight
+        return self.loss_sum / self.weight if self.weight else math.nan
 
     def predictions(self) -> tuple[Array, Array]:
         """Labels (n,) and probabilities (n, K) of the epoch in hand, so far."""
