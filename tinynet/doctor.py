@@ -31,7 +31,7 @@ import numpy as np
 from tinynet._version import __version__
 from tinynet.backend import KERNEL_SETS, kernels_in_use
 from tinynet.engine.precision import PRECISIONS
-from tinynet.engine.threads import thread_count
+from tinynet.engine.threads import thread_count, threads_asked
 
 PIP = "python -m pip install"
 CGROUP = Path("/sys/fs/cgroup")  # where Linux keeps a container's limits
@@ -207,7 +207,7 @@ def environment() -> Iterator[Finding]:
     cores = _parallel()
     loaded = [f"{info['internal_api'].upper()}_NUM_THREADS" for info in _loaded_blas()]
     for name in dict.fromkeys(("OMP_NUM_THREADS", *loaded)):
-        threads = int(exported[name]) if exported.get(name, "").isdigit() else cores
+        threads = threads_asked(exported.get(name, "")) or cores
         if 0 < threads < cores:
             found = f"{name}={threads} leaves {cores - threads} of {cores} cores unused"
             yield Advice(found, f"unset {name}, unless other programs use them")

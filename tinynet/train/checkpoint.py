@@ -153,7 +153,7 @@ def load_checkpoint(
         )
     position = _position(path, arrays, metadata)
     for name, value in (expect or {}).items():
-        if name not in position or position[name] != value:
+        if position.get(name) != value:
             raise CheckpointError(
                 f"{path}: was written with {name} {position.get(name)}, this run has {value}: "
                 "continue with the same, or start a new run in another folder"

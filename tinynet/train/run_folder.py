@@ -18,9 +18,11 @@ import numpy as np
 from tinynet.backend import Array
 from tinynet.layer import Layer
 from tinynet.optimizers.base import Optimizer
+from tinynet.train.average import WeightAverage
 from tinynet.train.checkpoint import CheckpointError, load_checkpoint, save_checkpoint, write_whole
 
 Row = dict[str, Any]
+AVERAGE = "average/"  # before the names of averaged weights
 
 
 @dataclass
@@ -90,16 +92,25 @@ class RunFolder:
     """The files of one run.
 
     settings   what a resumed run must share with the one it continues; JSON-able
+    average    of the weights, if there is one: it is saved with the rest, and is the best model
     """
 
     def __init__(
-        self, folder: str | Path, model: Layer, optimizer: Optimizer, settings: dict[str, Any]
+        self,
+        folder: str | Path,
+        model: Layer,
+        optimizer: Optimizer,
+        settings: dict[str, Any],
+        average: WeightAverage | None = None,
     ) -> None:
         self.folder = Path(folder)
         self.last = self.folder / "last.safetensors"
         self.best = self.folder / "best.safetensors"
         self.history = self.folder / "history.jsonl"
         self.model, self.optimizer, self.settings = model, optimizer, settings
+        self.average = average
+        if average is not None:
+            self.settings = settings | {"average": average.decay}
 
     def begin(self) -> TrainingState:
         """Start a run.  Raises CheckpointError if the folder holds one already."""
@@ -124,9 +135,18 @@ class RunFolder:
                 f"{self.last}: there is no such file, so no run to resume: "
                 "check the folder, or start without resume"
             )
-        values = load_checkpoint(self.last, self.model, self.optimizer, expect=self.settings)
+        expect = {"average": None} | self.settings
+        values = load_checkpoint(self.last, self.model, self.optimizer, expect=expect)
+        found = [name for name in values if name.startswith(AVERAGE)]
+        averages = {name.removeprefix(AVERAGE): values.pop(name) for name in found}
         for name in self.settings:
             del values[name]
+        if self.average is not None and values["steps"]:
+            try:
+                self.average.model.load_state(averages)
+            except ValueError as error:
+                raise CheckpointError(f"{self.last}: the averages: {error}") from error
+            self.average.updates = values["steps"]
         position = TrainingState.from_dict(values)
         self.save_history(position)  # a kill may have come between the checkpoint and the history
         return position
@@ -134,12 +154,15 @@ class RunFolder:
     def save(self, position: TrainingState) -> None:
         """Write the last checkpoint, then the history."""
         values = position.to_dict() | self.settings
+        if self.average is not None and self.average.updates:
+            values |= {AVERAGE + name: x for name, x in self.average.model.state().items()}
         save_checkpoint(self.last, self.model, self.optimizer, values)
         self.save_history(position)
 
     def save_best(self, row: Row) -> None:
         """Write the model as the best one so far, with the row of its epoch."""
-        save_checkpoint(self.best, self.model, position=row)
+        model = self.model if self.average is None else self.average.model
+        save_checkpoint(self.best, model, position=row)
 
     def save_history(self, position: TrainingState) -> None:
         """Write history.jsonl; NaN and infinity, which JSON cannot hold, become null."""
