@@ -158,9 +158,7 @@ def open_run(folder: Path) -> Run:
     """The run in ``folder``; raises UserError if there is none or its config is damaged."""
     file = folder / CONFIG
     if not file.exists():
-        raise UserError(
-            f"{folder} holds no run (no config.json): give the folder of one with --run"
-        )
+        raise UserError(f"{folder} holds no run (no config.json): give the folder of one")
     config = read_record(file, RUN | MORE)
     try:
         settings = Settings.from_json(EARLIER | config["settings"])
