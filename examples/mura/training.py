@@ -38,7 +38,7 @@ from tinynet.train.transfer import HeadOnly, frozen_table, unfreeze_from
 Kind = Literal["run", "tinynet", "torch", "keras"]
 SUFFIXES: dict[str, Kind] = {
     **dict.fromkeys((".h5", ".keras"), "keras"),
-    **dict.fromkeys((".pth", ".pt", ".bin"), "torch"),
+    **dict.fromkeys((".pth", ".pt", ".bin", ".ckpt", ".tar"), "torch"),
 }
 # how each library's networks want photographs, if not as "torch"
 PREPROCESSING = {

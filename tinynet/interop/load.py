@@ -27,13 +27,13 @@ from tinynet.interop.convert import (
     slots,
     under,
 )
-from tinynet.interop.files import WeightsError
 from tinynet.interop.keras_file import LEFT_OPEN, read_keras
 from tinynet.interop.names import Library, WeightNames, names_of, rename_keys, renamed
 from tinynet.interop.torch_file import read_torch
 from tinynet.layer import Layer, Shape
 from tinynet.layers import BatchNorm
 from tinynet.models.architecture import Architecture
+from tinynet.train.files import FileError, WeightsError, finite
 
 SHOWN = 3  # names in a line
 # what DataParallel, torch.compile, FSDP and activation checkpointing put into names
@@ -182,7 +182,7 @@ def fill(
         left_out = [*skip, *known(partial(layer_name, names), paths)]
         unexpected = [n for n in others if n not in ignored and not under(n, left_out, join)]
         loaded = fitting(places, arrays, unexpected, state, names.source)
-    except WeightsError as error:
+    except FileError as error:
         raise WeightsError(f"{file}: {error}") from error.__cause__
     model.load_state(state | loaded)
     shapes = {name: (arrays[places[name].name].shape, x.shape) for name, x in loaded.items()}
@@ -294,21 +294,6 @@ def fitting(
             )
         raise WeightsError(f"of {len(places)} arrays, {'; '.join(faults)}: {advice}")
     return {name: finite(x, places[name].name, state[name]) for name, x in found.items()}
-
-
-def finite(x: np.ndarray, name: str, own: Array) -> np.ndarray:
-    """An array in the network's own type.  Raises WeightsError if a number is not finite."""
-    if x.dtype.kind != "f":
-        raise WeightsError(f"{name} holds {x.dtype}, want floats: save the weights as float32")
-    with np.errstate(over="ignore", invalid="ignore"):
-        x = x.astype(own.dtype, copy=False)
-    bad = int((~np.isfinite(x)).sum())
-    if bad:
-        raise WeightsError(
-            f"{name} has {bad} of {x.size} numbers that are NaN or infinite: these weights "
-            "are broken, use others"
-        )
-    return x
 
 
 def set_epsilon(

@@ -25,7 +25,10 @@ from tinynet.layer import EVAL, Layer, Parameter
 from tinynet.train.checkpoint import CheckpointError
 from tinynet.train.data import ArrayDataset, Dataset, as_dataset, batches, prefetch
 from tinynet.train.evaluation import device_of
+from tinynet.train.files import FileError, beginning, naming
 from tinynet.train.transfer import Frozen, frozen_part
+
+ADVICE = "delete it, and it is made again"
 
 
 class CachedFeatures(ArrayDataset):
@@ -76,7 +79,7 @@ def cached_features(
         took = f"{time.perf_counter() - start:.1f} s"
         done = f"found in {file}" if reused else f"computed in {took}, kept in {file}"
         print(f"features of {len(data):,} examples: {done}", file=sys.stderr)
-    return CachedFeatures(open_features(file, len(data)), labels, file, reused)
+    return CachedFeatures(open_features(file, len(data), base), labels, file, reused)
 
 
 def check_frozen(base: Layer) -> None:
@@ -197,16 +200,16 @@ def write_header(stream: BinaryIO, z: Array, count: int) -> None:
     np.lib.format.write_array_header_1_0(stream, entries)
 
 
-def open_features(file: Path, count: int) -> Array:
+def open_features(file: Path, count: int, like: Layer) -> Array:
     """The memory map in ``file``; raises CheckpointError if it is damaged."""
-    try:
-        x = np.load(file, mmap_mode="r", allow_pickle=False)
-        found = f"{len(x)} examples"
-    except (OSError, ValueError, EOFError) as error:
-        x, found = None, str(error)
-    if x is None or len(x) != count:
-        raise CheckpointError(
-            f"{file}: is damaged (got {found}, want {count} examples): delete it, and it is made "
-            "again"
-        )
+    dtype = next((p.value.dtype for p in like.parameters().values()), None)
+    with naming(file, CheckpointError):
+        beginning(file)
+        try:
+            x = np.lib.format.open_memmap(file, mode="r")
+        except Exception as error:  # a damaged header can raise whatever Python's parser does
+            raise FileError(f"is damaged ({error}): {ADVICE}") from error
+        if x.shape[:1] != (count,) or x.dtype != (dtype or x.dtype) or x.dtype.kind not in "fV":
+            found = f"got {x.dtype} {x.shape}, want {count} examples of {dtype or 'floats'}"
+            raise FileError(f"is damaged ({found}): {ADVICE}")
     return x

@@ -9,16 +9,23 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from tinynet.backend import Array
+from tinynet.backend import Array, described
 from tinynet.layer import Layer
 from tinynet.optimizers.base import Optimizer
-from tinynet.train.checkpoint import CheckpointError, load_checkpoint, save_checkpoint, write_whole
+from tinynet.train.checkpoint import (
+    CheckpointError,
+    apply_checkpoint,
+    read_checkpoint,
+    save_checkpoint,
+    write_whole,
+)
+from tinynet.train.files import FileError, naming, refuse_unless
 
 Row = dict[str, Any]
 
@@ -79,9 +86,29 @@ class TrainingState:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> TrainingState:
-        """The position that ``to_dict`` described."""
-        if "weight" not in values and values["labels"] is not None:  # of an older version
-            values = values | {"weight": float(len(values["labels"]))}
+        """The position that ``to_dict`` described.
+
+        Raises FileError if it is not one, whatever it is.
+        """
+        labels, probabilities = values.get("labels"), values.get("probabilities")
+        if "weight" not in values and labels is not None:  # of an older version
+            values = values | {"weight": float(len(labels))}
+        names = {field.name for field in fields(cls)}
+        faults = [f"has no {name}" for name in names - values.keys() - {"weight"}]
+        faults += [f"has {name}" for name in values.keys() - names]
+        for name in ("steps", "batch", "loss_sum", "weight", "seconds"):
+            value, whole = values.get(name, 0), name in ("steps", "batch")
+            right = _is_number(value, whole) and math.isfinite(value)
+            if not right or (name != "loss_sum" and value < 0):
+                faults.append(f"has {described(value)} for {name}")
+        trained = values.get("batch") != 0
+        if trained != (labels is not None) or not _are_predictions(labels, probabilities):
+            faults.append("has labels and probabilities that are not those of its batches")
+        rows = values.get("history")
+        if not isinstance(rows, list) or not all(_is_row(row, n) for n, row in enumerate(rows, 1)):
+            faults.append("has a history that is not a row of numbers for each epoch")
+        if faults:
+            raise FileError(f"is damaged: its position {faults[0]}: use another checkpoint")
         parts = {n: [] if values[n] is None else [values[n]] for n in ("labels", "probabilities")}
         return cls(**values | parts)
 
@@ -124,10 +151,15 @@ class RunFolder:
                 f"{self.last}: there is no such file, so no run to resume: "
                 "check the folder, or start without resume"
             )
-        values = load_checkpoint(self.last, self.model, self.optimizer, expect=self.settings)
-        for name in self.settings:
-            del values[name]
-        position = TrainingState.from_dict(values)
+        values, arrays = read_checkpoint(self.last, self.optimizer, self.settings)
+        with naming(self.last, CheckpointError):
+            position = TrainingState.from_dict(
+                {name: value for name, value in values.items() if name not in self.settings}
+            )
+            monitor = self.settings.get("monitor", "epoch")
+            known = all(monitor in row for row in position.history)
+            refuse_unless(known, f"its history has no {monitor} in some row")
+        apply_checkpoint(self.last, arrays, self.model, self.optimizer)
         self.save_history(position)  # a kill may have come between the checkpoint and the history
         return position
 
@@ -145,6 +177,35 @@ class RunFolder:
         """Write history.jsonl; NaN and infinity, which JSON cannot hold, become null."""
         lines = [json.dumps(_plain(row), allow_nan=False) + "\n" for row in position.history]
         write_whole(self.history, "".join(lines).encode())
+
+
+def _is_number(value: Any, whole: bool = False) -> bool:
+    kinds = int if whole else int | float
+    small = not isinstance(value, int) or 0 <= value < 2**53
+    return isinstance(value, kinds) and not isinstance(value, bool) and small
+
+
+def _is_row(row: Any, epoch: int) -> bool:
+    """Whether this is the row of an epoch; NaN and infinity are numbers."""
+    return (
+        isinstance(row, dict)
+        and row.get("epoch") == epoch
+        and all(_is_number(value) for value in row.values())
+    )
+
+
+def _are_predictions(labels: Any, probabilities: Any) -> bool:
+    """Whether these are labels (n,) and probabilities (n, K), or both None."""
+    if labels is None or probabilities is None:
+        return labels is probabilities
+    return (
+        hasattr(labels, "dtype")
+        and hasattr(probabilities, "dtype")
+        and (labels.ndim, probabilities.ndim) == (1, 2)
+        and labels.dtype.kind in "iu"
+        and probabilities.dtype.kind == "f"
+        and len(probabilities) == len(labels) > 0
+    )
 
 
 def _plain(row: Row) -> Row:
