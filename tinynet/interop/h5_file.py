@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from tinynet.train.files import DAMAGED, Budget, FileError, bfloat16, refuse_unless
+from tinynet.train.files import DAMAGED, LONGEST_NAME, Budget, FileError, bfloat16, refuse_unless
 
 DEEPEST = 32  # groups in groups
 STEPS = 100  # of a budget, that one object takes
@@ -63,7 +63,10 @@ def read_h5(source: Path | bytes, budget: Budget, ignored: tuple[str, ...] = ())
 def longest_text(source: Path | bytes) -> int:
     """Bytes that no text of variable length in a file can be longer than."""
     if isinstance(source, Path):
-        with open(source, "rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as whole:
+        with (
+            open(source, "rb") as file,
+            mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as whole,
+        ):
             return _longest(whole)
     return _longest(source)
 
@@ -89,7 +92,7 @@ class _Reader:
             if name in ignored:
                 continue
             inner = f"{path}/{name}" if path else name
-            self.budget.take(len(inner) + 1000, STEPS, inner)
+            self.budget.take(3 * len(inner) + 1000, STEPS, inner)
             found = group[name]
             if isinstance(found, self.h5py.Group):
                 self.group(found, inner, depth + 1)
@@ -108,6 +111,7 @@ class _Reader:
                 self.budget.take(len(name) + 100, 1, f"a name in {path or 'the file'}")
                 here = about.type == self.h5py.h5l.TYPE_HARD
                 names.append(name.decode())
+                refuse_unless(len(name) <= LONGEST_NAME, f"{path} holds a name without end")
                 refuse_unless(here, f"{path}/{names[-1]} points elsewhere")
             except (FileError, ValueError) as error:
                 faults.append(FileError(str(error)))
@@ -138,12 +142,13 @@ class _Reader:
         is_text = isinstance(kind, self.h5py.h5t.TypeStringID)
         refuse_unless(is_text, f"{key} is not text, in place of a name")
         size = self.longest if kind.is_variable_str() else kind.get_size()
-        self.budget.room(count * (2 * size + 100), key)  # all of them may be one and the same
+        # all of them may be one and the same
+        self.budget.room(count * (2 * size + 100), f"{key} (write the network as .keras)")
         values = np.ravel(group.attrs[key])
         named = all(isinstance(value, bytes | str) for value in values)
         refuse_unless(named, f"{key} is nothing, in place of a name")
         texts = [x.decode() if isinstance(x, bytes) else str(x) for x in values]
-        self.budget.take(sum(map(len, texts)) + 100 * count, len(texts), key)
+        self.budget.take(sum(map(len, texts)) + 100 * count, 3 * STEPS + count, key)
         return texts
 
     def array(self, data: Any, path: str) -> np.ndarray:

@@ -7,7 +7,7 @@ print(report)
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
@@ -169,14 +169,14 @@ def fill(
                 "the network does not say which images it is for: give input_shape=(H, W, C)"
             )
         places = slots(model, names, tuple(shape or ()), skip)
-        wanted = [slot.name for slot in places.values()]
+        wanted = dict.fromkeys(slot.name for slot in places.values())
         if names.library == "torch":
             arrays = unwrapped(arrays, wanted)
         arrays = names.of_today(arrays)
         check_skip(skip, state, arrays, join)
-        others = [name for name in arrays if name not in wanted]
+        others = dict.fromkeys(name for name in arrays if name not in wanted)
         nothing = (*names.ignored, COUNT_OF_AVERAGES)
-        ignored = [name for name in others if any(re.fullmatch(p, name) for p in nothing)]
+        ignored = {name: 0 for name in others if any(re.fullmatch(p, name) for p in nothing)}
         skipped_layers = [path for path in model.named_layers() if under(path, skip)]
         paths = [*skipped_layers, *skip, *(f"{path}.classes" for path in skip)]  # a replaced head
         left_out = [*skip, *known(partial(layer_name, names), paths)]
@@ -209,7 +209,7 @@ def architecture_of(model: Layer) -> Architecture | None:
     return getattr(model, "architecture", None)
 
 
-def unwrapped(arrays: dict[str, np.ndarray], wanted: Sequence[str]) -> dict[str, np.ndarray]:
+def unwrapped(arrays: dict[str, np.ndarray], wanted: Collection[str]) -> dict[str, np.ndarray]:
     """The arrays by the names that the network gives them, without those of what was around it.
 
     What a wrapper puts into a name is taken out; then one prefix before all that is wanted, such
@@ -220,10 +220,11 @@ def unwrapped(arrays: dict[str, np.ndarray], wanted: Sequence[str]) -> dict[str,
     arrays = rename_keys(arrays, lambda name: name if name in wanted else bare(name))
     if not wanted or any(name in arrays for name in wanted):
         return arrays
-    end = f".{wanted[0]}"
+    end = f".{next(iter(wanted))}"
     prefixes = [name.removesuffix(end) + "." for name in arrays if name.endswith(end)]
     fits = {prefix: sum(prefix + name in arrays for name in wanted) for prefix in prefixes}
-    best = [prefix for prefix in fits if fits[prefix] == max(fits.values())]
+    most = max(fits.values(), default=0)
+    best = [prefix for prefix in fits if fits[prefix] == most]
     if len(best) > 1 and fits[best[0]] == len(wanted):
         raise WeightsError(
             f"holds several such networks ({listed(best)}): save the one that is wanted"

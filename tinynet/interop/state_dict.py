@@ -22,6 +22,7 @@ from typing import Any, BinaryIO, NamedTuple
 from tinynet.train.files import MOST_DIMENSIONS, Budget, FileError, refuse_unless
 
 OBJECT = 100  # bytes of a list, a dict or a remembered value, at most
+CALL = 40  # instructions that take as long as one call
 LARGEST_SIZE = 2**31
 MALFORMED = (ValueError, IndexError, KeyError, OverflowError, struct.error)
 
@@ -75,7 +76,7 @@ def interpret(file: BinaryIO, budget: Budget) -> tuple[Any, dict[str, Storage]]:
             warnings.simplefilter("ignore")  # about escapes in a damaged text
             for opcode, argument, _ in pickletools.genops(file):
                 size = 4 * len(argument) if isinstance(argument, str) else 0
-                budget.take(OBJECT + size, 1, "the next instruction of its pickle")
+                budget.take(OBJECT + size, 1, "its pickle")
                 machine.run(opcode.name, argument)
     except MALFORMED as error:
         raise FileError(f"is cut short or damaged ({error}): copy it again") from error
@@ -145,12 +146,13 @@ class Machine:
         arguments, name = self.pop(), self.pop()
         right = isinstance(name, Name) and isinstance(arguments, tuple)
         refuse_unless(right, "its pickle calls what is not a name")
-        refuse_unless(name.text in CALLS, f"the file would call {shown(name.text)}")
-        make, taken, counts = CALLS[name.text]
-        fault = f"{shown(name.text)} is called with {len(arguments)} arguments"
-        refuse_unless(len(arguments) in counts, fault)
+        make, taken, counts = CALLS.get(name.text, (None, (), ()))
+        if make is None or len(arguments) not in counts:
+            raise FileError(
+                f"the file would call {shown(name.text)} with {len(arguments)} arguments: refused"
+            )
         items = sum(len(x) for x in arguments if isinstance(x, list | tuple))  # copied each time
-        self.budget.take(OBJECT * items, 20 + items, name.text)
+        self.budget.take(OBJECT * items, CALL + items, name.text)
         self.push(make(*(arguments[i] if i < len(arguments) else None for i in taken)))
 
     def set_items(self, pairs: list[Any]) -> None:
@@ -239,29 +241,25 @@ def tensor(
 
     kind   the type, where there is no class of storage for it
     """
-    right = isinstance(storage, Storage) and isinstance(shape, tuple)
-    refuse_unless(right, "a tensor has no storage or no shape")
-    right = isinstance(strides, tuple) and len(strides) == len(shape) <= MOST_DIMENSIONS
-    refuse_unless(right, f"a tensor has {len(shape)} sizes, which its strides do not fit")
+    right = isinstance(storage, Storage) and isinstance(shape, tuple) and isinstance(strides, tuple)
+    refuse_unless(right, "a tensor has no storage, no shape or no strides")
+    if not len(strides) == len(shape) <= MOST_DIMENSIONS:
+        raise FileError(f"a tensor has {len(shape)} sizes and {len(strides)} strides: refused")
     # "conj", "neg": its numbers are not those of the storage
     refuse_unless(not flags, "a tensor is the conjugate or negative of what is stored")
-    offset = whole(offset, "a tensor's offset")
-    for size in (*shape, *strides):
-        whole(size, "a tensor's size or stride")
+    for size in (offset, *shape, *strides):
+        whole(size, "a tensor's offset, size or stride")
     right = kind is None or (isinstance(kind, Name) and kind.text in TYPES)
     refuse_unless(right, "a tensor's type is not one that is read here")
     element = storage.element if kind is None else TYPES[kind.text]
     room = storage.length // (1 if storage.element == element else WIDTHS[element])
-    refuse_unless(
-        all(size <= LARGEST_SIZE for size in shape), f"a tensor is {shape}, larger than any"
-    )
     strides = tuple(stride if size > 1 else 0 for size, stride in zip(shape, strides, strict=True))
     elements = prod(shape)
     last = offset + sum((n - 1) * stride for n, stride in zip(shape, strides, strict=True))
-    refuse_unless(
-        not elements or (last < room and elements <= room),
-        f"a tensor of {shape} needs more than the {room} numbers of its storage",
-    )
+    if max(shape, default=0) > LARGEST_SIZE or (elements and max(last + 1, elements) > room):
+        raise FileError(
+            f"a tensor of {shape} needs more than the {room} numbers of its storage: refused"
+        )
     return Tensor(storage, element, offset, shape, strides)
 
 

@@ -179,8 +179,9 @@ def _check_memory(memory: dict[str, Array], own: dict[str, Array]) -> None:
         like = own.get(key.partition(".")[2])
         if like is not None and x.shape not in ((), like.shape):
             raise FileError(f"the optimiser's {key} is {x.shape}, want {like.shape}")
-        if x.dtype.kind in "fc" and np.isnan(x).any():
-            raise FileError(f"the optimiser's {key} holds NaN: use another checkpoint")
+        wrong = like is not None and like.dtype.kind == "f" and x.dtype.kind == "c"
+        if wrong or (x.dtype.kind in "fc" and np.isnan(x).any()):
+            raise FileError(f"the optimiser's {key} holds {x.dtype} or NaN: use another checkpoint")
 
 
 def _under(prefix: str, arrays: dict[str, Array]) -> dict[str, Array]:

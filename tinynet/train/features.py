@@ -13,6 +13,7 @@ import sys
 import time
 from contextlib import closing
 from enum import Enum
+from math import prod
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -202,14 +203,19 @@ def write_header(stream: BinaryIO, z: Array, count: int) -> None:
 
 def open_features(file: Path, count: int, like: Layer) -> Array:
     """The memory map in ``file``; raises CheckpointError if it is damaged."""
-    dtype = next((p.value.dtype for p in like.parameters().values()), None)
+    own = next((p.value.dtype for p in like.parameters().values()), None)
     with naming(file, CheckpointError):
         beginning(file)
         try:
-            x = np.lib.format.open_memmap(file, mode="r")
+            with open(file, "rb") as stream:
+                np.lib.format.read_magic(stream)
+                shape, _, dtype = np.lib.format.read_array_header_1_0(stream)
+                offset = stream.tell()
         except Exception as error:  # a damaged header can raise whatever Python's parser does
             raise FileError(f"is damaged ({error}): {ADVICE}") from error
-        if x.shape[:1] != (count,) or x.dtype != (dtype or x.dtype) or x.dtype.kind not in "fV":
-            found = f"got {x.dtype} {x.shape}, want {count} examples of {dtype or 'floats'}"
+        whole = file.stat().st_size - offset == prod(shape) * dtype.itemsize
+        right = whole and shape[:1] == (count,) and dtype.kind in "fV" and own in (None, dtype)
+        if not right:
+            found = f"{dtype} {shape}, want {count} examples of {own or 'floats'}"
             raise FileError(f"is damaged ({found}): {ADVICE}")
-    return x
+        return np.memmap(file, dtype, "r", offset, shape)

@@ -85,15 +85,15 @@ class Budget:
 
     def __init__(self, size: int) -> None:
         self.size = size
-        self.memory = 48 * 2**20 + 16 * size  # bytes
+        self.most = self.memory = 48 * 2**20 + 16 * size  # bytes
         self.steps = 1_000_000  # each some microseconds
 
     def room(self, memory: int, what: str) -> None:
         """Raise FileError if ``what`` needs more memory, for a moment, than is left."""
         if memory > self.memory:
             raise FileError(
-                f"{what} would take {memory / 2**20:,.1f} MB of memory where a file of "
-                f"{self.size / 2**20:,.1f} MB has {self.memory / 2**20:,.1f} left: refused"
+                f"{what} would take more memory than a file of {self.size / 2**20:,.1f} MB may, "
+                f"{self.most / 2**20:,.0f} MB: refused"
             )
 
     def take(self, memory: int, steps: int, what: str) -> None:
@@ -101,7 +101,8 @@ class Budget:
         self.room(memory, what)
         self.memory -= memory
         self.steps -= steps
-        refuse_unless(self.steps >= 0, f"{what} is one part more than a file of weights needs")
+        if self.steps < 0:
+            raise FileError(f"has more parts than a file of weights needs, at {what}: refused")
 
     def json(self, data: bytes | str, what: str) -> Any:
         """The value of a JSON text.  Raises FileError if it is damaged, too large or too deep."""
@@ -118,7 +119,7 @@ class Budget:
         name = info.filename
         known = info.compress_type in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
         refuse_unless(known, f"{name} inside is compressed in an unusual way")
-        self.take(info.file_size, 1, f"{name} inside")
+        self.take(2 * info.file_size, 1, f"{name} inside")  # zipfile joins pieces
         with archive.open(info) as file:
             data = file.read(info.file_size)  # a zip may hold more than it says
         refuse_unless(len(data) == info.file_size, f"{name} inside is shorter than the zip says")
