@@ -111,6 +111,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parts = COMMANDS[a.command].parts if a.command else ()
     if unknown := [name for name in a.names if name not in parts]:
         made.error(f"{unknown[0]} is not one of {', '.join(parts)}")
+    if a.out and a.out.exists() and not a.out.is_dir():
+        made.error(f"--out {a.out} is a file, want a folder")
     for line in installed(STEP_VARIANTS)[1]:
         print(line, file=sys.stderr)
     for kind in [a.command] if a.command else ["steps", "ops"]:

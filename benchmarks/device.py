@@ -178,16 +178,6 @@ def torch_cuda() -> Any:
     return torch.cuda if torch and torch.cuda.is_available() else None
 
 
-def missing_gpu() -> str:
-    """Return why there is no GPU to measure, in one line; "" if there is one."""
-    try:
-        import cupy
-
-        return "" if cupy.cuda.runtime.getDeviceCount() else "CuPy finds no device"
-    except Exception as error:  # CuPy's own checks raise what they like
-        return next(iter(str(error).strip().splitlines()), type(error).__name__)
-
-
 @contextmanager
 def torch_precision(precision: str, search: bool = True) -> Iterator[None]:
     """Have torch multiply float32 as the precision says, in this block.

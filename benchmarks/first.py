@@ -10,7 +10,6 @@ What only a GPU can answer, in the order of what it is worth:
     bits       do steps repeat bit by bit?
     layers     how far from its floor and from cuDNN is each convolution?
     kernels    where does a step's time go?
-    variants   what would other copies to shared memory, or other tiles, be worth?
     tests      the tests that wait for a GPU
 
 Each part has its share of the minutes, and the next ones get what it leaves; what was found is
@@ -27,11 +26,9 @@ from typing import Any
 import numpy as np
 
 from benchmarks.backends import Run
-from benchmarks.device import Subject
 from benchmarks.operations import measure_ops
 from benchmarks.parts import gpu_tests, measure_ceilings, measure_kernels, same_bits
 from benchmarks.steps import measure_steps
-from benchmarks.turns import difference
 
 NETWORKS = ("VGG16 224, batch 64", "ResNet-50 224, batch 64", "vgg_like 128, batch 32")
 CONVOLUTIONS = ("conv_forward", "conv_input_gradient", "conv_weight_gradient")
@@ -60,9 +57,8 @@ PARTS: dict[str, tuple[float, Callable[[Run], dict[str, Any]]]] = {
     "steps": (0.25, lambda run: measure_steps(briefly(run), NETWORKS, compiled=False)),
     "race": (0.05, asked("race")),
     "bits": (0.05, same_bits),
-    "layers": (0.15, lambda run: measure_ops(briefly(run, without="fp32"), CONVOLUTIONS)),
+    "layers": (0.22, lambda run: measure_ops(briefly(run, without="fp32"), CONVOLUTIONS)),
     "kernels": (0.05, measure_kernels),
-    "variants": (0.07, asked("variants")),
     "tests": (0.15, lambda run: gpu_tests(run, run.clock.left())),
 }
 
@@ -100,36 +96,3 @@ def race(device: Any, batch: int = 64) -> list[str]:
     alone = np.concatenate([predicted(x[i : i + batch]) for i in range(0, number, batch)])
     wrong = int((predicted(x) != alone).any(axis=1).sum())
     return [f"predict: {wrong} of {number} images have other probabilities than alone"]
-
-
-def variants(device: Any, batch: int = 64) -> list[str]:
-    """Return the rates of the forward convolution, and with other copies and tiles.
-
-    .ca   copies to shared memory that the first-level cache keeps
-    """
-    if device.name != "gpu":
-        return ["there are no kernels for tensor cores on the processor"]
-    from tinynet.engine.kernels.cuda import source
-    from tinynet.engine.kernels.cuda import tensor_conv as tc
-    from tinynet.layers.window import window_over
-
-    text, tile_for, found, want = source.text, tc.tile_for, list[str](), dict[int, Any]()
-    cached = lambda name: text(name).replace("cp.async.cg", "cp.async.ca")  # noqa: E731
-    wider = lambda *_: tc.Tile(256, 128, 4, 2, 8, 3)  # noqa: E731
-    tried = ("as it is", text, tile_for), (".ca", cached, tile_for), ("256 × 128", text, wider)
-    for name, *changed in (*tried, ("as before", text, tile_for)):
-        source.text, tc.tile_for = changed
-        source.forget()
-        for side, c, k in ((112, 128, 128), (56, 256, 256), (28, 512, 512)):
-            x = device.drawn(0, (batch, side, side, c), "bfloat16")
-            w, window = device.drawn(1, (3, 3, c, k)), window_over((side, side), (3, 3), (1, 1), 1)
-            call = lambda x=x, w=w, window=window: tc.convolve(x, w, None, window)  # noqa: E731
-            try:
-                z, ms = device.comparable(call()), device.time(Subject(call), 0.01)
-                off = difference([z], [want.setdefault(side, z)])
-                rate = 18 * batch * side * side * c * k / ms / 1e9
-                said = f"{rate:.0f} TFLOP/s, off by {off:.1e}"
-            except Exception as error:
-                said = f"FAILED, {str(error)[:200]}"
-            found.append(f"{c} → {k} at {side}, {name}: {said}")
-    return found

@@ -21,7 +21,6 @@ from typing import Any
 
 from benchmarks import first, tables
 from benchmarks.backends import GPU, REHEARSAL, Backend, Clock, Run, new_pool
-from benchmarks.device import missing_gpu
 from benchmarks.machine import machine, nvidia_smi
 from benchmarks.operations import measure_ops
 from benchmarks.page import KEPT, TRIALS, read, rounded, write
@@ -30,6 +29,7 @@ from benchmarks.plots import plot
 from benchmarks.processes import WorkerError
 from benchmarks.steps import measure_scaling, measure_steps
 from benchmarks.variants import OPS, installed
+from tinynet.doctor import read_gpu
 
 MINUTES = 8.0
 Part = Callable[[Run], dict[str, Any]]
@@ -113,8 +113,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         made.error(f"{unknown[0]} is not one of {', '.join(PARTS)}, or first by itself")
     if not a.minutes > 0:
         made.error(f"got {a.minutes:g} minutes, want more than 0")
-    if not a.dry_run and (why := missing_gpu()):
-        raise SystemExit(f"error: no GPU to measure: {why}")
+    if not a.dry_run and not (found := read_gpu(at_most=1)).devices:
+        raise SystemExit(f"error: no GPU to measure: {found.note}")
     for line in installed([OPS])[1]:
         print(f"{line}; ours is timed alone, and not checked", file=sys.stderr)
     backend = REHEARSAL if a.dry_run else GPU

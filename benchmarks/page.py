@@ -24,7 +24,7 @@ PAGE = ROOT / "docs" / "performance.md"
 FIGURES = ROOT / "docs" / "figures"
 
 # marks on the page -> the kind of results that stands there, one table each
-PARTS = {"steps": ("steps", "inference", "targets"), **{kind: (kind,) for kind in KINDS[1:]}}
+PARTS = {"steps": ("steps", "inference"), **{kind: (kind,) for kind in KINDS[1:]}}
 PICTURES = {  # mark -> what its picture shows
     "inference": "Time of a batch by library, for training and inference",
     "ops": "Floor over time, for each operation and library",

@@ -1,4 +1,4 @@
-"""Ratios of times that were taken in turns, shares of the floor, and the targets on a CPU."""
+"""Ratios of times that were taken in turns, and shares of the floor."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from statistics import median
 from typing import Any, NamedTuple
 
-from benchmarks.variants import NUMBA, NUMPY, OURS, WITH_ALLOCATOR
+from benchmarks.variants import OURS, WITH_ALLOCATOR
 from benchmarks.workloads import PASSES
 
 PRODUCT_FLOPS = 2 * 1024**3  # of the floor's product, in results that do not say
@@ -86,36 +86,3 @@ def step_floor_ms(
         return None
     flops = 2 * PASSES[passes] * result["multiply_adds"]
     return float(flops / ceilings["product_flops"] * median(product))
-
-
-class Target(NamedTuple):
-    """What one of ours is to reach on one workload.
-
-    against   "stock" or "malloc": PyTorch's time over ours is at least ``limit``
-              "memory": our peak memory over PyTorch's is at most that
-    """
-
-    workload: str
-    kind: str
-    ours: str
-    against: str
-    limit: float
-
-    def value(self, steps: Mapping[str, Any]) -> Ratio | float | None:
-        measured = steps.get(self.workload, {}).get(self.kind, {})
-        if self.against == "memory":
-            return memory_ratio(measured, self.ours)
-        return speed_ratio(measured, self.ours, malloc=self.against == "malloc")
-
-    def met(self, value: Ratio | float) -> bool:
-        return value.median >= self.limit if isinstance(value, Ratio) else value <= self.limit
-
-
-def targets() -> list[Target]:
-    found = []
-    for name, stock, malloc in (("W48", 1.2, 2), ("W128", 1.5, 2.2), ("W224", 1.8, 2)):
-        for kind, one, two, three in (("training", stock, 3, malloc), ("inference", 1.2, 2, 1.5)):
-            wanted = (NUMPY, "stock", one), (NUMBA, "stock", two), (NUMBA, "malloc", three)
-            memory = (NUMPY, "memory", 0.6), (NUMBA, "memory", 0.6)
-            found += [Target(name, kind, ours.name, *more) for ours, *more in (*wanted, *memory)]
-    return found

@@ -18,7 +18,6 @@ from benchmarks.ratios import (
     paired,
     speed_ratio,
     step_floor_ms,
-    targets,
 )
 from benchmarks.variants import CUDA, NUMBA, NUMPY, OURS, STEP_VARIANTS
 from benchmarks.workloads import PASSES
@@ -94,20 +93,6 @@ def step_cells(result: Entries, kind: str, variant: str, ceilings: Entries) -> d
         "floor / this": cell(floor and floor / ms),
         "loss apart": cell(entry.get("difference") if precision else None, ".0e"),
     }
-
-
-def targets_table(steps: Entries) -> str:
-    rows = []
-    for target in targets():
-        if target.kind not in steps.get(target.workload, {}):
-            continue
-        value, sign = target.value(steps), "≤" if target.against == "memory" else "≥"
-        what = {"stock": "torch / this", "malloc": "torch + malloc / this"}.get(target.against)
-        what = what or "peak memory, this / torch"
-        verdict = "not measured" if value is None else "met" if target.met(value) else "**missed**"
-        who, limit = f"{target.kind}, {target.ours}", f"{sign} {target.limit}"
-        rows.append([target.workload, who, what, limit, cell(value), verdict])
-    return markdown(["workload", "what", "ratio", "target", "measured", ""], rows, 3)
 
 
 def scaling_table(panels: Entries) -> str:
@@ -197,7 +182,7 @@ def of_cpu(kind: str, results: Entries) -> list[str]:
     if kind == "steps":
         steps = results["steps"]
         kinds = dict.fromkeys(key for result in steps.values() for key in kinds_of(result))
-        first, *more = [*(steps_table(steps, key) for key in kinds), targets_table(steps)]
+        first, *more = [steps_table(steps, key) for key in kinds]
         return [f"{on}\n\n{first}", *more]
     if kind == "ops":
         return [f"{on} {rates_line(results['ops'])}\n\n{ops_table(results['ops'])}"]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib.util import find_spec
 
-from benchmarks.allocator import have_mallopt
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h
+MOST = 2**31 - 1  # bytes; mallopt takes an int
 
 
 @dataclass(frozen=True)
@@ -19,7 +21,7 @@ class Variant:
     channels_last: bool = False  # torch's order of an image's axes in memory
     compiled: str = ""  # the mode of torch.compile
     graph: bool = False  # the step is captured once as a CUDA graph, and replayed
-    allocator: bool = False  # malloc keeps freed memory, see benchmarks.allocator
+    allocator: bool = False  # malloc keeps freed memory, see keep_freed_memory
 
 
 # on a CPU
@@ -66,3 +68,24 @@ def installed(variants: Iterable[Variant]) -> tuple[list[Variant], list[str]]:
         else:
             present.append(variant)
     return present, list(missing)
+
+
+def have_mallopt() -> bool:
+    """Return whether this process runs on glibc."""
+    try:
+        libc = ctypes.CDLL(None)
+    except (OSError, TypeError):  # Windows
+        return False
+    return hasattr(libc, "mallopt") and hasattr(libc, "gnu_get_libc_version")
+
+
+def keep_freed_memory() -> None:
+    """Have malloc keep what is freed, instead of giving large arrays back to the system.
+
+    Above a threshold (32 MB at most, by default) malloc asks the system for each array, which
+    clears its pages anew: a page fault for each 4 KB. MALLOC_MMAP_THRESHOLD_ and
+    MALLOC_TRIM_THRESHOLD_ do the same.  Source: mallopt(3).
+    """
+    mallopt = ctypes.CDLL(None).mallopt
+    if not (mallopt(M_MMAP_THRESHOLD, MOST) and mallopt(M_TRIM_THRESHOLD, MOST)):
+        raise RuntimeError("mallopt refused a threshold of 2 GB: want glibc 2.34 or newer")

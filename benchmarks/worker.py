@@ -18,10 +18,9 @@ import numpy as np
 
 from benchmarks import device as devices
 from benchmarks import ops, peers
-from benchmarks.allocator import keep_freed_memory
 from benchmarks.device import Cpu, Gpu, Subject
 from benchmarks.turns import difference
-from benchmarks.variants import Variant
+from benchmarks.variants import Variant, keep_freed_memory
 
 
 class Server:

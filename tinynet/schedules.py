@@ -1,18 +1,19 @@
-"""Learning rates that change from epoch to epoch.  Report §2.3.5.
+"""Learning rates that change from epoch to epoch, or from step to step.  Report §2.3.5.
 
 A schedule is called before each epoch: ``schedule(epoch, history)``, with the number of epochs
 done, from 0, and the rows that describe them, and returns the learning rate. It keeps nothing
-between calls, so a run that resumes needs no state of it.
+between calls, so a run that resumes needs no state of it. With ``fit(schedule_per="step")`` it is
+called before each step with the number of steps done, and its ``epochs`` are steps.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from tinynet.backend import check_number, described
+from tinynet.backend import check_instance, check_number, described
 
 History = Sequence[Mapping[str, Any]]
 
@@ -23,6 +24,16 @@ class Schedule(Protocol):
     def __call__(self, epoch: int, history: History) -> float: ...
 
 
+def _check_from_zero(schedule: Any, *names: str) -> None:
+    for name in names:
+        check_number(name, getattr(schedule, name), 0)
+
+
+def _cosine(start: float, end: float, share: float) -> float:
+    """Half a cosine from ``start``, at a share of 0, to ``end``, at 1."""
+    return end + (start - end) * (1 + math.cos(math.pi * share)) / 2
+
+
 @dataclass(frozen=True)
 class Constant:
     """The same learning rate throughout: η(t) = η.  Report §2.3.5."""
@@ -30,7 +41,7 @@ class Constant:
     learning_rate: float
 
     def __post_init__(self) -> None:
-        check_number("learning_rate", self.learning_rate, 0)
+        _check_from_zero(self, "learning_rate")
 
     def __call__(self, epoch: int, history: History = ()) -> float:
         return self.learning_rate
@@ -51,12 +62,38 @@ class StepDecay:
     every: int = 30
 
     def __post_init__(self) -> None:
-        check_number("initial", self.initial, 0)
-        check_number("factor", self.factor, 0)
+        _check_from_zero(self, "initial", "factor")
         check_number("every", self.every, 1, whole=True)
 
     def __call__(self, epoch: int, history: History = ()) -> float:
         return self.initial * self.factor ** (epoch // self.every)
+
+
+@dataclass(frozen=True)
+class MultiStep:
+    """Multiply the learning rate by a factor at given epochs.  Report §2.3.5.
+
+        η(t) = η₀ · factor^(number of milestones up to t)
+
+    milestones   epochs, whole numbers from 1: the first at the lower rate, counted from 0
+    Raises ValueError for a rate or factor below 0, or for milestones that are not such numbers.
+    Source: He et al. 2016, "Deep residual learning", §4.2: divided by 10 at set points.
+    """
+
+    initial: float
+    milestones: Iterable[int]
+    factor: float = 0.1
+
+    def __post_init__(self) -> None:
+        _check_from_zero(self, "initial", "factor")
+        if isinstance(self.milestones, str) or not isinstance(self.milestones, Iterable):
+            raise TypeError(f"milestones are {described(self.milestones)}, want a list of numbers")
+        object.__setattr__(self, "milestones", tuple(self.milestones))  # of an iterator, too
+        for milestone in self.milestones:
+            check_number("a milestone", milestone, 1, whole=True)
+
+    def __call__(self, epoch: int, history: History = ()) -> float:
+        return self.initial * self.factor ** sum(m <= epoch for m in self.milestones)
 
 
 @dataclass(frozen=True)
@@ -74,13 +111,86 @@ class Cosine:
     final: float = 0.0
 
     def __post_init__(self) -> None:
-        check_number("initial", self.initial, 0)
-        check_number("final", self.final, 0)
+        _check_from_zero(self, "initial", "final")
         check_number("epochs", self.epochs, 1)
 
     def __call__(self, epoch: int, history: History = ()) -> float:
-        done = min(epoch / self.epochs, 1.0)
-        return self.final + (self.initial - self.final) * (1 + math.cos(math.pi * done)) / 2
+        return _cosine(self.initial, self.final, min(epoch / self.epochs, 1.0))
+
+
+@dataclass(frozen=True)
+class CosineRestarts:
+    """Half a cosine from the initial to the final rate, again and again.  Report §2.3.5, ours.
+
+        η(t) = η_T + (η₀ - η_T) (1 + cos(π t_i / T_i)) / 2,   T_{i+1} = factor · T_i
+
+    period   T_0, epochs of the first cosine; t_i counts from its beginning
+    Raises ValueError for a rate below 0, or a ``period`` or ``factor`` that is not whole, from 1.
+    Source: Loshchilov & Hutter 2017, "SGDR", eq. 5.
+    """
+
+    initial: float
+    period: int
+    factor: int = 1
+    final: float = 0.0
+
+    def __post_init__(self) -> None:
+        _check_from_zero(self, "initial", "final")
+        check_number("period", self.period, 1, whole=True)
+        check_number("factor", self.factor, 1, whole=True)
+
+    def __call__(self, epoch: int, history: History = ()) -> float:
+        done, length = epoch, self.period
+        if self.factor == 1:
+            done %= length
+        while done >= length:
+            done, length = done - length, length * self.factor
+        return _cosine(self.initial, self.final, done / length)
+
+
+@dataclass(frozen=True)
+class OneCycle:
+    """Up to the highest rate, then down to almost nothing.  Report §2.3.5, ours.
+
+        η rises from peak / div_factor to peak, until t = warm_up · T − 1, and falls to
+        peak / (div_factor · final_div_factor) at t = T − 1, T = epochs; then it stays
+
+    warm_up   share of the epochs in which it rises, 0.3 by default, below 1
+    linear    False: both ways are half a cosine
+    With ``schedule_per="step"``, as it is usually run, ``epochs`` is the number of steps in all.
+    Raises ValueError for settings out of range.
+    Source: Smith & Topin 2018, "Super-convergence"; in PyTorch's two phases and without its cycle
+    of the momentum.
+    """
+
+    peak: float
+    epochs: int
+    warm_up: float = 0.3
+    div_factor: float = 25.0
+    final_div_factor: float = 1e4
+    linear: bool = False
+
+    def __post_init__(self) -> None:
+        _check_from_zero(self, "peak")
+        check_instance("linear", self.linear, bool, "True or False")
+        check_number("epochs", self.epochs, 1, whole=True)
+        for name in ("div_factor", "final_div_factor"):
+            check_number(name, getattr(self, name), 1)
+        if not check_number("warm_up", self.warm_up, 0) < 1:
+            raise ValueError(f"warm_up is {self.warm_up}, want a share from 0, below 1")
+
+    def __call__(self, epoch: int, history: History = ()) -> float:
+        low, top, last = (
+            self.peak / self.div_factor,
+            self.warm_up * self.epochs - 1,
+            self.epochs - 1,
+        )
+        if epoch < top:
+            start, end, share = low, self.peak, epoch / top
+        else:
+            start, end = self.peak, low / self.final_div_factor
+            share = min((epoch - top) / (last - top), 1.0)
+        return start + (end - start) * share if self.linear else _cosine(start, end, share)
 
 
 @dataclass(frozen=True)
@@ -136,11 +246,11 @@ class ReduceOnPlateau:
     maximise: bool = False
 
     def __post_init__(self) -> None:
-        check_number("initial", self.initial, 0)
-        check_number("patience", self.patience, 1)
-        check_number("cooldown", self.cooldown, 0)
-        check_number("min_delta", self.min_delta, 0)
-        check_number("minimum", self.minimum, 0)
+        check_instance("monitor", self.monitor, str, "a column of the history")
+        check_instance("maximise", self.maximise, bool, "True or False")
+        _check_from_zero(self, "initial", "min_delta", "minimum")
+        check_number("patience", self.patience, 1, whole=True)
+        check_number("cooldown", self.cooldown, 0, whole=True)
         if not 0 < check_number("factor", self.factor) < 1:
             raise ValueError(f"factor is {self.factor}, want a number between 0 and 1")
         if self.minimum > self.initial:

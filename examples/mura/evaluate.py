@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from examples.mura.dataset import Image
 from examples.mura.errors import UserError
+from examples.mura.records import Schema, read_record
 from examples.mura.studies import (
     RULES,
     Cases,
@@ -27,11 +28,47 @@ from examples.mura.studies import (
     resampled_kappas,
     study_cases,
 )
+from tinynet.backend import Array
 from tinynet.metrics import accuracy, auc, cohen_kappa, confusion_matrix, kappa_of, rates, roc_curve
 from tinynet.train.checkpoint import write_whole
 
 Metrics = dict[str, Any]
 
+RATE: Schema = (float, None)
+SCORES: Schema = {
+    **dict.fromkeys(("n", "patients", "normal", "abnormal"), int),
+    **dict.fromkeys(("accuracy", "kappa"), float),
+    "kappa_interval": ([float, float], None),
+    "auc": RATE,
+    "confusion_matrix": [[int, int], [int, int]],
+    "rates": {f"{a}_{b}_rate": RATE for a in ("true", "false") for b in ("positive", "negative")},
+    "note": (str, None),
+    str: object,
+}
+FULL: Schema = SCORES | {
+    "brier": float,
+    "calibration": {
+        "ece": float,
+        "bins": [{"n": int, str: float}],
+    },
+    "operating_points": [{"fixed": str, "at_least": float, str: RATE}],
+    "sweep": [{str: RATE}],
+}
+BOTH: Schema = {"study": SCORES, "image": SCORES}
+EXCEEDS: Schema = SCORES | {
+    "network_exceeds_by": {"kappa": float, "interval": ([float, float], None)}
+}
+METRICS: Schema = {
+    "synthetic": bool,
+    **dict.fromkeys(("rule", "rule_in_words", "interval"), str),
+    "threshold": float,
+    "study": FULL,
+    "image": FULL,
+    "parts": {str: BOTH},
+    "baselines": {str: {"study": EXCEEDS, "image": EXCEEDS, "parts": {str: BOTH}}},
+    **dict.fromkeys(("computed_on?", "averaged?", "data?", "command?"), str),
+    str: object,
+}
 BINS = 10  # of the reliability table
 TARGETS = (0.80, 0.90, 0.95)  # sensitivities and specificities that users ask for
 SWEEP = tuple(round(0.1 * k, 1) for k in range(1, 10))
@@ -183,14 +220,25 @@ def roc_points(cases: Cases) -> Metrics:
 
     Points in the middle of a straight stretch are left out: the curve is the same.
     """
-    fpr, tpr, thresholds = roc_curve(cases.label, cases.probability)
+    fpr, tpr, thresholds = thresholds_of(cases)
     turn = np.diff(fpr)[:-1] * np.diff(tpr)[1:] != np.diff(fpr)[1:] * np.diff(tpr)[:-1]
     corner = np.concatenate([[True], turn, [True]])
     return {
         "false_positive_rate": fpr[corner].tolist(),
         "true_positive_rate": tpr[corner].tolist(),
-        "threshold": [finite(t) for t in thresholds[corner]],
+        "threshold": [None, *(finite(t) for t in thresholds[corner][1:])],
     }
+
+
+def thresholds_of(cases: Cases) -> tuple[Array, Array, Array]:
+    """The ROC curve, false and true positive rates (t,), with a threshold (t,) for each point.
+
+    A case is abnormal above the threshold, which lies between two of the probabilities and has as
+    few digits as that allows; it is NaN where a case of probability 0 would have to be above it.
+    """
+    fpr, tpr, lowest = roc_curve(cases.label, cases.probability)  # abnormal from the lowest up
+    edges = [1.0, *lowest[1:].tolist(), 0.0]
+    return fpr, tpr, np.array([between(*pair) for pair in zip(edges[1:], edges, strict=False)])
 
 
 def reliability(cases: Cases) -> Metrics:
@@ -224,32 +272,41 @@ def reliability(cases: Cases) -> Metrics:
 def operating_points(cases: Cases) -> list[Metrics]:
     """The best specificity at a sensitivity of at least 80, 90, 95%, and the reverse.
 
-    A case is abnormal at or above the threshold. The thresholds are chosen on the very cases
-    they are scored on, so they flatter: choose one for use on other patients. The threshold is
-    null where only calling everything normal will do. Both classes must be present.
+    The thresholds are chosen on the very cases they are scored on, so they flatter: choose one for
+    use on other patients. Where none will do, it and the rates are null. Both classes must be
+    present.
     """
-    fpr, sensitivity, thresholds = (
-        np.asarray(v) for v in roc_curve(cases.label, cases.probability)
-    )
-    specificity = 1 - fpr
+    fpr, sensitivity, thresholds = thresholds_of(cases)
+    normal = np.sum(cases.label == 0)
+    specificity = (normal - np.rint(fpr * normal)) / normal  # to the last digit as in ``rates``
     points = []
     for fixed, other, name in (
         (sensitivity, specificity, "sensitivity"),
         (specificity, sensitivity, "specificity"),
     ):
         for target in TARGETS:
-            enough = np.flatnonzero(fixed >= target - 1e-12)
-            best = enough[np.lexsort((fixed[enough], other[enough]))[-1]]
-            points.append(
-                {
-                    "fixed": name,
-                    "at_least": target,
-                    "threshold": finite(thresholds[best]),
-                    "sensitivity": float(sensitivity[best]),
-                    "specificity": float(specificity[best]),
-                }
-            )
+            point: Metrics = {"fixed": name, "at_least": target}
+            point |= dict.fromkeys(("threshold", "sensitivity", "specificity"))
+            enough = np.flatnonzero((fixed >= target - 1e-12) & np.isfinite(thresholds))
+            if len(enough):
+                best = enough[np.lexsort((fixed[enough], other[enough]))[-1]]
+                point["threshold"] = float(thresholds[best])
+                point["sensitivity"] = float(sensitivity[best])
+                point["specificity"] = float(specificity[best])
+            points.append(point)
     return points
+
+
+def between(low: float, high: float) -> float:
+    """The number of the fewest digits that is at least low and below high, near their middle.
+
+    Of two that are equal: NaN if they are 0, else the number itself, 1.
+    """
+    for digits in range(1, 17):
+        rounded = round((low + high) / 2, digits)
+        if low <= rounded < high:
+            return rounded
+    return low if high else float("nan")
 
 
 def sweep(cases: Cases) -> list[Metrics]:
@@ -282,12 +339,8 @@ def save_metrics(path: Path, metrics: Metrics) -> None:
 
 def load_metrics(path: Path) -> Metrics:
     """Read metrics.json; raises UserError, naming the file, if that is not possible."""
-    try:
-        metrics: Metrics = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise UserError(f"no {path}: run `python -m examples.mura evaluate` first") from error
-    except (OSError, ValueError) as error:
-        raise UserError(
-            f"cannot read {path}: {error}; run `python -m examples.mura evaluate` again"
-        ) from error
+    again = "run `python -m examples.mura evaluate` again"
+    if not path.exists():
+        raise UserError(f"there is no {path}: {again}")
+    metrics: Metrics = read_record(path, METRICS, again)
     return metrics

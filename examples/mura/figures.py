@@ -18,6 +18,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.ticker import MaxNLocator
 
+from examples.mura.printed import counted, number, percent, threshold
 from examples.mura.radiographs import Radiographs
 from examples.mura.studies import Cases, image_cases
 from tinynet.backend import Array
@@ -35,6 +36,7 @@ STYLE: Any = {
     "legend.frameon": False,
     "savefig.dpi": 180,
 }
+OPTIONAL = {"roc", "roc_by_part", "explained"}  # figures that not every evaluation has
 ACROSS = 6  # images of each kind on the sheet of examples
 GROUPS = (  # heading, label, call
     ("True positives: abnormal, called abnormal", 1, True),
@@ -49,13 +51,13 @@ BASELINES = {
 
 
 def write_figures(
-    run_folder: Path,
+    folder: Path,
     history: Sequence[Mapping[str, Any]],
     metrics: Mapping[str, Any],
     probability: Array,
     data: Radiographs,
 ) -> list[Path]:
-    """Draw every figure of a run into ``run_folder/figures``; returns the files.
+    """Draw every figure of a run into ``folder/figures``; returns the files.
 
     history       rows of history.jsonl; [] leaves the curves out
     metrics       content of metrics.json
@@ -70,14 +72,14 @@ def write_figures(
             figures[f"confusion_{level}"] = confusion(metrics[level], level)
         if metrics["study"]["roc"]:
             figures["roc"] = roc(metrics)
-            figures["roc_by_part"] = roc_by_part(metrics)
+            if len(metrics["parts"]) > 1:
+                figures["roc_by_part"] = roc_by_part(metrics)
         figures["reliability"] = reliability(metrics)
         figures["examples"] = examples_sheet(cases, data)
-        folder = run_folder / "figures"
-        for old in folder.glob("*.png"):
-            old.unlink()
+        for name in OPTIONAL - figures.keys():  # an earlier evaluation's
+            (folder / "figures" / f"{name}.png").unlink(missing_ok=True)
         return [
-            save(figure, folder / f"{name}.png", metrics["synthetic"])
+            save(figure, folder / "figures" / f"{name}.png", metrics["synthetic"])
             for name, figure in figures.items()
         ]
 
@@ -94,8 +96,8 @@ def save(figure: Figure, path: Path, synthetic: bool) -> Path:
 
 def measures(history: Sequence[Mapping[str, Any]]) -> list[str]:
     """Names such as "loss" that the rows have as train_loss, validation_loss, or both."""
-    keys = [key.split("_", 1) for row in history for key in row]
-    return list(dict.fromkeys(key[1] for key in keys if key[0] in ("train", "validation")))
+    keys = [key.partition("_") for row in history for key in row]
+    return list(dict.fromkeys(name for part, _, name in keys if part in ("train", "validation")))
 
 
 def curves(history: Sequence[Mapping[str, Any]], measure: str) -> Figure:
@@ -117,21 +119,21 @@ def curves(history: Sequence[Mapping[str, Any]], measure: str) -> Figure:
         ax.axvline(best, color=GREY, linewidth=1, linestyle=":", label=f"lowest loss, epoch {best}")
     ax.set_xlabel("epoch")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    ax.legend()
+    legend_above(ax)
     return figure
 
 
 def roc(metrics: Mapping[str, Any]) -> Figure:
-    figure, ax = chart("ROC curve", (4.8, 4.8))
+    figure, ax = chart("ROC curve", (4.8, 5.4))
     for level, colour, style in (("study", BLUE, "-"), ("image", ORANGE, "--")):
         scores = metrics[level]
-        draw_roc(ax, scores, colour, style, f"{level}, AUC {scores['auc']:.2f}")
+        draw_roc(ax, scores, colour, style, f"{level}, AUC {number(scores['auc'])}")
         fpr, tpr = (scores["rates"][f"{which}_positive_rate"] for which in ("false", "true"))
         ax.plot(fpr, tpr, "o", color=colour, zorder=3)
-    ax.plot([], [], "o", color=GREY, label=f"threshold {metrics['threshold']:g}")
+    ax.plot([], [], "o", color=GREY, label=f"threshold {threshold(metrics['threshold'])}")
     chance(ax)
     ax.set(xlabel="false positive rate", ylabel="true positive rate", aspect="equal")
-    ax.legend(loc="lower right")
+    legend_above(ax)
     return figure
 
 
@@ -139,26 +141,29 @@ def roc_by_part(metrics: Mapping[str, Any]) -> Figure:
     parts = metrics["parts"]
     across = min(4, len(parts))
     down = -(-len(parts) // across)
-    figure = Figure(figsize=(2.4 * across, 2.6 * down), layout="constrained")
+    figure = Figure(figsize=(2.4 * across, 0.4 + 2.8 * down), layout="constrained")
     axes = figure.subplots(down, across, squeeze=False).ravel()
     for ax in axes[len(parts) :]:
         ax.set_visible(False)
+    handles: Any = ([], [])
     for k, (ax, (part, levels)) in enumerate(zip(axes, parts.items(), strict=False)):
         ax.set_title(part.capitalize(), fontweight="bold")
         chance(ax, label=None)
-        for level, colour, style in (("study", BLUE, "-"), ("image", ORANGE, "--")):
-            if (auc := levels[level]["auc"]) is not None:
-                draw_roc(ax, levels[level], colour, style, f"{level}, AUC {auc:.2f}")
+        areas = "false positive rate"
         if levels["study"]["auc"] is None:
             ax.text(0.5, 0.5, "one class only", ha="center", va="center", color=GREY)
         else:
-            ax.legend(loc="lower right", fontsize=9, handlelength=1.4, borderpad=0.1)
+            for level, colour, style in (("study", BLUE, "-"), ("image", ORANGE, "--")):
+                draw_roc(ax, levels[level], colour, style, level)
+            areas += f"\nAUC: study {number(levels['study']['auc'])}, "
+            areas += f"image {number(levels['image']['auc'])}"
+            handles = ax.get_legend_handles_labels()
+        ax.set_xlabel(areas)
         ax.set_xticks([0, 0.5, 1], ["0", "½", "1"])
         ax.set_yticks([0, 0.5, 1], ["0", "½", "1"])
         if k % across == 0:
             ax.set_ylabel("true positive rate")
-        if k + across >= len(parts):
-            ax.set_xlabel("false positive rate")
+    figure.legend(*handles, loc="outside upper left", ncols=2)
     return figure
 
 
@@ -176,12 +181,12 @@ def confusion(scores: Mapping[str, Any], level: str) -> Figure:
     counts = np.array(scores["confusion_matrix"])
     share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     plural = {"image": "images", "study": "studies"}[level]
-    figure, ax = chart(f"{scores['n']:,} {plural}", (3.8, 3.9))
+    figure, ax = chart(counted(scores["n"], level, plural), (3.8, 3.9))
     ax.imshow(share, cmap="Blues", vmin=0, vmax=1)
     for (i, j), n in np.ndenumerate(counts):
         colour = "white" if share[i, j] > 0.55 else INK
         text: Any = {"ha": "center", "va": "center", "fontsize": 13, "linespacing": 1.5}
-        ax.text(j, i, f"{n:,}\n{share[i, j]:.0%}", color=colour, **text)
+        ax.text(j, i, f"{n:,}\n{percent(share[i, j])}", color=colour, **text)
     names = ["normal", "abnormal"]
     ax.set_xticks([0, 1], names)
     ax.set_yticks([0, 1], names, rotation=90, va="center")
@@ -194,30 +199,31 @@ def confusion(scores: Mapping[str, Any], level: str) -> Figure:
 def kappa_by_part(metrics: Mapping[str, Any]) -> Figure:
     """Study kappa with its 95% interval: a row per body part, all of them at the bottom."""
     rows = [(part.capitalize(), part, scores["study"]) for part, scores in metrics["parts"].items()]
-    rows.append(("All", None, metrics["study"]))
+    if several := len(rows) > 1:
+        rows.append(("All", None, metrics["study"]))
     figure = Figure(figsize=(5.4, 1.9 + 0.52 * len(rows)), layout="constrained")
-    figure.suptitle(
-        "Study kappa, with 95% intervals", x=0.01, ha="left", fontsize=11, weight="bold"
-    )
+    headed(figure, "Study kappa, with 95% intervals")
     ax = figure.subplots()
     height = np.arange(len(rows))[::-1].astype(float)
     series = [("network", BLUE, "o", [scores for *_, scores in rows])]
     for name, (label, colour, marker) in BASELINES.items():
         if baseline := metrics["baselines"].get(name):
-            found = [baseline["parts"][part]["study"] for _, part, _ in rows[:-1]]
-            series.append((label, colour, marker, [*found, baseline["study"]]))
+            found = [baseline["parts"][part] if part else baseline for _, part, _ in rows]
+            series.append((label, colour, marker, [levels["study"] for levels in found]))
     for k, (label, colour, marker, scores) in enumerate(series):
         y = height + 0.2 * ((len(series) - 1) / 2 - k)
         draw_intervals(ax, y, scores, colour, marker, label)
     ax.axvline(0, color=GREY, linewidth=1, linestyle=":")
-    ax.axhspan(-0.5, 0.5, color=BLUE, alpha=0.07, linewidth=0)
-    ax.set_yticks(height, [f"{name}\n{scores['n']:,} studies" for name, _, scores in rows])
+    if several:
+        ax.axhspan(-0.5, 0.5, color=BLUE, alpha=0.07, linewidth=0)
+    names = [f"{name}\n{counted(s['n'], 'study', 'studies')}" for name, _, s in rows]
+    ax.set_yticks(height, names)
     ax.set(ylim=(-0.5, len(rows) - 0.5), xlabel="kappa (0 chance, 1 perfect agreement)")
     ax.set_xlim(right=1.02)
     ax.tick_params(axis="y", length=0)
     ax.grid(axis="x", alpha=0.25)
     ax.spines["left"].set_visible(False)
-    ax.legend(loc="lower left", bbox_to_anchor=(0, 1), fontsize=9)
+    legend_above(ax)
     return figure
 
 
@@ -233,7 +239,7 @@ def draw_intervals(
 
 def reliability(metrics: Mapping[str, Any]) -> Figure:
     """Share of abnormal cases among those of about the same probability, and how many there are."""
-    figure = Figure(figsize=(4.8, 4.8), layout="constrained")
+    figure = Figure(figsize=(4.8, 5.4), layout="constrained")
     top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     top.plot([0, 1], [0, 1], color=GREY, linestyle=":", linewidth=1, label="perfect calibration")
     levels = (("study", BLUE, "-", "o", -0.2), ("image", ORANGE, "--", "s", 0.2))
@@ -241,23 +247,25 @@ def reliability(metrics: Mapping[str, Any]) -> Figure:
         table = metrics[level]["calibration"]
         x = [b["mean_probability"] for b in table["bins"]]
         y = [b["share_abnormal"] for b in table["bins"]]
-        label = f"{level}, ECE {table['ece']:.2f}"
+        label = f"{level}, ECE {number(table['ece'])}"
         top.plot(x, y, color=colour, linestyle=style, marker=marker, markersize=5, label=label)
         middle = [b["from"] + 0.05 + 0.1 * shift for b in table["bins"]]
         bottom.bar(middle, [b["n"] for b in table["bins"]], width=0.036, color=colour)
     top.set(ylabel="share abnormal", xlim=(0, 1), ylim=(-0.02, 1.02))
-    top.set_title("Reliability", loc="left", fontweight="bold")
-    top.legend(loc="upper left")
+    headed(figure, "Reliability")
+    legend_above(top)
     bottom.set(xlabel="probability of abnormal", ylabel="cases")
     return figure
 
 
 def examples_sheet(cases: Cases, data: Radiographs, seed: int = 0) -> Figure:
     """Six images of each of the four kinds, drawn at random and from different studies."""
-    figure = Figure(figsize=(9.6, 9.6), layout="constrained")
-    parts = figure.subfigures(len(GROUPS), 1, squeeze=False)[:, 0]
-    for part, (heading, label, call) in zip(parts, GROUPS, strict=True):
-        members = np.flatnonzero((cases.label == label) & (cases.abnormal == call))
+    kinds = [(cases.label == label) & (cases.abnormal == call) for _, label, call in GROUPS]
+    heights = [2.4 if kind.any() else 0.4 for kind in kinds]
+    figure = Figure(figsize=(9.6, sum(heights)), layout="constrained")
+    parts = figure.subfigures(len(GROUPS), 1, squeeze=False, height_ratios=heights)[:, 0]
+    for part, kind, (heading, label, call) in zip(parts, kinds, GROUPS, strict=True):
+        members = np.flatnonzero(kind)
         colour = GREEN if label == call else ORANGE
         heading += f" ({len(members):,} of {np.sum(cases.label == label):,})"
         chosen = different_studies(cases, members, seed)
@@ -266,7 +274,7 @@ def examples_sheet(cases: Cases, data: Radiographs, seed: int = 0) -> Figure:
         ):
             ax.imshow(data.pixels(i), cmap="gray", vmin=0, vmax=255, interpolation="bicubic")
             ax.spines[:].set(visible=True, color=colour, linewidth=1.5)
-            about = f"{cases.part[i].capitalize()}, p = {cases.probability[i]:.2f}"
+            about = f"{cases.part[i].capitalize()}, p = {number(cases.probability[i])}"
             ax.set_title(about, fontsize=9)
             ax.set_xlabel(f"{cases.patient[i]} {cases.study[i]}", fontsize=7.5)
     return figure
@@ -277,7 +285,7 @@ def row_of_images(
 ) -> list[Axes]:
     """Write a heading, and make room below it for ``count`` images of at most ``across``."""
     part.suptitle(heading, x=0.01, ha="left", fontsize=11, fontweight="bold", color=colour)
-    axes = list(part.subplots(1, across))
+    axes = list(part.subplots(1, across)) if count else []
     for ax in axes:
         ax.set_xticks([])
         ax.set_yticks([])
@@ -294,8 +302,16 @@ def different_studies(cases: Cases, members: Array, seed: int) -> list[int]:
     return list(chosen.values())[:ACROSS]
 
 
+def legend_above(ax: Axes) -> None:
+    """Write the legend between the figure's title and the axes, where it covers nothing."""
+    ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, fontsize=9, borderaxespad=0.2)
+
+
+def headed(figure: Figure, title: str) -> None:
+    figure.suptitle(title, x=0.01, ha="left", fontsize=11, fontweight="bold")
+
+
 def chart(title: str, size: tuple[float, float]) -> tuple[Figure, Axes]:
     figure = Figure(figsize=size, layout="constrained")
-    ax = figure.subplots()
-    ax.set_title(title, loc="left", fontweight="bold")
-    return figure, ax
+    headed(figure, title)
+    return figure, figure.subplots()

@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 
 from examples.mura.computing import DEVICES
 from examples.mura.dataset import PARTS
-from examples.mura.settings import DEMO, TRANSFER, Settings, add_flags
+from examples.mura.settings import DEMO, TRANSFER, Settings, add_flags, some_text
 from examples.mura.studies import RULES
 from examples.mura.transfer import Plan
 from tinynet.engine.precision import PRECISIONS
@@ -20,9 +20,51 @@ TRANSFER_SETTINGS = (
     *("side", "fit", "filters", "hidden", "batch_norm", "keep_prob", "fine_tune_rate", "epochs"),
     *("batch_size", "optimizer", "learning_rate", "weight_decay", "class_weights", "seed"),
 )
-FOLDER: dict[str, Any] = {"type": Path, "metavar": "DIR"}
-FILE: dict[str, Any] = {"type": Path, "metavar": "FILE"}
-NUMBER: dict[str, Any] = {"type": int, "metavar": "N"}
+PICTURES = (".png", ".pdf", ".svg", ".jpg")
+
+
+def folder(text: str) -> Path:
+    path = Path(text)
+    if not text.strip() or (path.exists() and not path.is_dir()):
+        raise ArgumentTypeError(f"{text!r} is not a folder")
+    return path
+
+
+def file(text: str) -> Path:
+    path = Path(text)
+    if not text.strip() or path.is_dir():
+        raise ArgumentTypeError(f"{text!r} is a folder or empty, want the name of a file")
+    return path
+
+
+def table(text: str) -> Path:
+    path = file(text)
+    if path.suffix.lower() != ".csv" and (path.is_file() or not path.exists()):  # a device may be
+        raise ArgumentTypeError(f"{text!r} has to end in .csv")
+    return path
+
+
+def picture(text: str) -> Path:
+    path = file(text)
+    if path.suffix.lower() not in PICTURES:
+        raise ArgumentTypeError(f"{text!r} has to end in {', '.join(PICTURES)}")
+    return path
+
+
+def count(text: str, least: int = 1) -> int:
+    value = int(text)
+    if not least <= value < 2**63:
+        raise ArgumentTypeError(f"{text} is out of range, want a whole number from {least}")
+    return value
+
+
+def seed(text: str) -> int:
+    return count(text, 0)
+
+
+FOLDER: dict[str, Any] = {"type": folder, "metavar": "DIR"}
+PICTURE: dict[str, Any] = {"type": picture, "metavar": "FILE"}
+NUMBER: dict[str, Any] = {"type": count, "metavar": "N"}
 SWITCH: dict[str, Any] = {"action": "store_true"}
 SHORT = ("prepare", "breakdown", "evaluate", "predict", "explain")  # flags fit into a usage line
 
@@ -71,15 +113,16 @@ def prepare(sub: ArgumentParser) -> None:
 def breakdown(sub: ArgumentParser) -> None:
     data_flags(sub)
     sub.add_argument("--csv-only", **SWITCH, help="trust the CSVs, do not look for the images")
-    sub.add_argument("--picture", **FILE, default=Path("breakdown.png"), help="where to draw")
+    sub.add_argument("--picture", **PICTURE, default=Path("breakdown.png"), help="where to draw")
 
 
 def train(sub: ArgumentParser) -> None:
     run_flag(sub, required=False)
-    sub.add_argument("--resume", **SWITCH, help="continue the run in --run")
+    text = "continue the run in --run with all its settings; --epochs may be more than it had, of"
+    text += " which the learning rate then follows the --schedule"
+    sub.add_argument("--resume", **SWITCH, help=text)
     data_flags(sub)
     cache_flags(sub)
-    baselines_flag(sub)
     add_flags(sub, Settings())
     computing_flags(sub)
 
@@ -104,25 +147,28 @@ def transfer(sub: ArgumentParser) -> None:
         ("--passes", plan.passes, "images to train on in all, for each method and size"),
     ):
         sub.add_argument(name, **NUMBER, default=default, help=f"{text} (default: {default})")
-    sub.add_argument("--figure", **FILE, help="where to draw (default: in the run's folder)")
+    sub.add_argument("--figure", **PICTURE, help="where to draw (default: in the run's folder)")
     add_flags(sub, TRANSFER, only=TRANSFER_SETTINGS)
     computing_flags(sub)
 
 
 def evaluate(sub: ArgumentParser) -> None:
-    run_flag(sub)
+    several_runs_flags(sub)
     rule_flags(sub)
+    text = "a new or empty folder for the results (default: one in the run's, under evaluations)"
+    sub.add_argument("--out", **FOLDER, help=text)
     data_flags(sub, default="the run's own by default")
     cache_flags(sub)
-    baselines_flag(sub)
+    text = "fit the baselines too (default: as the run was trained)"
+    sub.add_argument("--baselines", action=BooleanOptionalAction, help=text)
     computing_flags(sub)
 
 
 def predict(sub: ArgumentParser) -> None:
-    run_flag(sub)
+    several_runs_flags(sub)
     rule_flags(sub)
     files_argument(sub)
-    sub.add_argument("--csv", **FILE, help="write the table here too")
+    sub.add_argument("--csv", type=table, metavar="FILE", help="write the table here too")
     sub.add_argument("--separate", **SWITCH, help="treat every file as a separate study")
     computing_flags(sub)
 
@@ -156,6 +202,13 @@ def run_flag(sub: ArgumentParser, required: bool = True) -> None:
     sub.add_argument("--run", **FOLDER, required=required, help=text)
 
 
+def several_runs_flags(sub: ArgumentParser) -> None:
+    text = "the run's folder; given again, another run's, whose probabilities are averaged with it"
+    sub.add_argument("--run", **FOLDER, required=True, action="append", help=text)
+    text = "test-time augmentation: average over each image and its mirror image"
+    sub.add_argument("--tta", **SWITCH, help=text)
+
+
 def data_flags(
     sub: ArgumentParser, required: bool = False, default: str = "synthetic radiographs by default"
 ) -> None:
@@ -175,7 +228,7 @@ def cache_flags(sub: ArgumentParser) -> None:
 def synthetic_flags(sub: ArgumentParser) -> None:
     text = f"where the synthetic radiographs are kept ({SYNTHETIC})"
     sub.add_argument("--data-folder", **FOLDER, default=SYNTHETIC, help=text)
-    sub.add_argument("--data-seed", **NUMBER, default=0, help="which set to make")
+    sub.add_argument("--data-seed", type=seed, metavar="N", default=0, help="which set to make")
     sub.add_argument("--patients", **NUMBER, help="training patients to make")
 
 
@@ -186,13 +239,9 @@ def rule_flags(sub: ArgumentParser) -> None:
     sub.add_argument("--threshold", type=probability, metavar="P", default=0.5, help=text)
 
 
-def baselines_flag(sub: ArgumentParser) -> None:
-    text = "fit the baselines too (default: yes)"
-    sub.add_argument("--baselines", action=BooleanOptionalAction, default=True, help=text)
-
-
 def files_argument(sub: ArgumentParser) -> None:
-    sub.add_argument("files", nargs="+", metavar="FILE", help="images, or folders of them")
+    text = "images, or folders of them"
+    sub.add_argument("files", nargs="+", type=some_text, metavar="FILE", help=text)
 
 
 def computing_flags(sub: ArgumentParser, precisions: tuple[str, ...] = PRECISIONS) -> None:

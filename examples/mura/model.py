@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from examples.mura.errors import UserError
 from examples.mura.settings import Settings
+from tinynet.layers import BatchNorm
 from tinynet.losses import SoftmaxCrossEntropy, WithAuxiliary
 from tinynet.losses.base import Loss
 from tinynet.models import Classifier
@@ -24,9 +25,13 @@ def build_model(s: Settings) -> Classifier:
     Raises UserError if its builder refuses them, such as a --side that is too small.
     """
     try:
-        return Architecture(s.model, s.builder_settings).build(generator(s.seed, "weights"))
+        model = Architecture(s.model, s.builder_settings).build(generator(s.seed, "weights"))
     except (ValueError, TypeError) as error:
         raise UserError(f"--model {s.model} cannot be built: {error}") from error
+    for layer in model.named_layers().values():
+        if isinstance(layer, BatchNorm):
+            layer.momentum = s.batchnorm_momentum
+    return model
 
 
 def build_loss(s: Settings, train_labels: NDArray[np.integer]) -> Loss:

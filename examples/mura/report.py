@@ -6,8 +6,7 @@ The page stands alone: images and style are inside it, and it loads and runs not
 from __future__ import annotations
 
 import base64
-import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,27 +14,36 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from examples.mura.breakdown import count, count_patients
 from examples.mura.dataset import PARTS, Image
-from examples.mura.errors import UserError
 from examples.mura.evaluate import load_metrics
+from examples.mura.printed import counted, duration, number, percent, threshold
+from examples.mura.records import read_config, read_history
 from tinynet.train.checkpoint import write_whole
 
 TEMPLATES = Path(__file__).parent / "templates"
 BASELINE_NAMES = {"logistic_regression": "Logistic regression", "majority": "Majority class"}
+ENOUGH = 100  # held-out images: the kappa of fewer is known to no better than 0.2 or so
 # entries of config.json that the page shows separately
 APART = ("command", "data_counts", "versions", "synthetic", "not_for_clinical_use", "settings")
 
 
-def write_report(run_folder: Path) -> Path:
-    """Write ``run_folder/report.html`` from the folder's other files; returns its path.
+def write_report(folder: Path, run_folder: Path | None = None) -> Path:
+    """Write ``folder/report.html`` from the folder's other files; returns its path.
 
-    metrics.json must be there; config.json, history.jsonl and figures/*.png are used if they
-    are. Of config.json, "settings", "command" (how to make the run again), "versions" and
-    "data_counts" (split -> ``data_counts``) have separate tables.
+    run_folder   that of the run, if the folder holds a later evaluation of it
+    metrics.json and figures/*.png are the folder's, config.json and history.jsonl the run's; only
+    the first must be there. Of config.json, "settings", "command" (how to make the run again),
+    "versions" and "data_counts" (split -> ``data_counts``) have separate tables.
     Raises UserError if a file cannot be read, CheckpointError if the page cannot be written.
     """
-    metrics = load_metrics(run_folder / "metrics.json")
-    config = read_json(run_folder / "config.json", {})
-    evaluated = {"evaluated on": metrics["computed_on"]} if "computed_on" in metrics else {}
+    metrics = load_metrics(folder / "metrics.json")
+    run_folder = run_folder or folder
+    later = run_folder != folder
+    config = read_config(run_folder)
+    names = {"computed_on": "evaluated on", "averaged": "average of", "data": "evaluated images"}
+    names["test_time_augmentation"] = "test-time augmentation"
+    evaluated = {shown: metrics[name] for name, shown in names.items() if name in metrics}
+    commands = [config.get("command"), metrics.get("command")]
+    held_out = config.get("held_out_images")
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
@@ -43,7 +51,14 @@ def write_report(run_folder: Path) -> Path:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(number=number, percent=percent, interval=interval)
+    environment.filters.update(
+        number=number,
+        percent=percent,
+        interval=interval,
+        threshold=threshold,
+        duration=duration,
+        counted=counted,
+    )
     page = environment.get_template("report.html.j2").render(
         metrics=metrics,
         study=metrics["study"],
@@ -51,15 +66,16 @@ def write_report(run_folder: Path) -> Path:
         synthetic=metrics["synthetic"],
         verdict=verdict(metrics),
         classifiers=list(classifiers(metrics)),
-        history=read_json(run_folder / "history.jsonl", [], json_lines),
-        figures=load_figures(run_folder / "figures"),
-        counts=config.get("data_counts", {}),
-        command=config.get("command"),
+        history=read_history(run_folder),
+        figures=load_figures(folder / "figures"),
+        counts={} if later else config.get("data_counts", {}),
+        command="\n".join(filter(None, commands)),
+        held_out="" if held_out is None else too_few(held_out),
         versions=config.get("versions", {}),
         settings=list(flattened(config.get("settings", {}))),
         run=list(flattened({k: v for k, v in config.items() if k not in APART} | evaluated)),
     )
-    path = run_folder / "report.html"
+    path = folder / "report.html"
     write_whole(path, page.encode())
     return path
 
@@ -81,22 +97,32 @@ def data_counts(images: Iterable[Image]) -> dict[str, Any]:
     }
 
 
+def too_few(held_out: int) -> str:
+    """A sentence if too few images are held out to choose an epoch by; "" if there are enough."""
+    if held_out >= ENOUGH:
+        return ""
+    return (
+        f"Only {counted(held_out, 'image is', 'images are')} held out to choose the best epoch by: "
+        "so few that chance chooses; hold out more with --held-out."
+    )
+
+
 def verdict(metrics: Mapping[str, Any]) -> list[str]:
     study = metrics["study"]
     sentences = [
-        f"On {study['n']:,} studies of {study['patients']:,} patients, the network's calls agree "
-        f"with the labels with a kappa of {interval(study)}, where 0 is what chance would give "
-        "and 1 is perfect agreement."
+        f"On {counted(study['n'], 'study', 'studies')} of {counted(study['patients'], 'patient')}, "
+        f"the network's calls agree with the labels with a kappa of {interval(study)}, where 0 is "
+        "what chance would give and 1 is perfect agreement."
     ]
     if study["kappa_interval"] and study["kappa_interval"][0] <= 0:
         sentences.append("The interval reaches 0: this cannot be told from chance.")
-    rates = study["rates"]
-    if rates["true_positive_rate"] is not None:
-        found = round(100 * rates["true_positive_rate"])
-        sentences.append(f"Of 100 abnormal studies it finds {found} and misses {100 - found}.")
-    if rates["false_positive_rate"] is not None:
-        alarms = round(100 * rates["false_positive_rate"])
-        sentences.append(f"Of 100 normal studies it calls {alarms} abnormal.")
+    (_, alarms), (missed, found) = study["confusion_matrix"]
+    if study["abnormal"]:
+        abnormal = counted(study["abnormal"], "abnormal study", "abnormal studies")
+        sentences.append(f"Of {abnormal} it finds {found:,} and misses {missed:,}.")
+    if study["normal"]:
+        normal = counted(study["normal"], "normal study", "normal studies")
+        sentences.append(f"Of {normal} it calls {alarms:,} abnormal.")
     against = [
         comparison(BASELINE_NAMES.get(name, name), baseline["study"])
         for name, baseline in metrics["baselines"].items()
@@ -125,37 +151,12 @@ def classifiers(metrics: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, 
         yield BASELINE_NAMES.get(name, name), baseline
 
 
-def number(value: float | None, digits: int = 2) -> str:
-    """0.64; a true minus sign; an en dash for what is undefined."""
-    if value is None:
-        return "–"
-    text = f"{value:.{digits}f}"
-    return text.lstrip("-") if not float(text) else text.replace("-", "−")
-
-
-def percent(value: float | None) -> str:
-    return "–" if value is None else f"{value:.0%}"
-
-
 def interval(scores: Mapping[str, Any]) -> str:
     """Kappa with its interval: 0.64 (0.57 to 0.71)."""
     if scores["kappa_interval"] is None:
         return number(scores["kappa"])
     low, high = scores["kappa_interval"]
     return f"{number(scores['kappa'])} ({number(low)} to {number(high)})"
-
-
-def read_json(path: Path, default: Any, read: Callable[[str], Any] = json.loads) -> Any:
-    if not path.exists():
-        return default
-    try:
-        return read(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"cannot read {path}: {error}; mend it, or delete it") from error
-
-
-def json_lines(text: str) -> list[Any]:
-    return [json.loads(line) for line in text.splitlines()]
 
 
 def load_figures(folder: Path) -> dict[str, str]:

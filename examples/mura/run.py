@@ -6,16 +6,18 @@ last.safetensors     where training stands      best.safetensors   the best epoc
 predictions.csv      probability of each evaluated image
 metrics.json         every figure               figures/           the pictures
 report.html          all of it, to be read
+evaluations/         the last four again, for each later ``evaluate`` in a folder of its name
+run.lock             empty; locked while a run fills the folder, left there afterwards
 """
 
 from __future__ import annotations
 
-import csv
-import io
+import itertools
 import json
 import platform
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
@@ -24,6 +26,8 @@ from typing import Any
 import numpy as np
 
 import tinynet
+from examples.mura import printed
+from examples.mura.averaging import averaged
 from examples.mura.baselines import Selected, logistic_regression
 from examples.mura.computing import CPU, Computing
 from examples.mura.dataset import PARTS, SPLITS, Dataset, Image, read_dataset, split_by_patient
@@ -31,17 +35,21 @@ from examples.mura.errors import UserError
 from examples.mura.evaluate import Metrics, evaluate, load_metrics, save_metrics
 from examples.mura.explain import write_sheet
 from examples.mura.figures import write_figures
-from examples.mura.model import build_loss, build_model
+from examples.mura.model import build_model
+from examples.mura.output import as_csv, warn
 from examples.mura.prepare import Prepared, cache_name, prepare
 from examples.mura.radiographs import Radiographs
+from examples.mura.records import MORE, RUN, read_config, read_history, read_record
 from examples.mura.report import data_counts, write_report
 from examples.mura.settings import Settings
 from tinynet.models import Classifier
-from tinynet.train import predict
 from tinynet.train.checkpoint import load_checkpoint, write_whole
+from tinynet.train.files import LOCK, InUseError, holds_something, locked, remove_half_written
 
 CACHES = Path("data/prepared")
 CONFIG = "config.json"
+# settings whose default was another one before they had a flag
+EARLIER = {"batchnorm_momentum": 0.99}
 
 
 @dataclass(frozen=True)
@@ -57,8 +65,7 @@ class Run:
     @property
     def history(self) -> list[dict[str, Any]]:
         """The rows of history.jsonl; [] before the end of the first epoch."""
-        file = self.folder / "history.jsonl"
-        return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+        return read_history(self.folder)
 
 
 def start_run(
@@ -78,6 +85,7 @@ def start_run(
         "data": str(run.data.resolve()),
         "cache": str(run.cache.resolve()),
         "data_counts": {split: data_counts(prepared.split(split)) for split in SPLITS},
+        "held_out_images": len(training_rows(prepared, settings)[1]),
         "command": command,
         "started": datetime.now().astimezone().isoformat(timespec="seconds"),
         "versions": {
@@ -91,28 +99,53 @@ def start_run(
     return run
 
 
-def claimed(folder: Path, numbered: bool) -> Path:
-    """Make the folder, with an empty config.json that tells other processes that it is taken.
+@contextmanager
+def claimed(folder: Path, numbered: bool) -> Iterator[Path]:
+    """An empty folder, locked against other processes to the end of the block.
 
     numbered   if the folder holds something, take ``folder-2``, ...; False: raise UserError
     """
     place, number = folder, 1
-    while True:
-        if not holds_something(place):
-            place.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as lock:
+        while True:
             try:
-                (place / CONFIG).touch(exist_ok=False)
-                return place
-            except FileExistsError:
-                pass  # another process was first, a moment ago
-        if not numbered:
-            raise taken(place)
-        number += 1
-        place = folder.with_name(f"{folder.name}-{number}")
+                if not holds_something(place):
+                    lock.enter_context(in_use(place))
+                    if not holds_something(place):  # else another process was first, a moment ago
+                        break
+                    lock.close()
+            except InUseError:
+                if not numbered:
+                    raise
+            else:
+                if not numbered:
+                    raise taken(place)
+            number += 1
+            place = folder.with_name(f"{folder.name}-{number}")
+        yield place
 
 
-def holds_something(folder: Path) -> bool:
-    return folder.exists() and any(folder.iterdir())
+@contextmanager
+def in_use(folder: Path) -> Iterator[None]:
+    """Lock a run's folder, and remove what kills have left half-written there.
+
+    Raises InUseError if another process has it.
+    """
+    with locked(folder / LOCK):
+        for place in (folder, folder / "figures", folder / "features"):
+            remove_half_written(place)
+        yield
+
+
+def evaluation_folder(run: Run, rule: str, threshold: float) -> Path:
+    """A new folder in the run's: evaluations/max-0.4, max-0.4-2, ..."""
+    folder = run.folder / "evaluations"
+    for number in itertools.count(1):
+        place = folder / f"{rule}-{printed.threshold(threshold)}{f'-{number}' * (number > 1)}"
+        with suppress(FileExistsError):
+            place.mkdir(parents=True)
+            break
+    return place
 
 
 def taken(folder: Path) -> UserError:
@@ -125,33 +158,31 @@ def open_run(folder: Path) -> Run:
     """The run in ``folder``; raises UserError if there is none or its config is damaged."""
     file = folder / CONFIG
     if not file.exists():
-        raise UserError(
-            f"{folder} holds no run (no config.json): give the folder of one with --run"
-        )
+        raise UserError(f"{folder} holds no run (no config.json): give the folder of one")
+    config = read_record(file, RUN | MORE)
     try:
-        config = json.loads(file.read_text())
-        settings = Settings.from_json(config["settings"])
-        data, cache, synthetic = config["data"], config["cache"], config["synthetic"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(
-            f"{file} cannot be read ({error}): restore it, or start a new run"
-        ) from error
-    return Run(folder, settings, Path(data), Path(cache), synthetic)
+        settings = Settings.from_json(EARLIER | config["settings"])
+    except UserError as error:
+        raise UserError(f"{file}: {error}") from None
+    return Run(folder, settings, Path(config["data"]), Path(config["cache"]), config["synthetic"])
 
 
-def note_device(run: Run, how: Computing) -> None:
-    """Write to config.json where a run goes on, if that differs from where it was computed before.
+def note_resumed(run: Run, how: Computing, command: str) -> None:
+    """Write to config.json what differs as a run goes on: where it is computed, how long.
 
-    "resumed": {"after epoch 3": "cpu, fp32"}
+    "resumed": {"after epoch 3": "cpu, fp32"}; of a run of more epochs, both commands are kept.
     """
-    file = run.folder / CONFIG
-    config = json.loads(file.read_text())
+    before = read_config(run.folder)
+    config = dict(before)
     began = Computing(*(config.get(n, getattr(CPU, n)) for n in ("device", "precision", "gpu")))
     resumed = config.get("resumed", {})
-    if [str(began), *resumed.values()][-1] == str(how):
-        return
-    resumed[f"after epoch {len(run.history)}"] = str(how)
-    write_whole(file, json.dumps(config | {"resumed": resumed}, indent=2).encode())
+    if [str(began), *resumed.values()][-1] != str(how):
+        config["resumed"] = resumed | {f"after epoch {len(run.history)}": str(how)}
+    if config["settings"].get("epochs") != run.settings.epochs:
+        config["settings"] = config["settings"] | {"epochs": run.settings.epochs}
+        config["command"] = "\n".join([*config.get("command", "").splitlines(), command])
+    if config != before:
+        write_whole(run.folder / CONFIG, json.dumps(config, indent=2).encode())
 
 
 def prepare_images(
@@ -160,17 +191,20 @@ def prepare_images(
     *,
     cache: Path | None = None,
     skip_bad: bool = False,
+    required: Sequence[str] = SPLITS,
     parts: tuple[str, ...] = PARTS,
     workers: int | None = None,
 ) -> tuple[Prepared, Dataset]:
-    """Read the data folder and prepare its images, or find them prepared; prints warnings."""
+    """Read the data folder and prepare its images, or find them prepared; prints warnings.
+
+    required   the splits that must have images, see ``read_dataset``
+    """
     side, fit = settings.side, settings.fit
-    dataset = read_dataset(data, skip_bad=skip_bad, parts=parts)
+    dataset = read_dataset(data, skip_bad=skip_bad, required=required, parts=parts)
+    warn(dataset.warnings)
     cache = cache or CACHES / cache_name(dataset, side, fit)
     prepared = prepare(dataset, cache, side=side, fit=fit, workers=workers, skip_bad=skip_bad)
-    left_out = [f"{line}: left out" for line in prepared.left_out]
-    for warning in [*dataset.warnings, *left_out]:
-        print(f"warning: {warning}", file=sys.stderr)
+    warn(prepared.warnings)
     return prepared, dataset
 
 
@@ -192,6 +226,22 @@ def load_model(run: Run) -> Classifier:
     return model
 
 
+def load_models(runs: Sequence[Run], how: Computing) -> list[Classifier]:
+    """The networks of several runs, on their device.
+
+    Raises UserError for runs whose networks want different images.
+    """
+    for other in runs[1:]:
+        for name in ("side", "fit", "form"):
+            wanted, got = (getattr(run.settings, name) for run in (runs[0], other))
+            if got != wanted:
+                raise UserError(
+                    f"{other.folder} was trained with {name} {got}, {runs[0].folder} with {wanted}:"
+                    " average runs that take the same images"
+                )
+    return [how.placed(load_model(run)) for run in runs]
+
+
 def evaluate_run(
     run: Run,
     prepared: Prepared,
@@ -199,17 +249,34 @@ def evaluate_run(
     *,
     rule: str | None = None,
     threshold: float = 0.5,
-    baselines: bool = True,
+    baselines: bool | None = None,
+    out: Path | None = None,
+    others: Sequence[Run] = (),
+    mirror: bool = False,
+    command: str = "",
 ) -> Metrics:
-    """Predict the validation images; write predictions, metrics, figures and the report."""
-    s = run.settings
+    """Predict the validation images; write predictions, metrics, figures and the report.
+
+    rule, baselines   None: as the run's settings say
+    out       folder to write to, None: the run's own, with what its training ends with
+    others    runs whose probabilities are averaged with this one's
+    mirror    average over each image and its mirror image
+    command   what was typed, for the report of an evaluation in another folder
+    """
+    s, folder = run.settings, out or run.folder
     train, valid = (prepared.rows(prepared.split(split)) for split in SPLITS)
-    if not (len(train) and len(valid)):
-        raise UserError("the data lack training or validation images: give others with --data")
-    model, loss = how.placed(load_model(run)), build_loss(s, prepared.labels[train])
+    if not len(valid):
+        raise UserError(f"{prepared.folder} has no validation images: give others with --data")
+    if baselines and not len(train):
+        raise UserError("the data have no training images for the baselines: add --no-baselines")
+    if baselines is None:
+        baselines = s.baselines and len(train) > 0
+        if s.baselines and not baselines:
+            print("no training images: no baselines", file=sys.stderr)
+    models = load_models([run, *others], how)
     print(f"evaluating {len(valid):,} validation images", file=sys.stderr)
     data = Radiographs(prepared, valid, None, s.form)
-    probability = predict(model, loss, data, precision=how.precision)[:, 1]
+    probability = averaged(models, data, mirror, how.precision)
     images = data.images
     metrics = evaluate(
         probability,
@@ -217,15 +284,23 @@ def evaluate_run(
         rule=rule or s.rule,
         threshold=threshold,
         seed=s.seed,
-        synthetic=run.synthetic,
+        synthetic=run.synthetic or prepared.synthetic or any(other.synthetic for other in others),
         baselines=baseline_probabilities(prepared, train, valid) if baselines else None,
     )
-    save_predictions(run.folder / "predictions.csv", images, probability, run.synthetic)
-    save_metrics(run.folder / "metrics.json", metrics | {"computed_on": str(how)})
-    write_figures(run.folder, run.history, metrics, probability, data)
-    write_sheet(run.folder, model, data, probability)
-    write_report(run.folder)
-    return load_metrics(run.folder / "metrics.json")
+    metrics |= {"computed_on": str(how)}
+    if others:
+        metrics["averaged"] = ", ".join(str(one.folder) for one in (run, *others))
+    if mirror:
+        metrics["test_time_augmentation"] = "mean over each image and its mirror image"
+    if out:
+        metrics |= {"data": str(prepared.folder), "command": command}
+    save_predictions(folder / "predictions.csv", images, probability, metrics["synthetic"])
+    save_metrics(folder / "metrics.json", metrics)
+    write_figures(folder, run.history, metrics, probability, data)
+    if not others:
+        write_sheet(folder, models[0], data, probability)
+    write_report(folder, run.folder)
+    return load_metrics(folder / "metrics.json")
 
 
 def baseline_probabilities(
@@ -248,10 +323,8 @@ def baseline_probabilities(
 def save_predictions(
     file: Path, images: Sequence[Image], probability: np.ndarray, synthetic: bool
 ) -> None:
-    text = io.StringIO()
-    writer = csv.writer(text)
     notice = ("synthetic, " if synthetic else "") + "not for clinical use"
-    writer.writerow(["path", "label", "probability", "notice"])
+    rows: list[list[object]] = [["path", "label", "probability", "notice"]]
     for image, p in zip(images, probability, strict=True):
-        writer.writerow([image.path, image.label, f"{p:.6f}", notice])
-    write_whole(file, text.getvalue().encode())
+        rows.append([str(image.path), image.label, f"{p:.6f}", notice])
+    write_whole(file, as_csv(rows))

@@ -8,17 +8,19 @@ from __future__ import annotations
 import argparse
 import ast
 import inspect
-from dataclasses import MISSING, Field, asdict, dataclass, field, fields, replace
+from dataclasses import MISSING, Field, dataclass, field, fields, replace
 from typing import Any, get_args, get_origin, get_type_hints
 
 from examples.mura.augment import AugmentSettings
 from examples.mura.decode import FITS, Fit
 from examples.mura.errors import UserError
 from examples.mura.radiographs import FORMS, InputForm
+from examples.mura.records import mismatch
 from examples.mura.studies import RULES
 from tinynet.models.architecture import ARCHITECTURES
 
 OWN_FLAGS = ("filters", "hidden", "batch_norm", "keep_prob")  # vgg_like's settings with a flag
+LARGEST_SIDE, MOST, MOST_WEIGHTS = 4096, 1_000_000, 10**9
 FREEZE = ("none", "statistics", "base")
 
 
@@ -44,6 +46,9 @@ class Settings:
         (),
         "other settings of the architecture's builder, such as width=0.5",
         metavar="NAME=VALUE",
+    )
+    batchnorm_momentum: float = setting(
+        0.9, "share of the old value in batch norm's moving statistics; the report's is 0.99"
     )
     channels: int = setting(
         0, "1: grey; 3: the grey image three times; 0: 3 for weights of colour networks, else 1"
@@ -103,6 +108,7 @@ class Settings:
 
     # evaluation
     rule: str = setting("mean", "how a study's views are combined", tuple(RULES))
+    baselines: bool = setting(True, "fit the baselines too")
 
     @property
     def form(self) -> InputForm:
@@ -133,17 +139,32 @@ class Settings:
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Settings:
-        """Settings from config.json's values; raises UserError for an unknown setting."""
-        known = {f.name for f in fields(cls)}
-        if unknown := sorted(set(values) - known):
+        """Settings from config.json's values, checked.
+
+        Raises UserError for an unknown setting, and for a value of another type or out of range.
+        """
+        schema = {f"{name}?": schema_of(kind) for name, kind in get_type_hints(cls).items()}
+        if unknown := sorted(name for name in values if f"{name}?" not in schema):
             raise UserError(
                 f"config.json has the setting {unknown[0]!r}, which this version does not know: "
                 "use the version that made the run"
             )
+        plain = {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
+        if wrong := mismatch(plain, schema, "settings"):
+            raise UserError(f"{wrong}: restore config.json, or start a new run")
         fixed: dict[str, Any] = {
-            k: tuple(v) if isinstance(v, list) else v for k, v in values.items()
+            k: tuple(v) if isinstance(v, list) else v for k, v in plain.items()
         }
-        return cls(**fixed)
+        settings = cls(**fixed)
+        check(settings)
+        return settings
+
+
+def schema_of(kind: Any) -> Any:
+    """The schema of a setting's type: tuples are lists in JSON; text for a choice of words."""
+    if get_origin(kind) is tuple:
+        return [get_args(kind)[0]]
+    return kind if isinstance(kind, type) else str
 
 
 DEMO = Settings()
@@ -207,11 +228,17 @@ def add_flag(group: Any, f: Field[Any], kind: Any, default: Any) -> None:
         choices = f.metadata["choices"]
         group.add_argument(
             flag,
-            type=str if choices else kind,
+            type=str if choices else some_text if kind is str else kind,
             choices=choices,
             metavar=None if choices else metavar,
             **common,
         )
+
+
+def some_text(text: str) -> str:
+    if not text.strip():  # of a shell's variable that is not set
+        raise argparse.ArgumentTypeError("it is empty: give a value, or leave the flag out")
+    return text
 
 
 def from_flags(arguments: argparse.Namespace, defaults: Settings) -> Settings:
@@ -221,7 +248,8 @@ def from_flags(arguments: argparse.Namespace, defaults: Settings) -> Settings:
     """
     given = {f.name: getattr(arguments, f.name, MISSING) for f in fields(Settings)}
     values = {name: value for name, value in given.items() if value is not MISSING}
-    settings = Settings.from_json(asdict(defaults) | values)
+    lists = {name: tuple(value) for name, value in values.items() if isinstance(value, list)}
+    settings = replace(defaults, **values | lists)
     check(settings)
     if others := [name for name in OWN_FLAGS if name in values and settings.model != "vgg_like"]:
         flag = "--" + others[0].replace("_", "-")
@@ -235,19 +263,32 @@ def from_flags(arguments: argparse.Namespace, defaults: Settings) -> Settings:
 def check(s: Settings) -> None:
     """Raise UserError, naming the flag, for a value out of its range."""
     check_network(s)
-    smallest = 2 ** len(s.filters) if s.model == "vgg_like" else 1
+    blocks = len(s.filters) if s.model == "vgg_like" else 0
     frozen, inf = s.freeze == "base", float("inf")
+    limits = [  # flag, smallest, largest
+        ("hidden", 1, MOST),
+        ("batch_size", 1, MOST),
+        ("epochs", 1, MOST),
+        ("patience", 0, MOST),
+        ("seed", 0, 2**63 - 1),
+        ("rotation", 0, 30),
+        *((name, 0, 1) for name in ("shift", "brightness", "contrast")),
+    ]
     wanted = [
-        ("side", s.side >= smallest, f"at least {smallest}, since each of --filters halves it"),
-        ("filters", min(s.filters) >= 1, "whole numbers from 1"),
-        ("hidden", s.hidden >= 1, "at least 1"),
+        *((f.name, getattr(s, f.name) in f.metadata["choices"],
+           f"one of {', '.join(f.metadata['choices'])}")
+          for f in fields(s) if f.metadata["choices"]),
+        ("side", 2**blocks <= s.side <= LARGEST_SIDE,
+         f"{2**blocks} to {LARGEST_SIDE}" + (", since each of --filters halves it" * bool(blocks))),
+        *((name, low <= getattr(s, name) <= high, f"{low} to {high}")
+          for name, low, high in limits),
+        ("hidden", dense_weights(s) <= MOST_WEIGHTS,
+         f"a smaller one, or a smaller --side: its {dense_weights(s):,} weights fill the memory"),
         ("keep_prob", 0 < s.keep_prob <= 1, "more than 0 and at most 1"),
-        ("epochs", s.epochs >= 1, "at least 1"),
-        ("batch_size", s.batch_size >= 1, "at least 1"),
+        ("batchnorm_momentum", 0 <= s.batchnorm_momentum < 1, "0 or more and less than 1"),
         ("learning_rate", 0 < s.learning_rate < inf, "more than 0"),
-        ("weight_decay", s.weight_decay >= 0, "0 or more"),
+        ("weight_decay", 0 <= s.weight_decay < inf, "0 or more, and finite"),
         ("held_out", 0 < s.held_out < 1, "more than 0 and less than 1"),
-        ("patience", s.patience >= 0, "0 or more"),
         ("patience", not (s.patience and s.unfreeze_after),
          "0 with --unfreeze-after: the fine-tuning would be judged by the epochs before it"),
         ("unfreeze_after", 0 <= s.unfreeze_after < s.epochs,
@@ -257,10 +298,7 @@ def check(s: Settings) -> None:
         ("fine_tune_rate", 0 < s.fine_tune_rate < inf, "more than 0"),
         ("cache_features", frozen or not s.cache_features,
          "it only with --freeze base: a base's output changes while it is trained"),
-        ("rotation", 0 <= s.rotation <= 30, "0 to 30 degrees"),
         ("crop", 0 < s.crop <= 1, "more than 0 and at most 1"),
-        *((name, 0 <= getattr(s, name) <= 1, "0 to 1")
-          for name in ("shift", "brightness", "contrast")),
     ]  # fmt: skip
     for name, fine, want in wanted:
         if not fine:
@@ -268,10 +306,19 @@ def check(s: Settings) -> None:
             raise UserError(f"{flag} is {getattr(s, name)}, want {want}")
 
 
+def dense_weights(s: Settings) -> int:
+    """Weights of vgg_like's hidden dense layer, by far the most; 0 for other networks."""
+    if s.model != "vgg_like":
+        return 0
+    return (s.side // 2 ** len(s.filters)) ** 2 * s.filters[-1] * s.hidden
+
+
 def check_network(s: Settings) -> None:
     """Raise UserError for an unknown architecture, or a setting that it does not have."""
     if s.model not in ARCHITECTURES:
         raise UserError(f"--model is {s.model!r}, want one of {', '.join(sorted(ARCHITECTURES))}")
+    if not (1 <= len(s.filters) <= 12 and all(1 <= n <= MOST for n in s.filters)):
+        raise UserError(f"--filters is {s.filters}, want up to 12 whole numbers from 1 to {MOST}")
     has = inspect.signature(ARCHITECTURES[s.model]).parameters
     for name in parsed(s.network):
         if name in ("num_classes", "input_shape", "rng") or (

@@ -1,7 +1,9 @@
 """From the probability of each view to the decision on each study, and how sure kappa is.
 
 MURA labels studies, not images: the 1 to 11 views of one study share its label. The network
-sees one view at a time, and one of three rules combines its probabilities (report §5.4).
+sees one view at a time, and one of three rules combines its probabilities (report §5.4). Under each
+rule a study has one number, abnormal above the threshold: whatever is read off those numbers (ROC
+curve, tables of thresholds) is what ``--threshold`` then does.
 
 Intervals are those of the percentile bootstrap over patients: images and studies of one patient
 resemble each other, so patients are drawn again with replacement, not images. Kappa needs only the
@@ -22,9 +24,10 @@ from examples.mura.errors import UserError
 from tinynet.train.data import generator
 
 RULES = {
-    "mean": "mean of the views' probabilities; abnormal above the threshold",
-    "vote": "share of views above the threshold; abnormal above one half, a tie goes to the mean",
-    "max": "largest of the views' probabilities; abnormal above the threshold",
+    "mean": "mean of the views' probabilities",
+    "vote": "median of the views' probabilities, so that most of the views decide (two in the "
+    "middle: the mean of all, but between these two)",
+    "max": "largest of the views' probabilities",
 }
 CONFIDENCE = 0.95
 DRAWS_AT_ONCE = 2_000_000  # patients drawn in one chunk: bounds the memory to some 50 MB
@@ -60,7 +63,7 @@ class Cases:
 def image_cases(
     probability: NDArray[np.floating], images: Sequence[Image], threshold: float = 0.5
 ) -> Cases:
-    """One row per image; abnormal where probability (n,) > threshold, so a tie is normal."""
+    """One row per image."""
     p = np.asarray(probability, dtype=np.float64)
     if p.shape != (len(images),):
         raise ValueError(f"probability is {p.shape}, want one per image, ({len(images)},)")
@@ -75,7 +78,7 @@ def image_cases(
         study=np.array([image.study_key[2] for image in images]),
         label=np.array([image.label for image in images], dtype=np.int64),
         probability=p,
-        abnormal=p > threshold,
+        abnormal=above(p, threshold),
         views=np.ones(len(images), dtype=np.int64),
     )
 
@@ -89,8 +92,7 @@ def study_cases(
     """One row per study, in the order in which the studies first appear.  Report §5.4.
 
     A study is keyed by (body part, patient, study number). Its probability and the decision follow
-    ``rule`` (see ``RULES``); comparisons are strict, so a mean or a maximum that equals the
-    threshold is normal. The mean is the MURA paper's rule.
+    ``rule`` (see ``RULES``). The mean is the MURA paper's rule.
 
     probability (n,)   of each image being abnormal
     Raises UserError if two views of a study have different labels, or for a threshold or a
@@ -106,42 +108,49 @@ def study_cases(
             f"{views.part[at]} {views.patient[at]} {views.study[at]} is labelled both normal and "
             "abnormal: keep one of its folders, or correct the labels"
         )
-    score, abnormal = combine(views.probability, index, rule, threshold)
+    score = combine(views.probability, index, rule)
     return Cases(
         part=views.part[first],
         patient=views.patient[first],
         study=views.study[first],
         label=views.label[first],
         probability=score,
-        abnormal=abnormal,
+        abnormal=above(score, threshold),
         views=np.bincount(index, minlength=len(number)).astype(np.int64),
     )
 
 
 def combine(
-    probability: NDArray[np.float64], index: NDArray[np.int64], rule: str, threshold: float
-) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Return the probability (m,) and the decision (m,) of each group of views.
+    probability: NDArray[np.float64], index: NDArray[np.int64], rule: str
+) -> NDArray[np.float64]:
+    """Return the probability (m,) of each group of views.
+
+    By "vote" a group is abnormal if more than half of its views are above the threshold, or half of
+    them and the mean: that is, if its median is, where an even number of views has, in place of a
+    median, the mean clipped to the two in the middle.
 
     probability (n,)   of the views
     index       (n,)   group 0, 1, ... m - 1 that each view belongs to
     """
     if rule not in RULES:
         raise ValueError(f"study rule is {rule!r}, want one of {', '.join(RULES)}")
-    if not 0 <= threshold <= 1:
-        raise UserError(f"the threshold is {threshold:g}, want a probability, 0 to 1")
     views = np.bincount(index)
+    ordered = probability[np.lexsort((probability, index))]
+    last = np.cumsum(views) - 1
+    if rule == "max":
+        return ordered[last]
     # Rounded, so that equal means are equal whatever the number of views, and a tie is a tie
     mean = np.round(np.bincount(index, weights=probability) / views, 12)
     if rule == "mean":
-        return mean, mean > threshold
-    if rule == "max":
-        largest = np.full(len(views), -np.inf)
-        np.maximum.at(largest, index, probability)
-        return largest, largest > threshold
-    votes = np.bincount(index, weights=probability > threshold)
-    tied = 2 * votes == views
-    return votes / views, np.where(tied, mean > threshold, 2 * votes > views)
+        return mean
+    return np.clip(mean, ordered[last - views // 2], ordered[last - (views - 1) // 2])
+
+
+def above(probability: NDArray[np.float64], threshold: float) -> NDArray[np.bool_]:
+    """The decision: abnormal where probability > threshold, so a tie is normal."""
+    if not 0 <= threshold <= 1:
+        raise UserError(f"the threshold is {threshold:g}, want a probability, 0 to 1")
+    return probability > threshold
 
 
 def kappas(counts: NDArray[np.number]) -> NDArray[np.float64]:

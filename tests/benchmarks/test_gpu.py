@@ -20,6 +20,7 @@ from tests.benchmarks import stand_in
 from tests.engine.kernels.cuda.on_cpu import COMPILER
 from tests.oracles import torch_or_skip
 from tinynet.backend import library_of, use_kernels, use_reference
+from tinynet.doctor import Gpu as Found
 
 torch = torch_or_skip()
 TINY = {"side": 8, "batch": 4, "settings": {"filters": (4,), "hidden": 4, "keep_prob": 1.0}}
@@ -209,7 +210,7 @@ def few(monkeypatch):
 @pytest.mark.slow
 def test_a_whole_run_is_rehearsed(tmp_path, few, capsys):
     file, found = rehearsed(tmp_path, "--without-compile")
-    assert found["correctness"]["tests"]["counts"]["passed"] > 4
+    assert found["correctness"]["tests"]["counts"]["passed"] > 3
     assert "failed" not in found["correctness"]["tests"]["counts"]
     assert len(found["ops"]["ops"]) == len(few.rows)
     for name, (_, precisions) in few.networks.items():
@@ -242,7 +243,7 @@ def test_the_first_minutes_are_rehearsed(tmp_path, few, monkeypatch):
 
 
 def test_without_a_gpu_one_line_and_no_results(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(gpu, "missing_gpu", lambda: "CuPy is not installed")
+    monkeypatch.setattr(gpu, "read_gpu", lambda at_most: Found(note="CuPy is not installed"))
     with pytest.raises(SystemExit, match="^error: no GPU to measure: CuPy is not installed$"):
         gpu.main(["--out", str(tmp_path)])
     assert list(tmp_path.iterdir()) == []

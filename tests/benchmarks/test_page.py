@@ -51,8 +51,8 @@ def test_without_results_the_page_says_so():
 
 
 def test_a_page_without_a_mark_is_refused():
-    with pytest.raises(ValueError, match="<!-- targets -->"):
-        renewed(TEXT.replace("<!-- targets -->", ""), dict.fromkeys(KINDS, {}))
+    with pytest.raises(ValueError, match="<!-- loader -->"):
+        renewed(TEXT.replace("<!-- loader -->", ""), dict.fromkeys(KINDS, {}))
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,5 @@
 from benchmarks.ratios import (
     Ratio,
-    Target,
     floor_ms,
     memory_ratio,
     paired,
@@ -30,17 +29,6 @@ def test_ratios_are_against_the_fastest_of_those_that_ran():
     assert memory_ratio(MEASURED, "tinynet Numba") == 0.5
     assert speed_ratio(MEASURED, "tinynet NumPy") is None
     assert memory_ratio({"tinynet Numba": MEASURED["tinynet Numba"]}, "tinynet Numba") is None
-
-
-def test_a_target_is_reached_from_its_side():
-    least = Target("W48", "training", "tinynet Numba", "stock", 2.1)
-    most = Target("W48", "training", "tinynet Numba", "memory", 0.5)
-    steps = {"W48": {"training": MEASURED}}
-    assert least.met(least.value(steps))
-    assert most.met(most.value(steps))
-    assert not least.met(Ratio(2.0, 1, 9))
-    assert not most.met(0.51)
-    assert least.value({}) is None
 
 
 def test_floors_are_of_what_bounds_the_work():

@@ -1,25 +1,42 @@
 """The command line, as a user meets it: what it makes, and what it says about bad input."""
 
 import errno
+import io
 import json
+import os
 import re
+import shutil
 import signal
+import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
+from examples.mura.__main__ import main
+from examples.mura.decode import SUFFIXES
 from examples.mura.flags import COMMANDS
+from examples.mura.run import load_model, open_run
 from tests.examples.small_mura import SMALL
 from tinynet.backend import default_kernels
+from tinynet.layers import BatchNorm
 
 REPOSITORY = Path(__file__).parents[2]
 FIGURES = {"curves_loss", "confusion_image", "confusion_study", "roc", "examples", "explained"}
 TRAIN = ["--epochs", "2", *SMALL, "--no-baselines"]
 
 
+def read_text(file):
+    return Path(file).read_text(encoding="utf-8")
+
+
 def read_json(file):
-    return json.loads(file.read_text())
+    return json.loads(read_text(file))
+
+
+def contents(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def test_train_leaves_a_whole_run_folder(mura, tmp_path, cli):
@@ -50,10 +67,20 @@ def test_train_leaves_a_whole_run_folder(mura, tmp_path, cli):
 def test_evaluate_and_predict_use_the_trained_network(mura, tmp_path, cli):
     cli("train", "--data", mura, "--run", "run", *TRAIN)
     first = read_json(tmp_path / "run/metrics.json")
-    cli("evaluate", "--run", "run", "--rule", "max", "--no-baselines")
-    second = read_json(tmp_path / "run/metrics.json")
-    assert second["rule"] == "max"
-    assert second["image"]["auc"] == first["image"]["auc"]
+    before = contents(tmp_path / "run")
+    for again in ("", "-2"):
+        cli("evaluate", "--run", "run", "--rule", "max", "--threshold", "0.25")
+        second = read_json(tmp_path / f"run/evaluations/max-0.25{again}/metrics.json")
+        assert (second["rule"], second["threshold"]) == ("max", 0.25)
+        assert second["image"]["auc"] == first["image"]["auc"]
+        assert second["baselines"] == {}  # as in training
+    out = cli("evaluate", "--run", "run", "--out", "there", "--baselines")
+    assert str(tmp_path / "there/report.html") in out
+    assert set(read_json(tmp_path / "there/metrics.json")["baselines"]) > {"majority"}
+    message = cli.error("evaluate", "--run", "run", "--out", "there")
+    assert "there is not empty: name another folder with --out" in message
+    after = contents(tmp_path / "run")
+    assert {name: after[name] for name in before} == before, "nothing is replaced"
     study = "valid/XR_HAND/patient11186/study1_positive"
     out = cli("predict", "--run", "run", mura / study, "--csv", "p.csv")
     assert "not for clinical use" in out.lower()
@@ -62,6 +89,33 @@ def test_evaluate_and_predict_use_the_trained_network(mura, tmp_path, cli):
     evaluated = {line.split(",")[0]: line.split(",")[2] for line in lines}
     for name in ("image1.png", "image2.png"):
         assert re.search(rf"{name},{evaluated[f'MURA-v1.1/{study}/{name}']},", written)
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_several_runs_and_mirror_images_are_averaged(mura, tmp_path, cli):
+    images = sorted((mura / "valid/XR_HAND").rglob("*.png"))
+
+    def predicted(*flags):
+        cli("predict", *flags, *images, "--csv", "p.csv")
+        rows = (tmp_path / "p.csv").read_text().splitlines()[1:]
+        return np.array([float(row.split(",")[1]) for row in rows])
+
+    for seed in "01":
+        cli("train", "--data", mura, "--run", f"run{seed}", *TRAIN, "--seed", seed)
+    each = [predicted("--run", f"run{seed}") for seed in "01"]
+    assert np.abs(each[0] - each[1]).max() > 1e-3
+    both = ["--run", "run0", "--run", "run1"]
+    np.testing.assert_allclose(predicted(*both), np.mean(each, axis=0), atol=2e-6)
+    looks = [predicted("--run", "run0", "--tta")]
+    for image in images:
+        Image.open(image).transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(image)
+    mirrored = predicted("--run", "run0")
+    np.testing.assert_allclose(looks[0], (each[0] + mirrored) / 2, atol=2e-6)
+    cli("evaluate", *both, "--tta", "--out", "both", "--no-baselines")
+    assert read_json(tmp_path / "both/metrics.json")["averaged"] == "run0, run1"
+    cli("train", "--data", mura, "--run", "large", *TRAIN, "--side", "20", "--epochs", "1")
+    message = cli.error("predict", "--run", "run0", "--run", "large", *images)
+    assert "large was trained with side 20, run0 with 16" in message
 
 
 @pytest.mark.usefixtures("no_figures")
@@ -117,8 +171,15 @@ def test_a_run_that_is_there_already_is_kept(mura, tmp_path, cli):
     cli("train", "--data", mura, "--run", "run", *TRAIN)
     before = (tmp_path / "run/last.safetensors").read_bytes()
     assert "--resume" in cli.error("train", "--data", mura, "--run", "run", *SMALL)
-    message = cli.error("train", "--run", "run", "--resume", "--hidden", "9")
-    assert "keeps the settings" in message
+    cli("prepare", "--data", mura, "--side", "16", "--cache", "cache")
+    for flags in (
+        *(["--hidden", "9"], ["--epochs", "1"], ["--baselines"], ["--data", "nowhere"]),
+        *(["--parts", "wrist"], ["--cache", "cache"], ["--batchnorm-momentum", "0.99"]),
+    ):
+        message = cli.error("train", "--run", "run", "--resume", *flags)
+        assert f"keeps the settings it was started with: leave out {flags[0]}" in (
+            message.replace("--no-", "--")
+        )
     assert (tmp_path / "run/last.safetensors").read_bytes() == before
     config = tmp_path / "run/config.json"
     values = read_json(config)
@@ -127,6 +188,23 @@ def test_a_run_that_is_there_already_is_kept(mura, tmp_path, cli):
     message = cli.error("evaluate", "--run", "run")  # a checkpoint of another model
     assert "best.safetensors" in message
     assert "head" in message
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_a_finished_run_goes_on_for_more_epochs_with_its_settings(mura, tmp_path, cli):
+    cli("train", "--data", mura, "--run", "run", *TRAIN, "--batchnorm-momentum", "0.5")
+    assert "too few" in cli.err or "so few" in cli.err  # held-out images
+    cli("train", "--data", mura, "--run", "run", "--resume", "--epochs", "3")
+    config = read_json(tmp_path / "run/config.json")
+    assert config["settings"]["epochs"] == 3
+    assert config["settings"]["batchnorm_momentum"] == 0.5
+    rows = (tmp_path / "run/history.jsonl").read_text().splitlines()
+    assert [json.loads(row)["epoch"] for row in rows] == [1, 2, 3]
+    assert read_json(tmp_path / "run/metrics.json")["baselines"] == {}
+    assert len(config["command"].splitlines()) == 2
+    norms = [x for x in load_model(open_run(tmp_path / "run")).named_layers().values()
+             if isinstance(x, BatchNorm)]  # fmt: skip
+    assert {norm.momentum for norm in norms} == {0.5}
 
 
 def test_a_loss_that_is_not_finite(mura, cli):
@@ -167,6 +245,19 @@ def test_what_runs_out_is_one_line(error, said, mura, monkeypatch, cli):
         (["demo", "--precision", "fp16"], "fp16"),
         (["explain", "--run", "r", "x.png", "--precision", "bf16"], "invalid choice: 'bf16'"),
         (["train", "--resume"], "--run"),
+        (["train", "--workers", "0"], "--workers"),
+        (["train", "--workers", "-1"], "--workers"),
+        (["train", "--weight-decay", "inf"], "--weight-decay is inf"),
+        (["train", "--side", "100000000"], "--side is 100000000, want 16 to 4096"),
+        (["train", "--hidden", "100000000000"], "--hidden is 100000000000"),
+        (["train", "--seed", "-1"], "--seed is -1"),
+        (["train", "--filters", "0"], "--filters is (0,)"),
+        (["train", "--batchnorm-momentum", "1"], "--batchnorm-momentum is 1"),
+        (["breakdown", "--picture", "."], "--picture: '.' is a folder or empty"),
+        (["breakdown", "--picture", ""], "--picture"),
+        (["breakdown", "--picture", "b.txt"], "'b.txt' has to end in .png"),
+        (["demo", "--data-seed", "-1"], "--data-seed"),
+        (["evaluate", "--run", __file__], "is not a folder"),
         (["evaluate", "--run", "nowhere"], "nowhere"),
         (["predict", "--run", "nowhere", "x.png"], "nowhere"),
         (["predict", "--run", "r", "x.png", "--threshold", "2"], "2 is not a probability"),
@@ -195,3 +286,67 @@ def test_an_environment_that_names_no_kernels_is_one_line(monkeypatch, cli):
 def test_help_of_every_command(cli):
     for command in COMMANDS:
         assert "Not for clinical use" in " ".join(cli(command, "--help").split())
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("no_figures")
+def test_every_kind_of_file_from_prepare_to_explain(mura, tmp_path, cli):
+    """What can be read is used, what cannot is named, whichever command meets it."""
+    study = mura / "train/XR_HAND/patient00004/study1_negative"
+    ramp = np.tile(np.linspace(0, 1, 40), (30, 1))
+    for name, pixels in {
+        "bits12.png": (4095 * ramp).astype(np.uint16), "float.tif": ramp.astype(np.float32),
+        "signed.tif": (2000 * ramp - 1000).astype(np.int32), "black.bmp": np.uint8(0 * ramp),
+        "turned.jpg": (255 * ramp).astype(np.uint8), "image2.gif": (255 * ramp).astype(np.uint8),
+    }.items():  # fmt: skip
+        Image.fromarray(pixels).save(study / name)
+    (study / "linked.png").symlink_to(study.parents[1] / "patient00003/study1_positive/image1.png")
+    (study / "notes.txt").write_text("not an image")
+    (study / "scan.dcm").write_bytes(b"DICM")
+    shutil.copytree(study, tmp_path / "clinic")
+    for file in mura.glob("*.csv"):
+        file.unlink()
+    out = cli("prepare", "--data", mura, "--side", "16", "--cache", "cache")
+    assert "21 images" in out
+    for said in (
+        f"passed over 2 files that are not {', '.join(SUFFIXES)}: {study}/notes.txt, ",
+        f"links to what is there already: {study}/linked.png -> ",
+        f"{study}/black.bmp is nearly constant",
+    ):
+        assert said in cli.err
+    (study / "damaged.tif").write_bytes(b"II*\0")
+    assert "damaged.tif is not an image" in cli.error("prepare", "--data", mura, "--side", "16")
+    cli("train", "--data", mura, "--skip-bad", "--run", "run", *TRAIN[:-1])
+    assert "damaged.tif is not an image" in cli.err
+    shutil.rmtree(mura / "train")
+    shutil.rmtree(tmp_path / "data")
+    cli("evaluate", "--run", "run", "--data", mura)
+    assert "no training images: no baselines" in cli.err
+    assert "has no folder train" in cli.error("train", "--data", mura)
+
+    (tmp_path / "clinic/damaged.png").write_bytes(b"")
+    for command, more in (("predict", ["--csv", "out.csv"]), ("explain", ["--out", "seen"])):
+        status, out = cli.run(command, "--run", "run", "clinic", *more)
+        assert status == 1
+        assert out.count("0.") >= 8
+        assert "warning: clinic/damaged.png is empty (0 bytes): left out" in cli.err
+        assert cli.err.splitlines()[-1].startswith("error: left out: clinic/damaged.png")
+    assert len(read_text("out.csv").splitlines()) == 9
+    assert len(list(Path("seen").iterdir())) == 8
+    assert "is not a table of predict" in cli.error(
+        "predict", "--run", "run", "clinic/image1.png", "--csv", "clinic/image1.png"
+    )
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_names_that_the_terminal_cannot_print(mura, tmp_path, cli, monkeypatch):
+    cli("train", "--data", mura, "--run", "run", *TRAIN)
+    name = os.fsdecode(b"caf\xe9 \xc3\xa9.png")
+    shutil.copy(mura / "valid/XR_HAND/patient11186/study1_positive/image1.png", name)
+    for encoding, printed in (("ascii", b"\\xe9"), ("utf-8", b"\xc3\xa9"), ("latin-1", b"\xe9")):
+        terminal = io.BytesIO()
+        monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(terminal, encoding, write_through=True))
+        status = main(["predict", "--run", "run", name, "--separate", "--csv", "out.csv"])
+        assert status == 0
+        assert b"caf\\udce9 " + printed in terminal.getvalue()
+        assert "caf\\udce9 é.png" in read_text("out.csv")

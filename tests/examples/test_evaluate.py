@@ -7,6 +7,7 @@ import pytest
 from sklearn import metrics as sklearn_metrics
 from sklearn.calibration import calibration_curve
 
+from examples.mura import printed
 from examples.mura.dataset import Image
 from examples.mura.errors import UserError
 from examples.mura.evaluate import (
@@ -26,7 +27,7 @@ from examples.mura.studies import (
     resampled_kappas,
     study_cases,
 )
-from tinynet.metrics import cohen_kappa
+from tinynet.metrics import cohen_kappa, rates
 from tinynet.train.data import generator
 
 
@@ -60,13 +61,14 @@ def drawn(patients, seed, strength=1.0):
         ("mean", (0.3, 0.25), 0.2, 0.275, True),
         ("max", (0.1, 0.5), 0.5, 0.5, False),
         ("max", (0.1, 0.51), 0.5, 0.51, True),
-        ("vote", (0.6, 0.6, 0.1), 0.5, 2 / 3, True),
-        ("vote", (0.9, 0.4, 0.4), 0.5, 1 / 3, False),
-        ("vote", (0.9, 0.4), 0.5, 0.5, True),  # a tie: the mean, 0.65, is above the threshold
-        ("vote", (0.6, 0.1), 0.5, 0.5, False),  # a tie: the mean, 0.35, is not
+        ("vote", (0.6, 0.6, 0.1), 0.5, 0.6, True),
+        ("vote", (0.9, 0.4, 0.4), 0.5, 0.4, False),
+        ("vote", (0.9, 0.4), 0.5, 0.65, True),  # a tie: the mean is above the threshold
+        ("vote", (0.6, 0.1), 0.5, 0.35, False),  # a tie: the mean is not
         ("vote", (0.75, 0.25), 0.5, 0.5, False),  # a tie whose mean is a tie as well
-        ("vote", (0.5, 0.5), 0.5, 0.0, False),  # a view at the threshold does not vote
-        ("vote", (0.3, 0.3, 0.1), 0.2, 2 / 3, True),
+        ("vote", (0.9, 0.3, 0.25, 0.2), 0.29, 0.3, True),  # a tie: the mean is 0.4125
+        ("vote", (0.5, 0.5), 0.5, 0.5, False),  # a view at the threshold does not vote
+        ("vote", (0.3, 0.3, 0.1), 0.2, 0.3, True),
     ],
 )
 def test_rules_by_hand(rule, views, threshold, probability, abnormal):
@@ -178,6 +180,8 @@ def test_equals_scikit_learn(made, level, part):
     assert area == pytest.approx(found["auc"], abs=1e-12)
     assert len(roc["threshold"]) < found["n"]
     assert roc["threshold"][0] is None
+    for k, t in enumerate(roc["threshold"][1:], start=1):
+        assert np.mean(cases.probability[y == 1] > t) == pytest.approx(roc["true_positive_rate"][k])
 
 
 def test_calibration_equals_scikit_learn(made):
@@ -245,23 +249,60 @@ def cases_of(probability, label):
     return image_cases(np.array(probability), views)
 
 
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("threshold", [0.0, 0.37, 0.5, 1.0])
+def test_a_vote_is_what_most_views_say(seed, threshold):
+    p, images = drawn(20, seed)
+    p = p.round(1) if seed % 2 else p  # ties
+    cases = study_cases(p, images, "vote", threshold)
+    for k, (part, patient) in enumerate(zip(cases.part, cases.patient, strict=True)):
+        views = p[[(i.part, i.patient) == (part, patient) for i in images]]
+        votes = 2 * np.sum(views > threshold) - len(views)
+        said = views.mean().round(12) > threshold if votes == 0 else votes > 0
+        assert cases.abnormal[k] == said
+
+
+@pytest.mark.parametrize("rule", ["mean", "vote", "max"])
+@pytest.mark.parametrize("digits", [1, 3, 17])
+def test_a_printed_threshold_does_what_its_row_says(rule, digits):
+    """Typed back as ``--threshold``, for studies and images, whatever the ties and digits."""
+    for seed in range(3):
+        p, images = drawn(25, seed, strength=0.5)
+        p = p.round(digits) if seed else 1 - p.round(digits) * 1e-9
+        found = evaluate(p, images, rule=rule, synthetic=True, resamples=2)
+        for level, cases_at in (
+            ("study", lambda t: study_cases(p, images, rule, t)),  # noqa: B023
+            ("image", lambda t: image_cases(p, images, t)),  # noqa: B023
+        ):
+            points = found[level]["operating_points"]
+            for row in points + found[level]["sweep"]:
+                cases = cases_at(float(printed.threshold(row["threshold"])))
+                again = rates(cases.label, cases.abnormal)
+                assert again.true_positive_rate == row["sensitivity"]
+                assert again.true_negative_rate == row["specificity"]
+            assert all(point[point["fixed"]] >= point["at_least"] for point in points)
+
+
 def test_thresholds_by_hand():
     cases = cases_of([0.1, 0.3, 0.4, 0.6, 0.35, 0.5, 0.7, 0.8, 0.9, 0.95], [0] * 4 + [1] * 6)
     points = {(p["fixed"], p["at_least"]): p for p in operating_points(cases)}
-    # five of six abnormal lie at 0.5 or above, and one of four normal (0.6)
+    # five of six abnormal lie above 0.4, and one of four normal (0.6)
     at_80 = points["sensitivity", 0.8]
-    assert (at_80["threshold"], at_80["specificity"]) == (0.5, 0.75)
+    assert (at_80["threshold"], at_80["specificity"]) == (0.45, 0.75)
     assert at_80["sensitivity"] == pytest.approx(5 / 6)
-    # only 0.35 finds all six; 0.4 and 0.6 are normal
-    assert points["sensitivity", 0.95]["threshold"] == 0.35
+    # 0.35 has to be above it; 0.4 and 0.6 are normal
+    assert points["sensitivity", 0.95]["threshold"] == 0.3
     assert points["sensitivity", 0.95]["specificity"] == 0.5
     # no false alarm allowed: the four above 0.6
-    assert points["specificity", 0.9]["threshold"] == 0.7
+    assert points["specificity", 0.9]["threshold"] == 0.6
     assert points["specificity", 0.9]["sensitivity"] == pytest.approx(4 / 6)
 
     points = operating_points(cases_of([0.9, 0.8, 0.1], [0, 1, 1]))
     strict = next(p for p in points if p["fixed"] == "specificity")  # everything is called normal
-    assert (strict["threshold"], strict["sensitivity"], strict["specificity"]) == (None, 0, 1)
+    assert 0.9 <= strict["threshold"] <= 1
+    assert (strict["sensitivity"], strict["specificity"]) == (0, 1)
+    none = operating_points(cases_of([0.9, 0.0], [0, 1]))[0]  # nothing is below 0
+    assert (none["threshold"], none["sensitivity"]) == (None, None)
 
     half = next(row for row in sweep(cases) if row["threshold"] == 0.5)
     assert half["sensitivity"] == pytest.approx(4 / 6)  # 0.5 itself is normal
@@ -286,5 +327,8 @@ def test_missing_and_broken_files_are_named(tmp_path):
     with pytest.raises(UserError, match=r"no .*metrics\.json"):
         load_metrics(path)
     path.write_text('{"kappa": ')
-    with pytest.raises(UserError, match=r"cannot read .*metrics\.json"):
+    with pytest.raises(UserError, match=r"metrics\.json cannot be read .*evaluate` again"):
+        load_metrics(path)
+    path.write_text('{"kappa": 1}')
+    with pytest.raises(UserError, match=r"metrics\.json cannot be read \(it lacks 'synthetic'\)"):
         load_metrics(path)

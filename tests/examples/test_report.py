@@ -14,7 +14,8 @@ from examples.mura.dataset import Image
 from examples.mura.errors import UserError
 from examples.mura.evaluate import evaluate, save_metrics
 from examples.mura.figures import different_studies, measures, write_figures
-from examples.mura.report import comparison, data_counts, flattened, interval, number, write_report
+from examples.mura.printed import duration, number, percent
+from examples.mura.report import comparison, data_counts, flattened, interval, write_report
 from examples.mura.studies import image_cases
 from tests.examples.test_evaluate import drawn
 
@@ -64,9 +65,9 @@ class Page(HTMLParser):
 
 
 def make_run(folder, images=None):
-    """A run folder with everything but the report, and a figure of an earlier evaluation."""
+    """A run folder with everything but the report, and figures of an earlier evaluation."""
     (folder / "figures").mkdir()
-    (folder / "figures/old.png").write_bytes(b"")
+    (folder / "figures/roc.png").write_bytes(b"")
     p, everything = drawn(30, seed=0)
     images = images or everything
     p = p[: len(images)]
@@ -100,7 +101,7 @@ def page(run):
     return Page(run / "report.html")
 
 
-def test_every_figure_is_there_and_legible_and_no_older_one(run):
+def test_every_figure_is_there_and_legible(run):
     assert {path.stem for path in (run / "figures").iterdir()} == FIGURES
     for path in (run / "figures").iterdir():
         with Pillow.open(path) as image:
@@ -176,12 +177,61 @@ def test_one_class_and_one_patient_make_a_report_too(tmp_path):
     assert "nan" not in page.text.lower().split()
 
 
+def test_one_body_part_is_not_shown_twice(tmp_path):
+    make_run(tmp_path, [image for image in drawn(30, seed=0)[1] if image.part == "HAND"])
+    page = Page(write_report(tmp_path))
+    assert not (tmp_path / "figures/roc_by_part.png").exists()
+    assert "Hand" in page.words
+    assert "All" not in page.words
+    assert "a difference between two parts" not in page.text
+    assert "3 epochs, 3 s." in page.text
+
+
+def test_legends_cover_no_data(monkeypatch, tmp_path):
+    figures = []
+    monkeypatch.setattr("examples.mura.figures.save", lambda figure, *_: figures.append(figure))
+    make_run(tmp_path)
+    legends = 0
+    for figure in figures:
+        figure.draw_without_rendering()
+        for ax in figure.axes:
+            if legend := ax.get_legend():
+                legends += 1
+                assert not legend.get_window_extent().overlaps(ax.get_window_extent())
+    assert legends >= 5
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "said"),
+    [
+        ("history.jsonl", "null", "it[0] is null, want names and values"),
+        ("history.jsonl", '{"epoch": true}', "it[0].epoch is true, want a whole number"),
+        ("history.jsonl", '{"epoch": 1, "train_loss": "low"}', "it[0].train_loss is"),
+        ("history.jsonl", '{"epoch": 1, "train_loss": NaN}', "NaN"),
+        ("config.json", "[]", "it is [], want names and values"),
+        ("config.json", "[" * 10_000, "recursion"),
+        ("config.json", '{"versions": []}', "versions is [], want names and values"),
+        ("config.json", '{"data_counts": {"train": 3}}', "data_counts.train is 3"),
+        ("metrics.json", '{"synthetic": 1}', "synthetic is 1, want true or false"),
+    ],
+)
+def test_damaged_files_are_one_line(file, text, said, run, tmp_path):
+    shutil.copy(run / "metrics.json", tmp_path)
+    (tmp_path / file).write_text(text)
+    with pytest.raises(UserError) as error:
+        write_report(tmp_path)
+    assert file in str(error.value)
+    if file != "metrics.json":
+        assert said in str(error.value)
+    assert not (tmp_path / "report.html").exists()
+
+
 def test_missing_or_broken_files_are_named(run, tmp_path):
     with pytest.raises(UserError, match=r"metrics\.json"):
         write_report(tmp_path)
     shutil.copy(run / "metrics.json", tmp_path)
     (tmp_path / "history.jsonl").write_text('{"epoch": 1')
-    with pytest.raises(UserError, match=r"cannot read .*history\.jsonl"):
+    with pytest.raises(UserError, match=r"history\.jsonl cannot be read"):
         write_report(tmp_path)
     assert not (tmp_path / "report.html").exists()
 
@@ -197,7 +247,15 @@ def test_the_sheet_shows_each_study_once():
 
 def test_measures_and_numbers():
     assert measures(HISTORY) == ["loss", "accuracy"]
-    assert [number(v) for v in (0.644, -0.1, -0.001, None)] == ["0.64", "−0.10", "0.00", "–"]
+    numbers = (0.644, -0.1, -0.001, 0.9991, 0.99996, 0.0, 1.0, 1 - 1e-12, None)
+    assert [number(v) for v in numbers] == [
+        *("0.64", "−0.10", "−0.001", "0.999", "0.99996", "0.00", "1.00", "1.00", "–"),
+    ]
+    shares = (0.644, 0.996, 0.004, 1.0, 0.0, None)
+    assert [percent(v) for v in shares] == ["64%", "99.6%", "0.4%", "100%", "0%", "–"]
+    assert [duration(v) for v in (0.04, 8, 59.7, 198, 7500)] == [
+        *("0.04 s", "8 s", "1 min 0 s", "3 min 18 s", "2 h 5 min"),
+    ]
     nested = {"a": 1, "b": {"c": False, "d": [1, 2]}, "e": None}
     assert list(flattened(nested)) == [("a", "1"), ("b.c", "no"), ("b.d", "1, 2"), ("e", "none")]
 

@@ -27,7 +27,7 @@ from tinynet.models import vgg_like
 from tinynet.optimizers import Adam
 from tinynet.train.checkpoint import save_arrays
 from tinynet.train.features import open_features
-from tinynet.train.files import FileError
+from tinynet.train.reading import FileError
 from tinynet.train.run_folder import RunFolder
 
 DEEP = 100_000

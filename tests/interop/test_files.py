@@ -9,7 +9,7 @@ from tests.oracles import package, torch_or_skip
 from tinynet.interop import WeightsError, load_weights
 from tinynet.interop.keras_file import read_keras
 from tinynet.interop.torch_file import read_torch
-from tinynet.train.files import read_safetensors
+from tinynet.train.reading import read_safetensors
 
 LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:1\n"
 BAD_FILES = {

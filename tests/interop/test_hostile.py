@@ -18,7 +18,7 @@ from tests.interop.hostile import (
     positions,
     run_file,
 )
-from tinynet.train.files import FileError
+from tinynet.train.reading import FileError
 
 MEGABYTES, TIMES, SECONDS = 64, 20, 5  # 64 MB and 20 times the file; of the processor's time
 

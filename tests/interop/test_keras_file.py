@@ -19,7 +19,7 @@ from tinynet.interop.keras_file import (
 )
 from tinynet.interop.names import names_of
 from tinynet.layers import BatchNorm, Sequential
-from tinynet.train.files import Budget
+from tinynet.train.reading import Budget
 
 h5py = pytest.importorskip("h5py", reason="h5py is not installed")
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")

@@ -16,7 +16,7 @@ from tinynet.interop.state_dict import (
     interpret,
 )
 from tinynet.interop.torch_file import read_torch
-from tinynet.train.files import Budget, FileError
+from tinynet.train.reading import Budget, FileError
 
 CANARY = "canary"  # what the hostile programs below would make
 

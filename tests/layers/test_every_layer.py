@@ -82,3 +82,13 @@ def test_a_label_for_pictures(name):
     label = example(CLASSES[name]).label()
     assert label
     assert len(label) < 40
+
+
+@each_layer
+def test_a_gradient_of_another_shape_is_refused_in_words(name):
+    layer = example(CLASSES[name])
+    y, cache = layer.forward(batch(name), training())
+    wrong = [y[:1], y[..., :1], np.concatenate([y, y]), np.concatenate([y, y], axis=-1), y.ravel()]
+    for dy in (*wrong, y[None], np.float64(1), y.tolist()):
+        with pytest.raises((ValueError, TypeError), match=r"the gradient is .* want"):
+            layer.backward(dy, cache)

@@ -1,7 +1,7 @@
 """What every builder of tinynet.models promises, on narrow networks and small images.
 
 Numbers are compared with other libraries' in test_parity.py, blocks' gradients with slopes in
-test_gradients.py.
+test_gradients.py, every element of whole networks' by benchmarks/zoo/gradients.py.
 """
 
 import copy
@@ -10,10 +10,9 @@ import numpy as np
 import pytest
 
 from tests.interop.test_onnx_export import in_onnxruntime, statistics_drawn
-from tests.models.peers import TRAIN, build, layers_of, stirred
+from tests.models.peers import build, layers_of
 from tests.oracles import package
 from tinynet import EVAL
-from tinynet.gradient_check import check_gradients
 from tinynet.interop import export_onnx, load_weights, save_weights
 from tinynet.layers import BatchNorm, Conv2D, Dropout
 from tinynet.losses import SoftmaxCrossEntropy, WithAuxiliary
@@ -98,18 +97,6 @@ def test_weights_come_back_from_a_file_that_names_the_network(name, tmp_path):
     again = load_weights(tmp_path / "weights.safetensors")
     assert again.architecture == model.architecture
     np.testing.assert_array_equal(again.forward(x)[0], model.forward(x)[0])
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    "name", sorted({*ARCHITECTURES} - {"googlenet"})
-)  # several outputs: its test
-def test_slopes_show_a_sample_of_the_gradients(name):
-    model, x = stirred(narrow(name), 0.1, 0.5), images(name, 4).astype(np.float64)
-    model.freeze(parameters=False, statistics=False)  # dropout is checked by itself
-    report = check_gradients(model, x, TRAIN, elements=10)
-    assert report.undecidable == 0
-    assert {check.name for check in report.arrays} == {"x", *model.parameters()}
 
 
 @each_family

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
+from benchmarks.zoo.gradients import as_containers
 from tests.models.peers import TRAIN, build, images, layers_of, learned, stirred
-from tinynet.gradient_check import check_gradients
-from tinynet.layers import BatchNorm, Concat, Conv2D, LocalResponseNorm, Sequential
+from tinynet.layers import BatchNorm, Conv2D, LocalResponseNorm
 from tinynet.losses import SoftmaxCrossEntropy, WithAuxiliary
 from tinynet.models import Classifier, GoogLeNet
 from tinynet.optimizers import SGD
@@ -43,47 +43,25 @@ def test_the_papers_form_has_5x5_filters_and_response_norms_in_place_of_batch_no
     assert layers_of(small(), LocalResponseNorm) == {}
 
 
-def unrolled(model):
-    """The same layers as one nest of containers, which the checker takes apart."""
-    stages = list(model.base.children().items())
-    names = [name for name, _ in stages]
-    after_1, after_2 = names.index("inception4a") + 1, names.index("inception4d") + 1
-
-    def part(*cut):
-        return Sequential(**dict(stages[slice(*cut)]))
-
-    last = Sequential(rest=part(after_2, None), head=model.head)
-    middle = Sequential(stages=part(after_1, after_2), out=Concat(main=last, aux2=model.aux2))
-    return Sequential(stages=part(after_1), out=Concat(main=middle, aux1=model.aux1))
-
-
 @pytest.mark.parametrize("settings", [{}, PAPER])
 def test_backward_adds_up_where_the_classifiers_branch_off(settings):
     """Against the nest of containers, each of which is checked by itself."""
     model = stirred(small(79, **settings), 0.1, 0.5).to(dtype="float64")
-    nest = unrolled(model)
+    nest = as_containers(model)
     x, dy = images((79, 79, 1)), np.random.default_rng(2).standard_normal((3, 2, 3))
     y, cache = model.forward(x, TRAIN)
     dx = model.backward(tuple(dy), cache)
     got = {name: p.grad.copy() for name, p in model.parameters().items()}
     model.zero_grad()
     nested, cache = nest.forward(x, TRAIN)
-    nested_dx = nest.backward(np.concatenate([dy[0], dy[2], dy[1]], axis=1), cache)
-    assert np.array_equal(nested, np.concatenate([y[0], y[2], y[1]], axis=1))
+    nested_dx = nest.backward(np.concatenate([dy[1], dy[2], dy[0]], axis=1), cache)
+    assert np.array_equal(nested, np.concatenate([y[1], y[2], y[0]], axis=1))
     np.testing.assert_allclose(dx, nested_dx, rtol=1e-12, atol=1e-15)
     for name, p in model.parameters().items():
         np.testing.assert_allclose(got[name], p.grad, rtol=1e-12, atol=1e-13, err_msg=name)
     alive = {name for name, p in model.parameters().items() if p.grad.any()}
     assert "base.conv1.conv.weight" in alive
     assert len(alive) > 0.8 * len(model.parameters())
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("settings", "side"), [({}, 17), (PAPER, 79)])
-def test_slopes_show_a_sample_of_the_gradients_of_all_three_outputs(settings, side):
-    nest = unrolled(stirred(small(side, **settings), 0.1, 0.5))
-    report = check_gradients(nest, images((side, side, 1)), TRAIN, elements=40)
-    assert {check.name for check in report.arrays} == {"x", *nest.parameters()}
 
 
 def test_outside_training_there_is_one_output_and_auxiliary_classifiers_do_not_matter():

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from tests.layers import loops
+from tinynet.backend import use_kernels
 from tinynet.layer import Parameter
-from tinynet.optimizers import SGD, Adam, GradientDescent, RMSProp
+from tinynet.optimizers import SGD, Adagrad, Adam, AdamW, GradientDescent, RMSProp
 from tinynet.regularizers import is_weight
 
 STEPS = 100
@@ -165,11 +166,80 @@ def test_decays_selects_parameters():
     np.testing.assert_array_equal(parameters["0.bias"].value, 1.0)
 
 
+GROUPS = {"0": 0.5, "0.bias": 0.0, "1": 2.0}
+GROUP_SHAPES = {"0.weight": (5, 3), "0.bias": (3,), "1.weight": (3, 2), "2.weight": (2, 2)}
+FACTORS = dict(zip(GROUP_SHAPES, (0.5, 0.0, 2.0, 1.0), strict=True))
+
+
+def grouped(rates, make=SGD, **more):
+    """The parameters after some steps, and those that each had an optimiser to itself."""
+    rng = np.random.default_rng(2)
+    start = {name: rng.normal(size=shape) for name, shape in GROUP_SHAPES.items()}
+    made, alone = ({n: Parameter(w.copy()) for n, w in start.items()} for _ in range(2))
+    optimizer = make(0.1, rates=rates, **more)
+    each = {name: make(0.1 * factor, **more) for name, factor in FACTORS.items()}
+    for step in range(5):
+        for parameters in (made, alone):
+            set_gradients(parameters, step)
+        optimizer.step(made)
+        for name, p in alone.items():
+            each[name].step({name: p})
+    return values(made), values(alone)
+
+
+@pytest.mark.parametrize("kernels", ["reference", "numpy", "numba"])
+@pytest.mark.parametrize("make", [SGD, RMSProp, Adam, Adagrad, AdamW])
+def test_rates_are_factors_of_the_learning_rate_layer_by_layer(make, kernels):
+    with use_kernels(kernels):
+        for rates in (GROUPS, FACTORS.get):
+            check_same(*grouped(rates, make), rtol=0)
+        check_same(*grouped(GROUPS, make, weight_decay=0.1), rtol=0)
+
+
+def test_groups_equal_torch_s(torch):
+    """Another rate for the base, and decay for weights alone."""
+    parameters = make_parameters() | {"1.weight": Parameter(np.ones((2, 2)))}
+    twins = {n: torch.tensor(p.value, requires_grad=True) for n, p in parameters.items()}
+    groups = {"0.weight": (0.002, 0.1), "0.bias": (0.002, 0.0), "1.weight": (0.02, 0.1)}
+    oracle = torch.optim.AdamW(
+        [{"params": [twins[n]], "lr": r, "weight_decay": d} for n, (r, d) in groups.items()]
+    )
+    optimizer = AdamW(0.02, weight_decay=0.1, decays=is_weight, rates={"0": 0.1})
+    for step in range(STEPS):
+        set_gradients(parameters, step)
+        for n, p in parameters.items():
+            twins[n].grad = torch.tensor(p.grad)
+        optimizer.step(parameters)
+        oracle.step()
+    check_same(values(parameters), {n: t.detach().numpy() for n, t in twins.items()})
+
+
+@pytest.mark.parametrize(
+    ("settings", "error", "match"),
+    [
+        ({"rates": {"base": 0.1}}, ValueError, "rates has 'base', and no parameter is inside"),
+        ({"rates": {"0.weigh": 0.1}}, ValueError, "want the beginning of one of 0.weight, 0.bias"),
+        ({"rates": lambda name: -1.0}, ValueError, r"rates\('0.weight'\) is -1.0, want a number"),
+        ({"rates": lambda name: None}, TypeError, r"rates\('0.weight'\) is None, want a number"),
+        ({"decays": str.isdigit, "weight_decay": 0.1}, ValueError, "decays chooses none of 0.wei"),
+        ({"rates": {"0": -0.1}}, ValueError, r"rates\['0'\] is -0.1, want a number from 0"),
+        ({"rates": {0: 0.1}}, TypeError, "a layer in rates is 0, want a name"),
+        ({"rates": 0.1}, TypeError, "rates is 0.1, want factors by layer"),
+        ({"decays": "weight"}, TypeError, "decays is 'weight', want a function"),
+    ],
+)
+def test_groups_that_fit_nothing_or_make_no_sense_change_nothing(settings, error, match):
+    parameters = make_parameters()
+    with pytest.raises(error, match=match):
+        run(SGD(0.1, **settings), parameters)
+    check_same(values(parameters), values(make_parameters()), rtol=0)
+
+
 MAKERS = {
     "sgd": lambda: SGD(0.05),
     "momentum": lambda: SGD(0.05, momentum=0.9, nesterov=True),
     "rmsprop": lambda: RMSProp(0.01),
-    "adam": lambda: Adam(0.01, weight_decay=0.1),
+    "adam": lambda: Adam(0.01, weight_decay=0.1, rates={"0.bias": 0.1}),
 }
 each_kind = pytest.mark.parametrize("make", MAKERS.values(), ids=MAKERS)
 
@@ -319,6 +389,9 @@ def test_the_state_of_another_model_is_noticed_by_the_next_step():
         lambda: RMSProp(0.1, rho=1.0),
         lambda: RMSProp(0.1, alpha=0.0),
         lambda: RMSProp(0.1, epsilon=-1e-8),
+        lambda: RMSProp(0.1, epsilon=0),
+        lambda: Adam(0.1, epsilon=0),
+        lambda: Adagrad(0.1, epsilon=0.0),
         lambda: Adam(0.1, beta_1=1.0),
         lambda: Adam(0.1, beta=2.0),
     ],

@@ -11,7 +11,7 @@ from tinynet.layers import BatchNorm, Conv2D, Dense, Dropout, Flatten, MaxPool2D
 from tinynet.metrics import accuracy, cohen_kappa
 from tinynet.optimizers import SGD, Adam
 from tinynet.regularizers import L2
-from tinynet.schedules import Cosine, ReduceOnPlateau
+from tinynet.schedules import Cosine, OneCycle, ReduceOnPlateau
 from tinynet.train import TrainStep, best_row, evaluate, fit, predict
 from tinynet.train.data import ArrayDataset
 from tinynet.train.fit import stalled
@@ -127,6 +127,35 @@ def test_a_schedule_sets_the_learning_rate_of_each_epoch():
     assert optimizer.learning_rate == 0.1 / 3
 
 
+def test_a_schedule_may_be_called_before_each_step():
+    """45 examples in batches of 8 are 6 steps; the history's rate is the last step's."""
+    seen = []
+
+    class Watched(SGD):
+        def step(self, parameters):
+            seen.append(self.learning_rate)
+            super().step(parameters)
+
+    cycle = OneCycle(0.5, 12)
+    settings = {"epochs": 2, "batch_size": 8, "schedule": cycle, "schedule_per": "step"}
+    history = history_of(network(), Watched(9.0), two_classes(45), **settings)
+    assert seen == [cycle(t) for t in range(12)]
+    assert [row["learning_rate"] for row in history] == [cycle(5), cycle(11)]
+
+
+@pytest.mark.parametrize(
+    ("rate", "error"),
+    [(-1.0, ValueError), (math.nan, ValueError), (math.inf, ValueError), ("0.1", TypeError)],
+)
+@pytest.mark.parametrize("per", ["epoch", "step"])
+def test_a_rate_that_makes_no_sense_changes_nothing(per, rate, error):
+    model = network()
+    given = {"schedule": lambda t, history: rate, "schedule_per": per}
+    with pytest.raises(error, match=f"the schedule's learning rate for {per} 1 is .*, want a numb"):
+        history_of(model, **given)
+    assert_same(copy_of(network()), model.state())
+
+
 def test_the_learning_rate_falls_when_the_monitored_number_stays_where_it_is():
     scores = rising([0.5, 0.6, 0.6, 0.6, 0.7, 0.7])
     schedule = ReduceOnPlateau(0.1, patience=2, monitor="train_score", maximise=True)
@@ -178,7 +207,10 @@ def test_callbacks_get_the_row_and_the_model():
         ({"metrics": ["acuracy"]}, "metric is 'acuracy'"),
         ({"monitor": "val_loss"}, "monitor is 'val_loss', want one of train_loss, train_accuracy$"),
         ({"monitor": "validation_loss"}, "want one of train_loss"),  # without a validation set
-        ({"seed": -1}, "want numbers of at least 0"),
+        ({"seed": -1}, "want a number from 0"),
+        ({"epochs": 1.5}, "epochs is 1.5, want a whole number"),
+        ({"patience": 1.5}, "patience is 1.5, want a whole number"),
+        ({"schedule_per": "batch"}, "schedule_per is 'batch', want one of epoch, step"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused_before_anything_is_written(

@@ -1,8 +1,8 @@
 """One weight update: forward pass, loss, backward pass, optimiser.  Report §2.3.2.
 
-Step               on the processor, in memory kept from step to step; on a GPU, a captured
-                   CUDA graph (``engine.gpu.step``), or kernel by kernel where it cannot be one
-forward, backward  the two passes, which both kinds of step run
+Step     on the processor, in memory kept from step to step; on a GPU, a captured CUDA graph
+         (``engine.gpu.step``), or kernel by kernel where it cannot be one
+passes   the forward and the backward pass, which both kinds of step run
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 
 from tinynet.backend import Array, kernels_in_use, library_of, load_library, to_device
 from tinynet.engine.memory import Workspace
-from tinynet.engine.passes import backward, forward
+from tinynet.engine.passes import divided, passes
 from tinynet.engine.precision import check_precision, use_precision
 from tinynet.layer import Layer, Mode
 from tinynet.losses import Loss
@@ -32,7 +32,8 @@ class Result(NamedTuple):
 class Step:
     """Weight updates of one network by one loss, optimiser and regularizer.
 
-    precision   on a GPU "fp32", "tf32" or "bf16", see ``tinynet.engine.precision``
+    precision     on a GPU "fp32", "tf32" or "bf16", see ``tinynet.engine.precision``
+    micro_batch   examples that go through the network at a time, at most; None: all
     A step whose loss is not finite changes neither weights nor moving statistics.
     """
 
@@ -43,9 +44,11 @@ class Step:
         optimizer: Optimizer,
         regularizer: Regularizer | None = None,
         precision: str = "fp32",
+        micro_batch: int | None = None,
     ) -> None:
         self.model, self.loss, self.optimizer = model, loss, optimizer
         self.regularizer, self.precision = regularizer, check_precision(precision)
+        self.micro_batch = micro_batch
         self.workspace = Workspace()
         self._shape: tuple[int, ...] = ()  # of the last batch
         self.graphs: Any = None  # of a model on a GPU: GraphSteps
@@ -75,7 +78,8 @@ class Step:
                 from tinynet.engine.gpu.step import GraphSteps  # needed on a GPU alone
 
                 self.graphs = GraphSteps(
-                    self.model, self.loss, self.optimizer, self.regularizer, self.precision
+                    *(self.model, self.loss, self.optimizer, self.regularizer),
+                    *(self.precision, self.micro_batch),
                 )
             if (result := self.graphs(x, y, rng)) is not None:
                 return Result(*result)
@@ -85,16 +89,16 @@ class Step:
     def _eager(self, x: Array, y: Array, rng: np.random.Generator) -> Result:
         parameters, mode = self.model.parameters(), Mode(train=True, rng=rng)
         statistics = {name: x.copy() for name, x in self.model.buffers().items()}
-        value = math.nan
+        self.optimizer.zero_grad(parameters)
+        batch = x, y, mode, self.precision, *divided(self.loss, y, self.micro_batch)
+        value, z = math.nan, None
         try:
-            done = forward(self.model, self.loss, self.regularizer, x, y, mode, self.precision)
-            value = float(done.value)
+            total, z = passes(self.model, self.loss, self.regularizer, *batch)
+            value = float(total)
         finally:
             if not math.isfinite(value):
                 for name, buffer in self.model.buffers().items():
                     buffer[...] = statistics[name]
         if math.isfinite(value):
-            self.optimizer.zero_grad(parameters)
-            backward(done, self.loss, self.regularizer, parameters, self.precision)
             self.optimizer.step(parameters)
-        return Result(value, done.z)
+        return Result(value, z)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from tinynet.backend import Array, array_module, to_device
+from tinynet.backend import Array, array_module, checked, to_device
 from tinynet.gradient_check.causes import explain_undecidable, explain_wrong
 from tinynet.gradient_check.chain_rule import Sweep, more_than_its_layers, taken_apart
 from tinynet.gradient_check.checkable import (
@@ -36,6 +36,7 @@ from tinynet.layer import EVAL, Layer, Mode
 UPSTREAM_SEED, MARGIN_SEED = 243_000_001, 243_000_004
 
 
+@checked
 def check_gradients(
     layer: Layer,
     x: Array,
@@ -70,9 +71,10 @@ def check_gradients(
     """
     _want_float(x, "x")
     settings = Settings(rng, tolerance, allow_undecidable, elements, fraction, margin)
-    return _check(CheckableLayer(layer, x, mode), settings)
+    return check(CheckableLayer(layer, x, mode), settings)
 
 
+@checked
 def check_backward(
     forward: Callable[..., tuple[Array, Any]],
     backward: Callable[[Array, Any], Any],
@@ -124,9 +126,10 @@ def check_backward(
     if not any(map(is_float, args)):
         raise TypeError("none of args is a float array: there is no gradient to check")
     settings = Settings(rng, tolerance, allow_undecidable, elements, fraction, margin)
-    return _check(CheckablePair(title, (forward, backward), args, names), settings)
+    return check(CheckablePair(title, (forward, backward), args, names), settings)
 
 
+@checked
 def check_loss(
     loss: Any,
     z: Array,
@@ -145,7 +148,7 @@ def check_loss(
     """
     _want_float(z, "z")
     settings = Settings(None, tolerance, allow_undecidable)
-    return _check(CheckableLoss(loss, z, y), settings)
+    return check(CheckableLoss(loss, z, y), settings)
 
 
 def _want_float(a: Any, name: str) -> None:
@@ -176,7 +179,7 @@ class Settings:
     margin: float | None = None
 
 
-def _check(subject: Checkable, settings: Settings) -> GradientReport:
+def check(subject: Checkable, settings: Settings) -> GradientReport:
     """The report; raises GradientError if it has a fault."""
     if settings.margin is not None and not settings.margin > 0:
         raise ValueError(f"margin is {settings.margin}, want a number above 0")

@@ -5,7 +5,7 @@ from tinynet.interop.names import WeightNames, renamed
 from tinynet.interop.onnx_export import export_onnx
 from tinynet.interop.preprocess import imagenet_preprocess
 from tinynet.interop.weights import load_weights, save_weights
-from tinynet.train.files import WeightsError
+from tinynet.train.reading import WeightsError
 
 __all__ = [
     "LoadReport",

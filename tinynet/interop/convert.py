@@ -21,7 +21,7 @@ import numpy as np
 from tinynet.interop.names import WeightNames
 from tinynet.layer import Layer, Shape
 from tinynet.layers import Conv2D, Dense, Flatten
-from tinynet.train.files import WeightsError
+from tinynet.train.reading import WeightsError
 
 VARIABLES = {
     "torch": {"gamma": "weight", "beta": "bias"},

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from tinynet.train.files import DAMAGED, LONGEST_NAME, Budget, FileError, bfloat16, refuse_unless
+from tinynet.train.reading import DAMAGED, LONGEST_NAME, Budget, FileError, bfloat16, refuse_unless
 
 DEEPEST = 32  # groups in groups
 STEPS = 100  # of a budget, that one object takes

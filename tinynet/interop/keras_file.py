@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from tinynet.interop.h5_file import Tree, read_h5
-from tinynet.train.files import (
+from tinynet.train.reading import (
     LONGEST_NAME,
     Budget,
     FileError,

@@ -33,7 +33,7 @@ from tinynet.interop.torch_file import read_torch
 from tinynet.layer import Layer, Shape
 from tinynet.layers import BatchNorm
 from tinynet.models.architecture import Architecture
-from tinynet.train.files import FileError, WeightsError, finite
+from tinynet.train.reading import FileError, WeightsError, finite
 
 SHOWN = 3  # names in a line
 # what DataParallel, torch.compile, FSDP and activation checkpointing put into names

@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any, Literal
 
 from tinynet.models.vgg import VGG16, VGG19
-from tinynet.train.files import WeightsError
+from tinynet.train.reading import WeightsError
 
 Library = Literal["torch", "keras"]
 Rules = Sequence[tuple[str, str]]

@@ -20,7 +20,7 @@ from tinynet.layer import Layer, Shape, join
 from tinynet.layers.adaptive_pooling import adaptive_avg_pool2d_forward
 from tinynet.layers.window import window_over
 from tinynet.models.googlenet import GoogLeNet
-from tinynet.train.files import WeightsError
+from tinynet.train.reading import WeightsError
 
 FORWARD = ("forward", "passes", "settings")  # what decides over a layer's forward pass
 WIRINGS = {"series": "", "gate": "Mul", "sum": "Sum", "concat": "Concat", "mean": "Mean"}
@@ -187,7 +187,7 @@ def _(layer: layers.GlobalAvgPool2D, graph: OnnxGraph, x: str, shape: Shape) -> 
 @to_onnx.register
 def _(layer: layers.AdaptiveAvgPool2D, graph: OnnxGraph, x: str, shape: Shape) -> str:
     # R X Cᵀ for each image and channel, with the layer's own matrices
-    _, (rows, columns) = adaptive_avg_pool2d_forward(np.zeros((1, *shape)), layer.output_size)
+    _, (rows, columns, _) = adaptive_avg_pool2d_forward(np.zeros((1, *shape)), layer.output_size)
     x = graph.add("MatMul", graph.constant(rows, "rows"), x)
     return graph.add("MatMul", x, graph.constant(columns.T, "columns"))
 

@@ -19,7 +19,7 @@ from collections.abc import Callable
 from math import prod
 from typing import Any, BinaryIO, NamedTuple
 
-from tinynet.train.files import MOST_DIMENSIONS, Budget, FileError, refuse_unless
+from tinynet.train.reading import MOST_DIMENSIONS, Budget, FileError, refuse_unless
 
 OBJECT = 100  # bytes of a list, a dict or a remembered value, at most
 CALL = 40  # instructions that take as long as one call

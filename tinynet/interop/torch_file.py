@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from tinynet.interop.state_dict import Storage, Tensor, interpret
-from tinynet.train.files import (
+from tinynet.train.reading import (
     LONGEST_NAME,
     Budget,
     FileError,

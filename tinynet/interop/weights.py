@@ -21,7 +21,7 @@ from tinynet.layer import Layer
 from tinynet.layers import BatchNorm
 from tinynet.models.architecture import Architecture, plain
 from tinynet.train.checkpoint import CheckpointError, save_arrays
-from tinynet.train.files import (
+from tinynet.train.reading import (
     Budget,
     FileError,
     WeightsError,

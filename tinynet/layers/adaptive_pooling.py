@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from tinynet.backend import Array, array_module, swappable
+from tinynet.backend import Array, Output, array_module, backward_of, output_like, swappable
 from tinynet.layer import Shape, Stateless, check_input
 from tinynet.layers.conv import check_image_shape
 from tinynet.layers.window import Pair, pair, size_text
@@ -17,6 +17,7 @@ class AdaptiveAvgPoolCache(NamedTuple):
 
     rows: Array  # (h, H) each row averages the input's rows under one window
     columns: Array  # (w, W) the same of the columns
+    output: Output  # (N, h, w, C), what dy must be like
 
 
 @swappable
@@ -41,11 +42,12 @@ def adaptive_avg_pool2d_forward(
     if x.ndim != 4:
         raise ValueError(f"adaptive_avg_pool2d: x is {x.shape}, want (N, H, W, C)")
     height, width = pair(output_size, "output_size")
-    cache = AdaptiveAvgPoolCache(_averages(height, x.shape[1], x), _averages(width, x.shape[2], x))
-    return _both_sides(cache.rows, x, cache.columns), cache
+    rows, columns = _averages(height, x.shape[1], x), _averages(width, x.shape[2], x)
+    y = _both_sides(rows, x, columns)
+    return y, AdaptiveAvgPoolCache(rows, columns, output_like(y))
 
 
-@swappable
+@backward_of()
 def adaptive_avg_pool2d_backward(dy: Array, cache: AdaptiveAvgPoolCache) -> Array:
     """Each cell takes its share of every average that it is part of.  Report §2.5.4, §2.5.6.
 

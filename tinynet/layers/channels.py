@@ -20,6 +20,13 @@ __all__ = [
 # fmt: on
 
 
+class ChannelShuffleCache(NamedTuple):
+    """Cache for ``channel_shuffle_backward``."""
+
+    groups: int
+    output: Output  # what dy must be like
+
+
 class ChannelSliceCache(NamedTuple):
     """Cache for ``channel_slice_backward``."""
 
@@ -30,7 +37,7 @@ class ChannelSliceCache(NamedTuple):
 
 
 @swappable
-def channel_shuffle_forward(x: Array, groups: int) -> tuple[Array, int]:
+def channel_shuffle_forward(x: Array, groups: int) -> tuple[Array, ChannelShuffleCache]:
     """Deal the channels of each group out to all groups, as cards.  Report §2.5.2.
 
         y[…, j·g + i] = x[…, i·(C/g) + j]      group i < g, place j < C/g
@@ -46,11 +53,12 @@ def channel_shuffle_forward(x: Array, groups: int) -> tuple[Array, int]:
     channels = x.shape[-1]
     _check_groups("channel_shuffle", channels, groups)
     matrix = x.reshape(*x.shape[:-1], groups, channels // groups)
-    return matrix.swapaxes(-1, -2).reshape(x.shape), groups
+    y = matrix.swapaxes(-1, -2).reshape(x.shape)
+    return y, ChannelShuffleCache(groups, output_like(y))
 
 
-@swappable
-def channel_shuffle_backward(dy: Array, cache: int) -> Array:
+@backward_of()
+def channel_shuffle_backward(dy: Array, cache: ChannelShuffleCache) -> Array:
     """Each channel's gradient goes back to where the channel came from.  Report §2.5.2.
 
         ∂L/∂x[…, i·(C/g) + j] = ∂L/∂y[…, j·g + i]
@@ -58,7 +66,7 @@ def channel_shuffle_backward(dy: Array, cache: int) -> Array:
     The inverse is a shuffle too, with C/g groups.
     dy (..., C) ∂L/∂y; cache: g.  Returns dx (..., C).
     """
-    groups = cache
+    groups = cache.groups
     matrix = dy.reshape(*dy.shape[:-1], dy.shape[-1] // groups, groups)
     return matrix.swapaxes(-1, -2).reshape(dy.shape)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tinynet.backend import Array, array_module
+from tinynet.backend import Array, Output, array_module, check_gradient, check_instance
 from tinynet.layer import EVAL, Layer, Mode, Shape
 
 __all__ = ["Concat", "Residual", "Sequential"]
@@ -31,6 +31,7 @@ class Sequential(Layer):
         return dict(zip(self.names, self.layers, strict=True))
 
     def forward(self, x: Array, mode: Mode = EVAL) -> tuple[Array, list[Any]]:
+        check_instance("mode", mode, Mode, "a Mode, such as Mode(train=True)")
         caches = []
         for layer in self.children().values():
             x, cache = layer.forward(x, mode)
@@ -132,6 +133,7 @@ class Concat(Layer):
 
     def backward(self, dy: Array, cache: tuple[list[Any], list[int]]) -> Array:
         caches, widths = cache
+        check_gradient(repr(self), dy, Output((*getattr(dy, "shape", ())[:-1], sum(widths))))
         dx: Array | None = None
         start = 0
         for branch, branch_cache, width in zip(self.branches, caches, widths, strict=True):

@@ -15,7 +15,7 @@ class DropoutCache(NamedTuple):
 
     mask: Array | None  # booleans of the shape of x; None outside training
     scale: float
-    shape: Shape | None = None  # of x; a mask with sizes of 1 may serve a whole batch
+    shape: Shape  # of x; a mask with sizes of 1 may serve a whole batch
 
 
 @swappable
@@ -60,7 +60,7 @@ def dropout_forward(
     return x * mask * scale, DropoutCache(mask, scale, x.shape)
 
 
-@backward_of(lambda cache: None if cache.shape is None else Output(cache.shape))
+@backward_of(lambda cache: Output(cache.shape))
 def dropout_backward(dy: Array, cache: DropoutCache) -> Array:
     """A removed neuron has no gradient, a kept one the forward pass's scale.  Report §2.4.1.
 

@@ -6,8 +6,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tinynet.backend import Array, array_module, swappable
+from tinynet.backend import Array, Output, array_module, backward_of, output_like, swappable
 from tinynet.layer import EVAL, Layer, Mode, Parameter, Shape, check_input
+from tinynet.layers.batchnorm import centre
 from tinynet.layers.conv import check_image_shape
 
 __all__ = ["GroupNorm", "group_norm_backward", "group_norm_forward"]
@@ -19,6 +20,7 @@ class GroupNormCache(NamedTuple):
     x_hat: Array  # (N, H·W, G, C/G)
     gamma: Array  # (C,)
     inv_std: Array  # (N, 1, G, 1)
+    output: Output  # (N, H, W, C), what dy must be like
 
 
 @swappable
@@ -49,14 +51,15 @@ def group_norm_forward(
         )
     _check_groups("group_norm", channels, groups)
     cells = x.reshape(len(x), -1, groups, channels // groups)
-    centred = cells - cells.mean(axis=(1, 3), keepdims=True)
+    _, centred = centre(cells, (1, 3))
     variance = (centred * centred).mean(axis=(1, 3), keepdims=True)
     inv_std = 1 / array_module(x).sqrt(variance + epsilon)
     x_hat = centred * inv_std
-    return gamma * x_hat.reshape(x.shape) + beta, GroupNormCache(x_hat, gamma, inv_std)
+    y = gamma * x_hat.reshape(x.shape) + beta
+    return y, GroupNormCache(x_hat, gamma, inv_std, output_like(y, x, gamma))
 
 
-@swappable
+@backward_of()
 def group_norm_backward(dy: Array, cache: GroupNormCache) -> tuple[Array, Array, Array]:
     """Gradients through each group's own mean and variance, as in batch norm.
 
@@ -66,7 +69,7 @@ def group_norm_backward(dy: Array, cache: GroupNormCache) -> tuple[Array, Array,
 
     dy (N, H, W, C) ∂L/∂y.  Returns dx (N, H, W, C), dgamma (C,), dbeta (C,).
     """
-    x_hat, gamma, inv_std = cache
+    x_hat, gamma, inv_std, _ = cache
     dgamma = (dy * x_hat.reshape(dy.shape)).sum(axis=(0, 1, 2))
     dbeta = dy.sum(axis=(0, 1, 2))
     g = (dy * gamma).reshape(x_hat.shape)

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
-from tinynet.backend import Array, swappable
+from tinynet.backend import Array, Output, backward_of, output_like, swappable
 from tinynet.layer import Stateless
 
 __all__ = ["Scale", "scale_backward", "scale_forward"]
 
 
+class ScaleCache(NamedTuple):
+    """Cache for ``scale_backward``."""
+
+    factor: float
+    output: Output  # what dy must be like
+
+
 @swappable
-def scale_forward(x: Array, factor: float) -> tuple[Array, float]:
+def scale_forward(x: Array, factor: float) -> tuple[Array, ScaleCache]:
     """Multiply every number by one that is not learned.  Report §2.2.2, §3.4.
 
         y = factor · x
@@ -20,18 +27,19 @@ def scale_forward(x: Array, factor: float) -> tuple[Array, float]:
     Source: Szegedy et al. 2016, "Inception-v4, Inception-ResNet": residual branches of more than
     1,000 filters train stably if they are scaled by 0.1 to 0.3 before they are added.
     """
-    return x * factor, factor
+    y = x * factor
+    return y, ScaleCache(factor, output_like(y))
 
 
-@swappable
-def scale_backward(dy: Array, cache: float) -> Array:
+@backward_of()
+def scale_backward(dy: Array, cache: ScaleCache) -> Array:
     """The slope is the factor everywhere.  Report §2.2.2, §2.3.2.
 
         ∂L/∂x = factor · ∂L/∂y
 
-    dy (any shape) ∂L/∂y; cache: the factor.  Returns dx (the shape of dy).
+    dy (the shape of y) ∂L/∂y.  Returns dx (the shape of dy).
     """
-    return dy * cache
+    return dy * cache.factor
 
 
 class Scale(Stateless):

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Unpack
 
-from tinynet.backend import Array, Swappable, array_module, check_number
-from tinynet.optimizers.base import Optimizer, update_rule
-from tinynet.regularizers import Selection, any_parameter
+from tinynet.backend import Array, Swappable, array_module
+from tinynet.optimizers.base import Optimizer, Shared, above_zero, update_rule
 
 __all__ = ["Adagrad", "adagrad_update"]
 
@@ -30,7 +29,7 @@ class Adagrad(Optimizer):
         v ← v + g²,   w ← w − η g / (√v + ε)
 
     epsilon   ε, added to √v
-    The others are ``Optimizer``\'s.  Raises ValueError for settings out of range.
+    The others are ``Optimizer``'s.  Raises ValueError for settings out of range.
     Source: Duchi, Hazan & Singer 2011.
     """
 
@@ -43,16 +42,14 @@ class Adagrad(Optimizer):
         *,
         weight_decay: float = 0.0,
         decoupled: bool = False,
-        decays: Selection = any_parameter,
+        **shared: Unpack[Shared],
     ) -> None:
-        super().__init__(
-            learning_rate, weight_decay=weight_decay, decoupled=decoupled, decays=decays
-        )
-        self.epsilon = check_number("epsilon", epsilon, 0)
+        super().__init__(learning_rate, weight_decay=weight_decay, decoupled=decoupled, **shared)
+        self.epsilon = above_zero("epsilon", epsilon)
 
     @property
     def rule(self) -> Swappable[..., None]:
         return adagrad_update
 
     def numbers(self, name: str) -> tuple[Any, ...]:
-        return float(self.learning_rate), self.epsilon
+        return self.rate(name), self.epsilon

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Unpack
 
-from tinynet.backend import Array, Swappable, array_module, check_number
-from tinynet.optimizers.base import Optimizer, new_weight, update_rule
-from tinynet.regularizers import Selection, any_parameter
+from tinynet.backend import Array, Swappable, array_module
+from tinynet.optimizers.base import Optimizer, Shared, above_zero, new_weight, update_rule
 
 __all__ = ["Adam", "AdamW", "adam_update", "bias_corrections"]
 
@@ -80,14 +79,12 @@ class Adam(Optimizer):
         alpha: float | None = None,
         weight_decay: float = 0.0,
         decoupled: bool = False,
-        decays: Selection = any_parameter,
+        **shared: Unpack[Shared],
     ) -> None:
-        super().__init__(
-            learning_rate, weight_decay=weight_decay, decoupled=decoupled, decays=decays
-        )
+        super().__init__(learning_rate, weight_decay=weight_decay, decoupled=decoupled, **shared)
         self.beta = new_weight("beta_1", beta_1, "beta", beta)
         self.alpha = new_weight("beta_2", beta_2, "alpha", alpha)
-        self.epsilon = check_number("epsilon", epsilon, 0)
+        self.epsilon = above_zero("epsilon", epsilon)
         self.bias_correction = bias_correction
 
     @property
@@ -98,11 +95,11 @@ class Adam(Optimizer):
         corrections = (1.0, 1.0)
         if self.bias_correction:
             corrections = bias_corrections(self._updates[name], self.beta, self.alpha)
-        return float(self.learning_rate), self.beta, self.alpha, self.epsilon, corrections
+        return self.rate(name), self.beta, self.alpha, self.epsilon, corrections
 
 
 class AdamW(Adam):
-    """Adam whose weights also shrink by a share η λ at each step, past the rule\'s scaling.
+    """Adam whose weights also shrink by a share η λ at each step, past the rule's scaling.
 
         w ← (1 − η λ) w,   then as ``Adam``
 
@@ -119,15 +116,7 @@ class AdamW(Adam):
         beta_2: float = 0.999,
         epsilon: float = 1e-8,
         weight_decay: float = 0.01,
-        *,
-        decays: Selection = any_parameter,
+        **shared: Unpack[Shared],
     ) -> None:
-        super().__init__(
-            learning_rate,
-            beta_1,
-            beta_2,
-            epsilon,
-            weight_decay=weight_decay,
-            decoupled=True,
-            decays=decays,
-        )
+        decay: dict[str, Any] = {"weight_decay": weight_decay, "decoupled": True}
+        super().__init__(learning_rate, beta_1, beta_2, epsilon, **decay, **shared)

@@ -8,14 +8,18 @@ else. ``g`` is the gradient of the batch's mean loss. The classes keep that memo
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, ParamSpec
+from typing import Any, Literal, ParamSpec, TypedDict, get_args
 
 import numpy as np
 
 from tinynet.backend import (
     Array,
+    Checked,
     Swappable,
     array_module,
+    check_array,
+    check_choice,
+    check_instance,
     check_number,
     described,
     library_of,
@@ -23,11 +27,14 @@ from tinynet.backend import (
     to_device,
 )
 from tinynet.layer import Parameter
+from tinynet.optimizers.clipping import clip_by_norm, clip_by_value
 from tinynet.regularizers import Selection, any_parameter
 
 __all__ = ["Optimizer", "update_rule"]
 
 P = ParamSpec("P")
+ClipBy = Literal["value", "norm", "global_norm"]
+Rates = Mapping[str, float] | Callable[[str], float]
 
 UPDATE_RULES: list[Swappable[..., None]] = []
 
@@ -46,14 +53,25 @@ def check_update(name: str, w: Array, *arguments: Any, **named: Any) -> None:
     """Raise ValueError, naming the rule, unless all arrays have w's shape."""
     for a in arguments:
         is_array = isinstance(a, np.ndarray) or library_of(a) == "cupy"
+        if is_array:
+            check_array(name, "an array for w", a)
         if is_array and a.shape != w.shape:
             raise ValueError(
                 f"{name}: w is {w.shape}, and an array for it {a.shape}, want the same"
             )
 
 
-class Optimizer:
-    """Base of the optimisers: which parameters change, weight decay, memory.
+class Shared(TypedDict, total=False):
+    """Settings that each optimiser hands on to ``Optimizer``."""
+
+    decays: Selection
+    rates: Rates | None
+    clip: float | None
+    clip_by: ClipBy
+
+
+class Optimizer(Checked):
+    """Base of the optimisers: which parameters change, at which rate, weight decay, memory.
 
     learning_rate   η; may be set at any time
     weight_decay    λ: pulls weights towards 0.  Report §2.4.2
@@ -62,6 +80,13 @@ class Optimizer:
                     Source: Loshchilov & Hutter 2019, "Decoupled weight decay regularization".
     decays          which parameters decay, by dotted name; all by default, as in PyTorch.
                     ``tinynet.regularizers.is_weight`` leaves out biases, gammas and betas
+    rates           factors of η for some layers, by dotted name with all inside them:
+                    ``{"base": 0.1}``, the longest name that fits; or a function of the
+                    parameter's name
+    clip, clip_by   c, which gradients are held to before decay and the rule, in place: "value"
+                    each number, "norm" each parameter's, "global_norm" the norm of all trainable
+                    parameters' together; see ``clip_by_value`` and ``clip_by_norm``
+    Raises ValueError, at the first step, if ``rates`` or ``decays`` fit no parameter.
     A subclass gives ``rule``, ``slots`` and ``numbers``, or writes ``update``.
     """
 
@@ -72,13 +97,24 @@ class Optimizer:
         weight_decay: float = 0.0,
         decoupled: bool = False,
         decays: Selection = any_parameter,
+        rates: Rates | None = None,
+        clip: float | None = None,
+        clip_by: ClipBy = "global_norm",
     ) -> None:
         check_number("learning_rate", learning_rate, 0)
         check_number("weight_decay", weight_decay, 0)
+        if isinstance(rates, Mapping):
+            for layer, factor in rates.items():
+                check_instance("a layer in rates", layer, str, "a name, such as 'base'")
+                check_number(f"rates[{layer!r}]", factor, 0)
+        check_choice("clip_by", clip_by, get_args(ClipBy))
         self.learning_rate = learning_rate
         self.weight_decay = weight_decay
         self.decoupled = decoupled
         self.decays = decays
+        self.rates: Rates = {} if rates is None else rates
+        self.clip = None if clip is None else above_zero("clip", clip)
+        self.clip_by = clip_by
         self.steps = 0
         self._updates: dict[str, int] = {}  # dotted name -> steps in which it was trainable
         self._memory: dict[str, Array] = {}  # "slot.dotted name" -> array
@@ -127,6 +163,7 @@ class Optimizer:
             )
         self._check_same(parameters)
         trainable = {name: p for name, p in parameters.items() if p.trainable}
+        self.clip_gradients(trainable)
         self.count(trainable)
         for name, parameter in trainable.items():
             self._step_one(name, parameter.value, parameter.grad)
@@ -139,12 +176,34 @@ class Optimizer:
             g = g + decay * w
         self.update(name, w, g)
 
+    def clip_gradients(self, trainable: Mapping[str, Parameter]) -> None:
+        """Hold the gradients to ``clip``, in place; ``step`` does so. Nothing waits for a GPU."""
+        gradients = [p.grad for p in trainable.values()]
+        if self.clip is None:
+            return
+        if self.clip_by == "value":
+            clip_by_value(gradients, self.clip)
+        elif self.clip_by == "norm":
+            for g in gradients:
+                clip_by_norm([g], self.clip)
+        else:
+            clip_by_norm(gradients, self.clip)
+
+    def rate(self, name: str) -> float:
+        """Learning rate of one parameter: η times its factor in ``rates``."""
+        if callable(self.rates):
+            factor = check_number(f"rates({name!r})", self.rates(name), 0)
+        else:
+            fitting = [layer for layer in self.rates if _is_inside(name, layer)]
+            factor = self.rates[max(fitting, key=len)] if fitting else 1.0
+        return float(self.learning_rate) * factor
+
     def decay(self, name: str) -> tuple[float, float]:
         """(λ of g + λ w, what w is multiplied by) for the step in hand: (0, 1) for no decay."""
         if not (self.weight_decay and self.decays(name)):
             return 0.0, 1.0
         if self.decoupled:
-            return 0.0, 1 - float(self.learning_rate) * self.weight_decay
+            return 0.0, 1 - self.rate(name) * self.weight_decay
         return self.weight_decay, 1.0
 
     def count(self, names: Iterable[str], steps: int = 1) -> None:
@@ -232,7 +291,34 @@ class Optimizer:
                 f"{shown}. Make a new optimiser for another model; to hold parameters fixed, "
                 "set their trainable to False"
             )
+        if self._known is None:
+            self.check_choices(parameters)
         self._known = names
+
+    def check_choices(self, names: Iterable[str]) -> None:
+        """Raise ValueError if ``rates`` or ``decays`` fit none of these parameters."""
+        names = list(names)
+        for name in names:
+            self.rate(name)  # a function's answers are checked before the first update
+        shown = ", ".join(names[:4]) + (", ..." if names[4:] else "")
+        for layer in () if callable(self.rates) else self.rates:
+            if not any(_is_inside(name, layer) for name in names):
+                raise ValueError(
+                    f"rates has {layer!r}, and no parameter is inside a layer of that name: want "
+                    f"the beginning of one of {shown}, up to a dot"
+                )
+        if self.weight_decay and names and not any(map(self.decays, names)):
+            raise ValueError(
+                f"weight_decay is {self.weight_decay}, and decays chooses none of {shown}: choose "
+                "some, or set weight_decay to 0"
+            )
+
+
+def above_zero(name: str, value: float) -> float:
+    """Return ``value``, a finite number above 0."""
+    if not check_number(name, value) > 0:
+        raise ValueError(f"{name} is {value}, want a number above 0")
+    return value
 
 
 def new_weight(old_name: str, old: float, new_name: str, new: float | None) -> float:
@@ -250,6 +336,10 @@ def _count(key: str, x: Array) -> int:
     if x.shape != () or x.dtype.kind not in "iu" or not 0 <= (n := int(x)) < 2**62:
         raise ValueError(f"the state's {key} is {x.dtype} {x.shape}, want a number of steps from 0")
     return n
+
+
+def _is_inside(name: str, layer: str) -> bool:
+    return f"{name}.".startswith(f"{layer}.")
 
 
 def _slots_of(keys: Iterable[str]) -> str:

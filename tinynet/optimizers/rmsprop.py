@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Unpack
 
-from tinynet.backend import Array, Swappable, array_module, check_number
-from tinynet.optimizers.base import Optimizer, new_weight, update_rule
-from tinynet.regularizers import Selection, any_parameter
+from tinynet.backend import Array, Swappable, array_module
+from tinynet.optimizers.base import Optimizer, Shared, above_zero, new_weight, update_rule
 
 __all__ = ["RMSProp", "rmsprop_update"]
 
@@ -50,17 +49,15 @@ class RMSProp(Optimizer):
         alpha: float | None = None,
         weight_decay: float = 0.0,
         decoupled: bool = False,
-        decays: Selection = any_parameter,
+        **shared: Unpack[Shared],
     ) -> None:
-        super().__init__(
-            learning_rate, weight_decay=weight_decay, decoupled=decoupled, decays=decays
-        )
+        super().__init__(learning_rate, weight_decay=weight_decay, decoupled=decoupled, **shared)
         self.alpha = new_weight("rho", rho, "alpha", alpha)
-        self.epsilon = check_number("epsilon", epsilon, 0)
+        self.epsilon = above_zero("epsilon", epsilon)
 
     @property
     def rule(self) -> Swappable[..., None]:
         return rmsprop_update
 
     def numbers(self, name: str) -> tuple[Any, ...]:
-        return float(self.learning_rate), self.alpha, self.epsilon
+        return self.rate(name), self.alpha, self.epsilon

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Unpack
 
 from tinynet.backend import Array, Swappable, check_number
-from tinynet.optimizers.base import Optimizer, update_rule
-from tinynet.regularizers import Selection, any_parameter
+from tinynet.optimizers.base import Optimizer, Shared, update_rule
 
 __all__ = ["GradientDescent", "SGD", "gradient_descent_update", "momentum_update"]
 
@@ -61,15 +60,13 @@ class SGD(Optimizer):
         weight_decay: float = 0.0,
         *,
         decoupled: bool = False,
-        decays: Selection = any_parameter,
+        **shared: Unpack[Shared],
     ) -> None:
-        super().__init__(
-            learning_rate, weight_decay=weight_decay, decoupled=decoupled, decays=decays
-        )
+        super().__init__(learning_rate, weight_decay=weight_decay, decoupled=decoupled, **shared)
         check_number("momentum", momentum, 0, 1)
         if nesterov and not momentum:
             raise ValueError(
-                "nesterov=True has nothing to look ahead by: give momentum, such as 0.9"
+                "nesterov is True and momentum 0, want momentum to look ahead by, such as 0.9"
             )
         self.momentum = momentum
         self.nesterov = nesterov
@@ -83,7 +80,7 @@ class SGD(Optimizer):
         return momentum_update if self.momentum else gradient_descent_update
 
     def numbers(self, name: str) -> tuple[Any, ...]:
-        rate = float(self.learning_rate)
+        rate = self.rate(name)
         return (rate, self.momentum, self.nesterov) if self.momentum else (rate,)
 
 

@@ -1,14 +1,12 @@
 """Checkpoints: named arrays on disk, written whole or not at all.
 
 The format is safetensors: a table of names, types and shapes, then the numbers. Reading one cannot
-execute code, whoever wrote it. A file is written beside its place and then moved there, so that a
-full disk or an interruption leaves what was there before.
+execute code, whoever wrote it.
 """
 
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +16,8 @@ from tinynet._version import __version__
 from tinynet.backend import Array, to_device
 from tinynet.layer import Layer
 from tinynet.optimizers.base import Optimizer
-from tinynet.train.files import (
+from tinynet.train.files import write_whole
+from tinynet.train.reading import (
     Budget,
     CheckpointError,
     FileError,
@@ -29,29 +28,6 @@ from tinynet.train.files import (
 )
 
 FORMAT = "1"
-
-
-def write_whole(path: Path, data: bytes) -> None:
-    """Write ``data`` so that ``path`` holds either all of it or what it held before.
-
-    Makes the folder if need be.  Raises CheckpointError if it cannot be written.
-    """
-    temporary = path.with_name(path.name + ".tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with open(temporary, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
-    except OSError as error:
-        raise CheckpointError(
-            f"{path}: cannot be written ({error.strerror or error}); what was there before is "
-            "whole. Free some space, or choose a folder that can be written to"
-        ) from error
 
 
 def save_arrays(
@@ -148,7 +124,7 @@ def read_checkpoint(
         position = budget.json(metadata.get("position", "{}"), "its position")
         refuse_unless(isinstance(position, dict), "its position is not names and values")
         for name, value in expect.items():
-            if name not in position or position[name] != value:
+            if position.get(name) != value:
                 raise FileError(
                     f"was written with {name} {position.get(name)}, this run has {value}: "
                     "continue with the same, or start a new run in another folder"
@@ -160,16 +136,24 @@ def apply_checkpoint(
     path: str | Path, arrays: dict[str, Array], model: Layer, optimizer: Optimizer | None
 ) -> None:
     """Load a checkpoint's arrays into a model and an optimiser, or neither."""
-    own, memory = model.state(), _under("optimizer/", arrays)
-    before = {name: x.copy() for name, x in own.items()}
-    state = _under("model/", arrays)
+    before = {name: x.copy() for name, x in model.state().items()}
+    memory = _under("optimizer/", arrays)
+    load_all(path, model, _under("model/", arrays))
     try:
-        model.load_state({n: finite(x, n, own[n]) if n in own else x for n, x in state.items()})
         if optimizer is not None:
-            _check_memory(memory, own)
+            _check_memory(memory, before)
             optimizer.load_state(memory)
     except (ValueError, FileError) as error:
         model.load_state(before)
+        raise CheckpointError(f"{path}: {error}") from error
+
+
+def load_all(path: str | Path, model: Layer, state: dict[str, Array]) -> None:
+    """Load a file's weights into a model, if all of them are finite floats and fit."""
+    own = model.state()
+    try:
+        model.load_state({n: finite(x, n, own[n]) if n in own else x for n, x in state.items()})
+    except (ValueError, FileError) as error:
         raise CheckpointError(f"{path}: {error}") from error
 
 

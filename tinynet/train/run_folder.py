@@ -3,31 +3,37 @@
 last.safetensors    model, optimiser and position: all that resuming needs
 best.safetensors    the model at its best monitored value
 history.jsonl       one JSON object per epoch
+run.lock            empty; locked while a run uses the folder, left there afterwards
 """
 
 from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass, field, fields
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from tinynet.backend import Array, described
+from tinynet.backend import Array
 from tinynet.layer import Layer
 from tinynet.optimizers.base import Optimizer
-from tinynet.train.checkpoint import (
-    CheckpointError,
-    apply_checkpoint,
-    read_checkpoint,
-    save_checkpoint,
-    write_whole,
-)
-from tinynet.train.files import FileError, naming, refuse_unless
+from tinynet.train.average import WeightAverage
+from tinynet.train.checkpoint import apply_checkpoint, load_all, read_checkpoint, save_checkpoint
+from tinynet.train.files import LOCK, CheckpointError, locked, remove_half_written, write_whole
+from tinynet.train.reading import FileError, Schema, mismatch, naming, refuse_unless
 
 Row = dict[str, Any]
+AVERAGE = "average/"  # before the names of averaged weights
+POSITION: Schema = {
+    "history": [{"epoch": int, str: float}],
+    **dict.fromkeys(("steps", "batch"), int),
+    **dict.fromkeys(("loss_sum", "weight?", "seconds"), float),
+    **dict.fromkeys(("labels", "probabilities"), (None, np.ndarray)),
+}
 
 
 @dataclass
@@ -62,7 +68,7 @@ class TrainingState:
 
     def loss(self) -> float:
         """Mean loss of the epoch in hand, so far."""
-        return self.loss_sum / self.weight
+        return self.loss_sum / self.weight if self.weight else math.nan
 
     def predictions(self) -> tuple[Array, Array]:
         """Labels (n,) and probabilities (n, K) of the epoch in hand, so far."""
@@ -88,27 +94,18 @@ class TrainingState:
     def from_dict(cls, values: dict[str, Any]) -> TrainingState:
         """The position that ``to_dict`` described.
 
-        Raises FileError if it is not one, whatever it is.
+        Raises FileError if it is not one, whatever else it is.
         """
-        labels, probabilities = values.get("labels"), values.get("probabilities")
-        if "weight" not in values and labels is not None:  # of an older version
-            values = values | {"weight": float(len(labels))}
-        names = {field.name for field in fields(cls)}
-        faults = [f"has no {name}" for name in names - values.keys() - {"weight"}]
-        faults += [f"has {name}" for name in values.keys() - names]
-        for name in ("steps", "batch", "loss_sum", "weight", "seconds"):
-            value, whole = values.get(name, 0), name in ("steps", "batch")
-            right = _is_number(value, whole) and math.isfinite(value)
-            if not right or (name != "loss_sum" and value < 0):
-                faults.append(f"has {described(value)} for {name}")
-        trained = values.get("batch") != 0
-        if trained != (labels is not None) or not _are_predictions(labels, probabilities):
-            faults.append("has labels and probabilities that are not those of its batches")
         rows = values.get("history")
-        if not isinstance(rows, list) or not all(_is_row(row, n) for n, row in enumerate(rows, 1)):
-            faults.append("has a history that is not a row of numbers for each epoch")
-        if faults:
-            raise FileError(f"is damaged: its position {faults[0]}: use another checkpoint")
+        if isinstance(rows, list):
+            rows = [_finite(row) if isinstance(row, dict) else row for row in rows]
+        wrong = mismatch(values | {"history": rows}, POSITION, "its position")
+        if not wrong:
+            if "weight" not in values and values["labels"] is not None:  # of an older version
+                values = values | {"weight": float(len(values["labels"]))}
+            wrong = _contradiction(values)
+        if wrong:
+            raise FileError(f"is damaged, {wrong}: use another checkpoint")
         parts = {n: [] if values[n] is None else [values[n]] for n in ("labels", "probabilities")}
         return cls(**values | parts)
 
@@ -117,16 +114,37 @@ class RunFolder:
     """The files of one run.
 
     settings   what a resumed run must share with the one it continues; JSON-able
+    average    of the weights, if there is one: it is saved with the rest, and is the best model
     """
 
     def __init__(
-        self, folder: str | Path, model: Layer, optimizer: Optimizer, settings: dict[str, Any]
+        self,
+        folder: str | Path,
+        model: Layer,
+        optimizer: Optimizer,
+        settings: dict[str, Any],
+        average: WeightAverage | None = None,
     ) -> None:
         self.folder = Path(folder)
         self.last = self.folder / "last.safetensors"
         self.best = self.folder / "best.safetensors"
         self.history = self.folder / "history.jsonl"
         self.model, self.optimizer, self.settings = model, optimizer, settings
+        self.average = average
+        if average is not None:
+            self.settings = settings | {"average": average.decay}
+
+    @contextmanager
+    def opened(self, resume: bool) -> Iterator[TrainingState]:
+        """Begin or resume the run, and keep others out of its folder to the end of the block.
+
+        Raises CheckpointError as ``begin`` and ``resume`` do, and if another run uses the folder.
+        """
+        with locked(self.folder / LOCK):
+            for file in (self.last, self.best, self.history):
+                remove_half_written(self.folder, file.name)
+                file.with_name(f"{file.name}.tmp").unlink(missing_ok=True)  # of version 0.1.0
+            yield self.resume() if resume else self.begin()
 
     def begin(self) -> TrainingState:
         """Start a run.  Raises CheckpointError if the folder holds one already."""
@@ -151,27 +169,50 @@ class RunFolder:
                 f"{self.last}: there is no such file, so no run to resume: "
                 "check the folder, or start without resume"
             )
-        values, arrays = read_checkpoint(self.last, self.optimizer, self.settings)
+        expect = {"average": None} | self.settings
+        values, arrays = read_checkpoint(self.last, self.optimizer, expect)
+        averages = {
+            name.removeprefix(AVERAGE): x for name, x in values.items() if name.startswith(AVERAGE)
+        }
+        values = {
+            name: value
+            for name, value in values.items()
+            if name not in self.settings and not name.startswith(AVERAGE)
+        }
         with naming(self.last, CheckpointError):
-            position = TrainingState.from_dict(
-                {name: value for name, value in values.items() if name not in self.settings}
-            )
+            position = TrainingState.from_dict(values)
             monitor = self.settings.get("monitor", "epoch")
             known = all(monitor in row for row in position.history)
             refuse_unless(known, f"its history has no {monitor} in some row")
+        if self.average is not None and position.steps:
+            load_all(f"{self.last}: the averages", self.average.model, averages)
+            self.average.updates = position.steps
         apply_checkpoint(self.last, arrays, self.model, self.optimizer)
         self.save_history(position)  # a kill may have come between the checkpoint and the history
         return position
 
     def save(self, position: TrainingState) -> None:
         """Write the last checkpoint, then the history."""
+        self._check_there()
         values = position.to_dict() | self.settings
+        if self.average is not None and self.average.updates:
+            values |= {AVERAGE + name: x for name, x in self.average.model.state().items()}
         save_checkpoint(self.last, self.model, self.optimizer, values)
         self.save_history(position)
 
     def save_best(self, row: Row) -> None:
         """Write the model as the best one so far, with the row of its epoch."""
-        save_checkpoint(self.best, self.model, position=row)
+        self._check_there()
+        model = self.model if self.average is None else self.average.model
+        save_checkpoint(self.best, model, position=row)
+
+    def _check_there(self) -> None:
+        """Never go on in a new folder that has half of the run."""
+        if not self.folder.is_dir():
+            raise CheckpointError(
+                f"{self.folder}: was moved or removed while the run used it: resume the run where "
+                "it is now, or start a new one"
+            )
 
     def save_history(self, position: TrainingState) -> None:
         """Write history.jsonl; NaN and infinity, which JSON cannot hold, become null."""
@@ -179,33 +220,29 @@ class RunFolder:
         write_whole(self.history, "".join(lines).encode())
 
 
-def _is_number(value: Any, whole: bool = False) -> bool:
-    kinds = int if whole else int | float
-    small = not isinstance(value, int) or 0 <= value < 2**53
-    return isinstance(value, kinds) and not isinstance(value, bool) and small
+def _finite(row: Row) -> Row:
+    """A row without the infinities that a metric may have given."""
+    return {
+        name: 0.0 if isinstance(value, float) and math.isinf(value) else value
+        for name, value in row.items()
+    }
 
 
-def _is_row(row: Any, epoch: int) -> bool:
-    """Whether this is the row of an epoch; NaN and infinity are numbers."""
-    return (
-        isinstance(row, dict)
-        and row.get("epoch") == epoch
-        and all(_is_number(value) for value in row.values())
-    )
-
-
-def _are_predictions(labels: Any, probabilities: Any) -> bool:
-    """Whether these are labels (n,) and probabilities (n, K), or both None."""
-    if labels is None or probabilities is None:
-        return labels is probabilities
-    return (
-        hasattr(labels, "dtype")
-        and hasattr(probabilities, "dtype")
-        and (labels.ndim, probabilities.ndim) == (1, 2)
-        and labels.dtype.kind in "iu"
-        and probabilities.dtype.kind == "f"
-        and len(probabilities) == len(labels) > 0
-    )
+def _contradiction(values: dict[str, Any]) -> str:
+    """What cannot be in a position whose parts are of the right types; "" if nothing."""
+    labels, probabilities = values["labels"], values["probabilities"]
+    for name in ("steps", "batch", "loss_sum", "weight", "seconds"):
+        number = values.get(name, 0)
+        if not math.isfinite(number) or (number < 0 and name != "loss_sum"):
+            return f"its position's {name} is {number}"
+    if [row["epoch"] for row in values["history"]] != list(range(1, len(values["history"]) + 1)):
+        return "its position's history leaves epochs out"
+    parts = [part for part in (labels, probabilities) if part is not None]
+    right = len(parts) == (2 if values["batch"] else 0)
+    if parts and right:
+        right = labels.ndim == 1 and probabilities.ndim == 2 and len(labels) == len(probabilities)
+        right &= labels.dtype.kind in "iu" and probabilities.dtype.kind == "f" and len(labels) > 0
+    return "" if right else "its position's labels and probabilities are not those of its batches"
 
 
 def _plain(row: Row) -> Row:

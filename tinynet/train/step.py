@@ -37,10 +37,14 @@ class TrainStep:
     count         steps made so far; set it to go on where another run stopped
     last_output   the model's output z (N, K) of the last call; on a GPU until the next
     precision     on a GPU "fp32", "tf32" or "bf16", see ``tinynet.engine.precision``
+    micro_batch   examples that go through the network at a time, at most: the gradients of the
+                  pieces add up to that of the batch, in less memory. None: all of them
     whole         False from a step's beginning to its end: after an exception, whether model and
                   optimiser stand between two steps
     The backward pass ends at the first trainable parameter: layers before it, such as a frozen
     base, keep no cache, and their parameters' gradients stay 0 (§2.5.6).
+    In micro-batches, batch norm normalises over each by itself and its statistics move with each;
+    without it, and without dropout, the step is the large batch's to rounding.
     Raises TrainingError, with the weights unchanged, if L is not finite.
     """
 
@@ -53,16 +57,19 @@ class TrainStep:
         seed: int = 0,
         regularizer: Regularizer | None = None,
         precision: str = "fp32",
+        micro_batch: int | None = None,
     ) -> None:
         check_parts(model, loss, optimizer, regularizer)
         check_instance("optimizer", optimizer, Optimizer, "an optimizer, such as Adam(1e-3)")
         check_number("seed", seed, whole=True)
+        if micro_batch is not None:
+            check_number("micro_batch", micro_batch, 1, whole=True)
         self.model, self.loss, self.optimizer = model, loss, optimizer
         self.seed, self.precision = seed, precision
         self.count = 0
         self.last_output: Array | None = None
         self.whole = True
-        self._step = Step(model, loss, optimizer, regularizer, precision)
+        self._step = Step(model, loss, optimizer, regularizer, precision, micro_batch)
 
     # an overflow is reported once, by the loss that it spoils, not operation by operation
     @np.errstate(over="ignore", invalid="ignore", divide="ignore")

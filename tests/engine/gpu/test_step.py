@@ -102,6 +102,8 @@ OPTIMIZERS = {
     "AdamW": lambda: Adam(
         0.01, weight_decay=0.1, decoupled=True, decays=lambda name: name.endswith("weight")
     ),
+    "groups, the norm of each": lambda: SGD(0.1, 0.9, rates={"0": 0.1}, clip=0.01, clip_by="norm"),
+    "by value": lambda: RMSProp(0.01, clip=0.003, clip_by="value"),
 }
 
 
@@ -130,6 +132,10 @@ def learning_rate_of_the_day(i, step):
     step.optimizer.learning_rate = 0.01 * (i + 1)
 
 
+def clipping(i, step):
+    step.optimizer.clip = (1e-3, 1e-3, 1e-3, 2e-3, None, 1e-2, 1e-2)[i]
+
+
 def freezing(i, step):
     if i == 2:
         step.model.layers[0].freeze()
@@ -146,6 +152,22 @@ def loading(i, step):
 @pytest.mark.parametrize("change", [learning_rate_of_the_day, freezing, loading])
 def test_changes_between_steps_are_noticed(change):
     assert_same(change=change, steps=5)
+
+
+def test_clipping_and_groups_in_a_graph():
+    assert_same(lambda: SGD(0.5, rates={"10": 0.1}), change=clipping, steps=7)
+
+
+@pytest.mark.parametrize("weights", [None, (1.0, 2.0, 0.5), (0.0, 1.0, 0.5)])
+def test_micro_batches(weights):
+    """Three pieces in one graph; where a piece's labels weigh nothing, kernel by kernel."""
+    loss = SoftmaxCrossEntropy(weights, mean_over="weights")
+    assert_same(loss=loss, micro_batch=2, regularizer=L2(0.1))
+
+
+def test_groups_that_fit_nothing_are_refused():
+    with pytest.raises(ValueError, match="rates has 'base'"):
+        TrainStep(network().to("cupy"), LOSS, SGD(0.1, rates={"base": 0.1}))(*data())
 
 
 def steps_of(model, device="cupy", **more):

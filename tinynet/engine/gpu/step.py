@@ -26,7 +26,7 @@ from tinynet.engine.gpu.cuda_graph import CapturedFunction, GraphArena
 from tinynet.engine.gpu.multi_tensor import MultiTensorUpdate
 from tinynet.engine.gpu.random import DeviceRandom
 from tinynet.engine.kernels.cuda.launch import captured_step
-from tinynet.engine.passes import backward, forward
+from tinynet.engine.passes import divided, passes
 from tinynet.engine.precision import use_precision
 from tinynet.layer import Layer, Mode
 from tinynet.losses.base import Loss
@@ -46,18 +46,23 @@ class GraphSteps:
         optimizer: Optimizer,
         regularizer: Regularizer | None,
         precision: str,
+        micro_batch: int | None = None,
     ) -> None:
         self.model, self.loss, self.optimizer = model, loss, optimizer
         self.regularizer, self.precision = regularizer, precision
+        self.micro_batch = micro_batch
         self.arena = GraphArena()
         self.together: MultiTensorUpdate | None = None
         self._steps: dict[Any, GraphStep] = {}
         self._watch: Watch | None = None  # on all that the graphs depend on
-        self._rule: Any = None
+        self._settings: Any = None  # of the optimiser, that a graph holds
         self._memory: list[Array] = []
 
     def __call__(self, x: Array, y: Array, rng: np.random.Generator) -> tuple[float, Any] | None:
-        """One step; None, and nothing is done, for an optimiser whose rule has no kernel."""
+        """One step; None, and nothing is done, where the step cannot be a graph.
+
+        Such are an optimiser whose rule has no kernel, and a piece whose labels weigh nothing.
+        """
         self._renew()
         if self.together is None:
             return None
@@ -75,15 +80,17 @@ class GraphSteps:
         """Forget all graphs if the network, its loss or what the optimiser keeps is another."""
         optimizer = self.optimizer
         memory = list(optimizer.memory().values())
+        settings = optimizer.rule, optimizer.clip, optimizer.clip_by
         if (
             self._watch is not None
             and not self._watch.changed()
-            and optimizer.rule is self._rule
+            and settings == self._settings
             and same(memory, self._memory)
         ):
             return
         self._steps.clear()
         parameters = self.model.parameters()
+        optimizer.check_choices(parameters)
         try:
             trainable = {name: p for name, p in parameters.items() if p.trainable}
             self.together = MultiTensorUpdate(optimizer, trainable)
@@ -96,7 +103,7 @@ class GraphSteps:
             )
         watched = [*self.model.named_layers().values(), *parameters.values(), self.loss]
         self._watch = Watch([*watched, *([] if self.regularizer is None else [self.regularizer])])
-        self._rule, self._memory = optimizer.rule, list(optimizer.memory().values())
+        self._settings, self._memory = settings, list(optimizer.memory().values())
 
 
 class GraphStep:
@@ -105,8 +112,10 @@ class GraphStep:
     def __init__(self, steps: GraphSteps, together: MultiTensorUpdate, x: Array, y: Array) -> None:
         self.steps, self.together = steps, together
         xp = load_library("cupy")
+        self.pieces, shares = divided(steps.loss, y, steps.micro_batch)
         with steps.arena():
             self.x, self.y = xp.empty(x.shape, x.dtype), xp.empty(y.shape, y.dtype)
+            self.shares = xp.empty(len(shares), together.dtype)
             self.numbers = xp.empty(together.shape, together.dtype)
             self.random = DeviceRandom()
         self.before: list[Array] = []  # the moving statistics before the step
@@ -114,9 +123,12 @@ class GraphStep:
         statistics = steps.model.buffers().values()
         self.run = CapturedFunction(steps.arena, self._body, "the training step", statistics)
 
-    def __call__(self, x: Array, y: Array, rng: np.random.Generator) -> tuple[float, Any]:
+    def __call__(self, x: Array, y: Array, rng: np.random.Generator) -> tuple[float, Any] | None:
         """One step; x and y are NumPy's or CuPy's."""
         steps, labels = self.steps, to_device(y, "numpy")
+        pieces, shares = divided(steps.loss, labels, steps.micro_batch)
+        if 0 in shares or pieces != self.pieces:
+            return None
         if self.run.result is None:
             self.labels = labels
         else:
@@ -129,6 +141,7 @@ class GraphStep:
                 steps.arena.put(self.x, x)
                 steps.arena.put(self.y, y)
                 steps.arena.put(self.numbers, self.together.numbers(steps.optimizer))
+                steps.arena.put(self.shares, np.array(shares, self.together.dtype))
                 self.random.start(rng)
                 loss, z = self.run()
                 value = float(loss)
@@ -148,15 +161,15 @@ class GraphStep:
         self.random.rewind()
         self.before = [kept.copy() for kept in model.buffers().values()]
         with captured_step(), use_precision(steps.precision):
-            mode = Mode(train=True, rng=self.random)
-            how = self.x, self.y, mode, steps.precision
-            done = forward(model, loss, regularizer, *how, labels_checked=True)
-            if self.labels is not None:
-                loss.check_labels(done.z, self.labels)
             steps.optimizer.zero_grad(parameters)
-            backward(done, loss, regularizer, parameters, steps.precision)
-            self.together.launch(self.numbers, done.value)
-        return done.value, done.z
+            mode = Mode(train=True, rng=self.random)
+            batch = self.x, self.y, mode, steps.precision, self.pieces, list(self.shares)
+            value, z = passes(model, loss, regularizer, *batch, captured=True)
+            if self.labels is not None:
+                loss.check_labels(z, self.labels)
+            steps.optimizer.clip_gradients({n: parameters[n] for n in self.together.names})
+            self.together.launch(self.numbers, value)
+        return value, z
 
 
 class Watch:

@@ -103,21 +103,21 @@ dropout.plant(
 scale = pair("scale", (3, 4), "scale", x_and(0.2))
 scale.plant(
     "factor forgotten: dx = dy.",
-    dx(lambda g, dy, factor: dy.copy()),
+    dx(lambda g, dy, c: dy.copy()),
     "divided by the factor: It is undone backwards.",
-    dx(lambda g, dy, factor: dy / factor),
+    dx(lambda g, dy, c: dy / c.factor),
     "scaled twice: Once here, once where the branches are added.",
-    dx(lambda g, dy, factor: g * factor),
+    dx(lambda g, dy, c: g * c.factor),
 )
 
 shuffle = pair("channel shuffle", (1, 2, 2, 6), "channel_shuffle", x_and(2))
 shuffle.plant(
     "not inverted: Shuffled with g groups once more: its own inverse only for C = g².",
-    dx(lambda g, dy, groups: layers.channel_shuffle_forward(dy, groups)[0]),
+    dx(lambda g, dy, c: layers.channel_shuffle_forward(dy, c.groups)[0]),
     "left where it is: dx = dy: the channels are not moved back.",
-    dx(lambda g, dy, groups: dy.copy()),
+    dx(lambda g, dy, c: dy.copy()),
     "order reversed: The channels in the reverse order for the inverse of their permutation.",
-    dx(lambda g, dy, groups: dy[..., ::-1].copy()),
+    dx(lambda g, dy, c: dy[..., ::-1].copy()),
 )
 
 

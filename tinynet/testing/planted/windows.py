@@ -305,7 +305,7 @@ global_pool.plant(
 
 def matrices_like(c: Any, change: Any) -> Any:
     """The cache of adaptive pooling with its matrices of rows and of columns changed."""
-    return type(c)(*map(change, c))
+    return c._replace(rows=change(c.rows), columns=change(c.columns))
 
 
 # 3 need not divide the rows and columns: then windows share some

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from tinynet.backend import Array, library_of, load_library, register
+from tinynet.backend import Array, library_of, load_library, output_like, register
 from tinynet.engine.gpu.random import DeviceRandom, drawn_mask, is_philox
 from tinynet.engine.kernels.cuda.launch import THREADS, blocks, contiguous
 from tinynet.engine.kernels.cuda.source import dtype_macros, function
@@ -17,7 +17,7 @@ from tinynet.layers.dropout import (
     dropout_forward,
     dropout_mask,
 )
-from tinynet.layers.scale import scale_backward, scale_forward
+from tinynet.layers.scale import ScaleCache, scale_backward, scale_forward
 
 
 @register(dropout_mask, "cuda")
@@ -55,16 +55,18 @@ def dropout_backward_cuda(dy: Array, cache: DropoutCache) -> Array:
 
 
 @register(scale_forward, "cuda")
-def scale_forward_cuda(x: Array, factor: float) -> tuple[Array, float]:
+def scale_forward_cuda(x: Array, factor: float) -> tuple[Array, ScaleCache]:
     """scale_forward: x (any shape) -> y (the shape of x)."""
     y = product(x, None, factor)
-    return scale_forward.reference(x, factor) if y is None else (y, factor)
+    if y is None:
+        return scale_forward.reference(x, factor)
+    return y, ScaleCache(factor, output_like(y))
 
 
 @register(scale_backward, "cuda")
-def scale_backward_cuda(dy: Array, cache: float) -> Array:
+def scale_backward_cuda(dy: Array, cache: ScaleCache) -> Array:
     """scale_backward: dy (any shape) -> dx (the shape of dy)."""
-    dx = product(dy, None, cache)
+    dx = product(dy, None, cache.factor)
     return scale_backward.reference(dy, cache) if dx is None else dx
 
 
