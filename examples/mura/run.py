@@ -17,7 +17,7 @@ import itertools
 import json
 import platform
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -47,8 +47,6 @@ from tinynet.train.checkpoint import load_checkpoint, write_whole
 
 CACHES = Path("data/prepared")
 CONFIG = "config.json"
-# settings whose default was another one before they had a flag
-EARLIER = {"batchnorm_momentum": 0.99}
 
 
 @dataclass(frozen=True)
@@ -148,7 +146,7 @@ def open_run(folder: Path) -> Run:
         )
     config = read_record(file, RUN | MORE)
     try:
-        settings = Settings.from_json(EARLIER | config["settings"])
+        settings = Settings.from_json(config["settings"])
     except UserError as error:
         raise UserError(f"{file}: {error}") from None
     return Run(folder, settings, Path(config["data"]), Path(config["cache"]), config["synthetic"])
@@ -235,6 +233,7 @@ def evaluate_run(
     threshold: float = 0.5,
     baselines: bool | None = None,
     out: Path | None = None,
+    parts: Collection[str] = PARTS,
     others: Sequence[Run] = (),
     mirror: bool = False,
     command: str = "",
@@ -243,14 +242,19 @@ def evaluate_run(
 
     rule, baselines   None: as the run's settings say
     out       folder to write to, None: the run's own, with what its training ends with
+    parts     body parts of the validation images
     others    runs whose probabilities are averaged with this one's
     mirror    average over each image and its mirror image
     command   what was typed, for the report of an evaluation in another folder
     """
     s, folder = run.settings, out or run.folder
-    train, valid = (prepared.rows(prepared.split(split)) for split in SPLITS)
+    chosen = prepared.split("train"), prepared.split("valid", parts)
+    train, valid = map(prepared.rows, chosen)
     if not len(valid):
-        raise UserError(f"{prepared.folder} has no validation images: give others with --data")
+        raise UserError(
+            f"{prepared.folder} has no validation images of {', '.join(parts)}: "
+            "give others with --data or --parts"
+        )
     if baselines is None:
         baselines = s.baselines
     if baselines and not len(train):
