@@ -99,7 +99,7 @@ def test_errors_are_clear():
         Ensemble([make_members(1)[0], logits]).forward(make_input())
     with pytest.raises(ValueError, match="no models"):
         Ensemble([])
-    with pytest.raises(TypeError, match="want a Layer"):
+    with pytest.raises(TypeError, match="want a list of layers"):
         Ensemble(["model"])
     with pytest.raises(ValueError, match="want one shape"):
         Ensemble([Dense(4, 3, rng=rng), Dense(4, 2, rng=rng)]).output_shape((4,))

@@ -74,5 +74,5 @@ def test_float32_stays_float32():
 
 @pytest.mark.parametrize("strength", [-1.0, float("nan")])
 def test_strength_out_of_range_is_an_error(strength):
-    with pytest.raises(ValueError, match="want a number from 0"):
+    with pytest.raises(ValueError, match="want a (finite )?number"):
         L1(strength)

@@ -20,10 +20,10 @@ from __future__ import annotations
 
 import importlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from functools import cache, wraps
+from functools import cache, partial, wraps
 from inspect import signature
 from numbers import Integral, Real
 from operator import attrgetter
@@ -136,12 +136,180 @@ def check_instance(name: str, value: Any, kind: type, wanted: str) -> None:
         raise TypeError(f"{name} is {described(value)}, want {wanted}")
 
 
+def _is_number(value: Any) -> bool:
+    if isinstance(value, Real | np.complexfloating):  # complex: what a complex step hands over
+        return not isinstance(value, bool | np.bool_) and bool(np.isfinite(value))  # type: ignore[arg-type]
+    return getattr(value, "ndim", None) == 0 and value.dtype.kind in "fc"  # on a GPU, in a graph
+
+
+def _is_array(value: Any) -> bool:
+    arrays = isinstance(value, np.ndarray) and not isinstance(value, np.ma.MaskedArray)
+    return (arrays or library_of(value) == "cupy") and (
+        value.dtype.kind in "biufc" or value.dtype.name == "bfloat16"
+    )
+
+
+def _is_dtype(value: Any) -> bool:
+    try:
+        return value is not None and (np.dtype(value).kind in "fc" or "bfloat16" in str(value))
+    except TypeError:
+        return False
+
+
+def _is_shape(value: Any) -> bool:
+    return isinstance(value, tuple | list) and all(map(_is_whole, value))
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool)
+
+
+def _is_function(value: Any) -> bool:
+    return callable(value) and not isinstance(value, type)
+
+
+def _is_layer(value: Any) -> bool:
+    return hasattr(value, "backward") and not isinstance(value, type)
+
+
+def _is_named(name: str, value: Any) -> bool:
+    return type(value).__name__ == name
+
+
+def _pair_of_numbers(value: Any) -> bool:
+    return isinstance(value, tuple) and len(value) == 2 and all(map(_is_number, value))
+
+
+def _sequence_of(fits: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, Sequence) and all(map(fits, value))
+
+
+# annotation -> whether a value fits it, and what is wanted in words
+_KINDS: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "int": (_is_whole, "a whole number"),
+    "float": (_is_number, "a finite number"),
+    "bool": (lambda value: isinstance(value, bool | np.bool_), "True or False"),
+    "str": (lambda value: isinstance(value, str), "text"),
+    "Array": (_is_array, "an array of numbers: np.asarray(..., 'float32') makes one"),
+    "Layer": (_is_layer, "a layer, made by calling its class"),
+    "np.random.Generator": (
+        lambda value: hasattr(value, "standard_normal") and hasattr(value, "uniform"),
+        "a generator: np.random.default_rng(seed)",
+    ),
+    "Loss": (_is_layer, "a loss, such as SoftmaxCrossEntropy()"),
+    "Mode": (lambda value: hasattr(value, "train"), "a Mode, such as Mode(train=True)"),
+    "Shape": (_is_shape, "a tuple of whole numbers"),
+    "Sequence[int]": (_is_shape, "a tuple of whole numbers"),
+    "Sequence[Array]": (_sequence_of(_is_array), "a list of arrays"),
+    "Sequence[Layer]": (_sequence_of(_is_layer), "a list of layers"),
+    "Sequence[Any]": (lambda value: isinstance(value, Sequence), "a list"),
+    "tuple[float, float]": (_pair_of_numbers, "two numbers"),
+    "Selection": (_is_function, "a function from a parameter's name to True or False"),
+    "Rates": (
+        lambda value: isinstance(value, Mapping) or _is_function(value),
+        "factors by layer, such as {'base': 0.1}, or a function of a name",
+    ),
+    "initializer": (_is_function, "a function of tinynet.initializers"),
+    "dtype": (_is_dtype, "a floating-point dtype: 'float32' or 'float64'"),
+}
+
+
+# arguments that mean the same wherever they occur, whatever their annotation
+_NAMED = {"dtype": "dtype", "initializer": "initializer", "loss": "Loss"}
+# and the least that they may be
+_LEAST = {"epsilon": 0, "tolerance": 0, "allow_undecidable": 0, "channels": 1, "seed": 0}
+
+
+def check_arguments(function: Callable[..., Any]) -> Callable[..., None]:
+    """Return ``check(who, *args, **kwargs)``, which compares arguments with the annotations.
+
+    It raises TypeError, or ValueError for a number of the wrong kind: who was called, the argument,
+    what came and what is wanted. Annotations that ``_KINDS`` does not have, such as unions, are
+    left to the function.
+    """
+    tests = []
+    for place, (name, parameter) in enumerate(signature(function).parameters.items()):
+        annotation = _NAMED.get(name, str(parameter.annotation))
+        plain = annotation.removesuffix(" | None")
+        kind = _KINDS.get(plain)
+        if plain.startswith("Callable["):
+            kind = _is_function, "a function"
+        elif plain.endswith("Cache"):
+            kind = partial(_is_named, plain), "the cache that the forward pass returned"
+        if kind and parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+            optional = annotation.endswith(" | None")
+            shown = "the gradient" if name in ("dy", "dz") else name
+            tests.append((place, name, shown, *kind, optional))
+
+    def check(who: str, *args: Any, **kwargs: Any) -> None:
+        for place, name, shown, fits, wanted, optional in tests:
+            if place < len(args):
+                value = args[place]
+            elif name in kwargs:
+                value = kwargs[name]
+            else:
+                continue
+            if not fits(value) and not (optional and value is None):
+                number = isinstance(value, Real) and not isinstance(value, bool)
+                error = ValueError if number and "number" in wanted else TypeError
+                raise error(f"{who}: {shown} is {described(value)}, want {wanted}")
+            if name in _LEAST and value is not None and value < _LEAST[name]:
+                raise ValueError(
+                    f"{who}: {name} is {described(value)}, want a number from {_LEAST[name]}"
+                )
+
+    return check
+
+
+def checked(function: Callable[P, R]) -> Callable[P, R]:
+    """Decorator: the arguments are compared with the annotations; see ``check_arguments``."""
+    check = check_arguments(function)
+
+    @wraps(function)
+    def call(*args: P.args, **kwargs: P.kwargs) -> R:
+        check(function.__name__, *args, **kwargs)
+        return function(*args, **kwargs)
+
+    return call
+
+
+class Checked:
+    """Base of classes whose constructors compare their arguments with the annotations."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "__init__" not in vars(cls):
+            return
+        init: Any = vars(cls)["__init__"]
+        check = check_arguments(init)
+
+        @wraps(init)
+        def call(self: Any, *args: Any, **kwargs: Any) -> None:
+            check(type(self).__name__, self, *args, **kwargs)
+            init(self, *args, **kwargs)
+
+        cls.__init__ = call  # type: ignore[method-assign]
+
+
+def check_choice(name: str, value: Any, choices: Sequence[str]) -> str:
+    """Return ``value``, one of ``choices``; ValueError, with the choices, for anything else."""
+    if not isinstance(value, str) or value not in choices:
+        raise ValueError(f"{name} is {described(value)}, want one of {', '.join(choices)}")
+    return value
+
+
 def described(value: Any) -> str:
     """What ``value`` is, in a few words: "None", "the class Adam", "a list", "'abc'"."""
-    if value is None or isinstance(value, str | int | float | complex):
+    plain = isinstance(value, tuple | list) and 0 < len(value) < 8
+    if all(
+        v is None or isinstance(v, str | int | float | complex)
+        for v in (value if plain else [value])
+    ):
         return repr(value)
     if isinstance(value, type):
         return f"the class {value.__name__}"
+    if isinstance(value, np.ndarray) and value.dtype.kind not in "biufc":
+        return f"an array of {value.dtype}"
     name = f"{type(value).__module__.split('.')[0]}.{type(value).__name__}"
     return f"a {name.removeprefix('builtins.')}"
 
@@ -231,6 +399,7 @@ def swappable(
     """
     kernels: dict[str, Callable[..., Any]] = {}
     parameters, name = signature(function), function.__name__
+    check_types = check_arguments(function)
     of_first = next(iter(parameters.parameters), "")  # the first argument's name
     of_first = "the gradient" if of_first in ("dy", "dz") else of_first
 
@@ -246,6 +415,7 @@ def swappable(
             sample = first[0] if isinstance(first, tuple) and first else first
             if isinstance(sample, np.ndarray) and sample.dtype == np.float16:
                 return cast(R, _in_float32(call, args))
+        check_types(name, *args, **kwargs)
         if check is not None:
             check(name, *args, **kwargs)
         if not kernels or (use := kernels_in_use()) == "reference":

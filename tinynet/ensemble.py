@@ -12,13 +12,14 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from tinynet.backend import Array, array_module
+from tinynet.backend import Array, array_module, checked
 from tinynet.layer import EVAL, Layer, Mode, Shape
 from tinynet.layers.combine import check_layers
 
 Model = TypeVar("Model")
 
 
+@checked
 def average_probabilities(probabilities: Sequence[Array]) -> Array:
     """Mean over models of the predicted probabilities.  Report §2.7.
 
@@ -32,6 +33,7 @@ def average_probabilities(probabilities: Sequence[Array]) -> Array:
     return array_module(*probabilities).stack(list(probabilities)).mean(axis=0)
 
 
+@checked
 def majority_vote(labels: Sequence[Array]) -> Array:
     """The label that most models predict; of labels with as many votes, the smallest.  Report §2.7.
 

@@ -12,11 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from tinynet.backend import Array
+from tinynet.backend import Array, checked
 
 Shape = tuple[int, ...]
 
 
+@checked
 def fans(shape: Shape) -> tuple[int, int]:
     """Number of inputs to, and of outputs from, one neuron with weights of this shape.
 
@@ -34,6 +35,7 @@ def fans(shape: Shape) -> tuple[int, int]:
     return places * inputs, places * outputs
 
 
+@checked
 def glorot_uniform(shape: Shape, rng: np.random.Generator, dtype: Any = "float32") -> Array:
     """Uniform with one variance that suits the forward and the backward pass.  Report §2.3.6.
 
@@ -49,6 +51,7 @@ def glorot_uniform(shape: Shape, rng: np.random.Generator, dtype: Any = "float32
     return _uniform(limit, shape, rng, dtype)
 
 
+@checked
 def fan_in_uniform(shape: Shape, rng: np.random.Generator, dtype: Any = "float32") -> Array:
     """Uniform with a limit set by the number of inputs n alone.  Report §2.3.6.
 
@@ -61,6 +64,7 @@ def fan_in_uniform(shape: Shape, rng: np.random.Generator, dtype: Any = "float32
     return _uniform(1 / math.sqrt(fan_in), shape, rng, dtype)
 
 
+@checked
 def he_normal(shape: Shape, rng: np.random.Generator, dtype: Any = "float32") -> Array:
     """Normal with the variance that ReLU, which zeroes half its inputs, needs.  See report §2.3.6.
 
@@ -73,6 +77,7 @@ def he_normal(shape: Shape, rng: np.random.Generator, dtype: Any = "float32") ->
     return (math.sqrt(2 / fan_in) * rng.standard_normal(shape)).astype(dtype)
 
 
+@checked
 def zeros(shape: Shape, rng: np.random.Generator | None = None, dtype: Any = "float32") -> Array:
     """All zero, as biases start.  Report §2.3.6.
 

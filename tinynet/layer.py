@@ -17,7 +17,15 @@ from typing import Any, ClassVar, NamedTuple, Protocol
 
 import numpy as np
 
-from tinynet.backend import Array, array_module, check_array, library_of, to_device
+from tinynet.backend import (
+    Array,
+    Checked,
+    array_module,
+    check_array,
+    described,
+    library_of,
+    to_device,
+)
 
 Shape = tuple[int, ...]
 REAL_DTYPES = (np.dtype("float32"), np.dtype("float64"))  # that a model is usually trained in
@@ -69,7 +77,7 @@ class Parameter:
         return f"Parameter{self.shape} {self.value.dtype}{frozen}"
 
 
-class Layer:
+class Layer(Checked):
     """Base of all layers; a subclass writes forward, backward and output_shape.
 
     Parameters, buffers and inner layers are plain attributes; this class finds them, in the
@@ -218,9 +226,9 @@ class Layer:
         Changes this layer in place and returns it: ``model.to("cupy", "float32")``.
         Raises ValueError for another device, TypeError for a dtype that is not floating point.
         """
-        if device is not None and device not in ("numpy", "cupy"):
+        if device is not None and not (isinstance(device, str) and device in ("numpy", "cupy")):
             raise ValueError(
-                f"device is {device!r}, want 'numpy' or 'cupy'; a dtype goes in dtype=...: "
+                f"device is {described(device)}, want 'numpy' or 'cupy'; a dtype goes in dtype=: "
                 "model.to(dtype='float64')"
             )
 

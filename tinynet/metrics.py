@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 
-from tinynet.backend import Array, check_number, described, to_device
+from tinynet.backend import Array, check_choice, check_number, checked, described, to_device
 
 Labels: TypeAlias = Array | Sequence[Any]
 
@@ -53,8 +53,7 @@ def confusion_matrix(
     Raises ValueError as ``accuracy`` does, and for labels of num_classes or more.
     """
     true, predicted = _labels(y_true, y_pred)
-    if rows not in ("true", "predicted"):
-        raise ValueError(f"rows is {rows!r}, want 'true' or 'predicted'")
+    check_choice("rows", rows, ("true", "predicted"))
     largest = int(max(true.max(), predicted.max()))
     classes = largest + 1
     if num_classes is not None:
@@ -100,6 +99,7 @@ def cohen_kappa(y_true: Labels, y_pred: Labels) -> float:
     return kappa_of(confusion_matrix(y_true, y_pred))
 
 
+@checked
 def kappa_of(matrix: Array) -> float:
     """Cohen's kappa of a confusion matrix (K, K), counts or shares, either way round.  §2.6.3.
 
@@ -166,6 +166,7 @@ def auc(y_true: Labels, score: Labels) -> float:
     return area_under_curve(fpr, tpr)
 
 
+@checked
 def area_under_curve(x: Array, y: Array) -> float:
     """Area under straight lines from point to point.  Report §2.6.4.
 
@@ -219,7 +220,8 @@ def _labels_and_scores(y_true: Labels, score: Labels) -> tuple[Array, Array]:
         raise ValueError(f"y_true has only the labels {found}, want both 0 and 1, and no others")
     scores = scores.astype(np.float64, copy=False)
     if not np.isfinite(scores).all():
-        raise ValueError(f"{int((~np.isfinite(scores)).sum())} of the scores are NaN or infinite")
+        bad = int((~np.isfinite(scores)).sum())
+        raise ValueError(f"{bad} of the scores are NaN or infinite, want finite numbers")
     return true, scores
 
 

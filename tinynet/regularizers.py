@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from tinynet.backend import Array, array_module, check_number
+from tinynet.backend import Array, Checked, array_module, check_number, checked
 from tinynet.layer import Parameter
 
 Selection = Callable[[str], bool]
@@ -29,21 +29,25 @@ def any_parameter(name: str) -> bool:
     return True
 
 
+@checked
 def l1_penalty(w: Array, strength: float) -> Any:
     """R = λ Σ |w|, a scalar, for λ = ``strength`` and w of any shape.  Report §2.4.2."""
     return strength * _total(abs(w))
 
 
+@checked
 def l1_gradient(w: Array, strength: float) -> Array:
     """∂R/∂w = λ sign(w), of w's shape; at w = 0, where R has a kink, 0.  Report §2.4.2."""
     return strength * array_module(w).sign(w)
 
 
+@checked
 def l2_penalty(w: Array, strength: float) -> Any:
     """R = (λ/2) Σ w², a scalar, for λ = ``strength`` and w of any shape.  Report §2.4.2."""
     return strength / 2 * _total(w * w)
 
 
+@checked
 def l2_gradient(w: Array, strength: float) -> Array:
     """∂R/∂w = λ w, of w's shape.  Report §2.4.2."""
     return strength * w
@@ -54,7 +58,7 @@ def _total(x: Array) -> Any:
     return x.sum(dtype=np.promote_types(x.dtype, np.float32))
 
 
-class Regularizer(ABC):
+class Regularizer(Checked, ABC):
     """A penalty over a model's parameters: a number for the loss, and its gradient.
 
     strength   λ >= 0

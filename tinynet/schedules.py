@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from tinynet.backend import check_number, described
+from tinynet.backend import check_instance, check_number, described
 
 History = Sequence[Mapping[str, Any]]
 
@@ -172,6 +172,7 @@ class OneCycle:
 
     def __post_init__(self) -> None:
         _check_from_zero(self, "peak")
+        check_instance("linear", self.linear, bool, "True or False")
         check_number("epochs", self.epochs, 1, whole=True)
         for name in ("div_factor", "final_div_factor"):
             check_number(name, getattr(self, name), 1)
@@ -245,6 +246,8 @@ class ReduceOnPlateau:
     maximise: bool = False
 
     def __post_init__(self) -> None:
+        check_instance("monitor", self.monitor, str, "a column of the history")
+        check_instance("maximise", self.maximise, bool, "True or False")
         _check_from_zero(self, "initial", "min_delta", "minimum")
         check_number("patience", self.patience, 1, whole=True)
         check_number("cooldown", self.cooldown, 0, whole=True)

@@ -7,9 +7,11 @@ import signal
 import sys
 import traceback
 from collections.abc import Sequence
+from io import TextIOWrapper
 
 from examples.mura.errors import UserError
 from examples.mura.flags import build_parser
+from examples.mura.output import shown
 from tinynet.backend import default_kernels
 from tinynet.interop import WeightsError
 from tinynet.train import TrainingError
@@ -23,6 +25,9 @@ FAILURES = (
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit status: 0, 1 for an error, 2 for a wrong flag, 130."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # what the terminal cannot show is escaped
+            stream.reconfigure(errors="backslashreplace")
     arguments = build_parser().parse_args(argv)
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # end as on Ctrl-C
     try:
@@ -36,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except FAILURES as error:
         if arguments.debug:
             traceback.print_exc()
-        print(f"error: {in_one_line(error)}", file=sys.stderr)
+        print(f"error: {shown(in_one_line(error))}", file=sys.stderr)
         return 1
     finally:
         signal.signal(signal.SIGTERM, before)

@@ -15,12 +15,13 @@ from typing import Any
 from examples.mura import transfer_plot
 from examples.mura.breakdown import breakdown_figure, breakdown_text, check_counts
 from examples.mura.computing import CPU, Computing, computing
-from examples.mura.dataset import PARTS, Dataset, read_dataset
+from examples.mura.dataset import PARTS, Dataset, read_dataset, some
 from examples.mura.errors import UserError
 from examples.mura.explain import explain_files
 from examples.mura.flags import NOTICE, SYNTHETIC
+from examples.mura.output import shown, warn
 from examples.mura.phantom import TRAIN_PATIENTS, VALID_PATIENTS, generate
-from examples.mura.predict import as_table, predict_files, write_csv
+from examples.mura.predict import Notes, as_table, predict_files, refuse_to_overwrite, write_csv
 from examples.mura.prepare import Prepared, open_prepared
 from examples.mura.printed import counted, duration, rounded
 from examples.mura.run import (
@@ -57,7 +58,7 @@ def demo(a: argparse.Namespace) -> None:
 def prepare(a: argparse.Namespace) -> None:
     # of any network: its --filters may be fewer
     settings = from_flags(a, replace(Settings(), filters=(1,)))
-    prepared, dataset = prepare_images(a.data, settings, **reading(a))
+    prepared, dataset = prepare_images(a.data, settings, required=(), **reading(a))
     report_counts(dataset)
     print(
         f"{len(prepared.labels):,} images, {settings.side} × {settings.side}, "
@@ -70,10 +71,10 @@ def breakdown(a: argparse.Namespace) -> None:
         a.data or synthetic_data(),
         check_files=not a.csv_only,
         skip_bad=a.skip_bad,
+        required=(),
         parts=a.parts,
     )
-    for warning in dataset.warnings:
-        print(f"warning: {warning}", file=sys.stderr)
+    warn(dataset.warnings)
     print(breakdown_text(dataset))
     report_counts(dataset)
     breakdown_figure(dataset, a.picture)
@@ -113,7 +114,7 @@ def evaluate(a: argparse.Namespace) -> None:
             raise UserError("--cache, --workers and --skip-bad are for other images: add --data")
         prepared = open_prepared(run.cache)
     else:
-        prepared, _ = prepare_images(a.data, run.settings, **reading(a))
+        prepared, _ = prepare_images(a.data, run.settings, required=("valid",), **reading(a))
     out = a.out or evaluation_folder(run, a.rule or run.settings.rule, a.threshold)
     try:
         metrics = evaluate_run(
@@ -137,6 +138,8 @@ def evaluate(a: argparse.Namespace) -> None:
 
 
 def predict(a: argparse.Namespace) -> None:
+    if a.csv:
+        refuse_to_overwrite(a.csv)
     how, runs = device(a), [open_run(folder) for folder in a.run]
     predictions = predict_files(
         load_models(runs, how),
@@ -149,14 +152,19 @@ def predict(a: argparse.Namespace) -> None:
         synthetic=any(run.synthetic for run in runs),
         precision=how.precision,
     )
-    print(as_table(predictions))
+    try:
+        if a.csv:
+            write_csv(predictions, a.csv)
+    finally:  # whatever becomes of the one, the other is not lost
+        print(as_table(predictions))
     if a.csv:
-        write_csv(predictions, a.csv)
-        print(f"written to {a.csv}")
+        print(f"written to {shown(a.csv)}")
+    say_what_is_wrong(predictions.notes)
 
 
 def explain(a: argparse.Namespace) -> None:
     how, run = device(a), open_run(a.run)
+    notes = Notes()
     explained = explain_files(
         how.placed(load_model(run)),
         a.files,
@@ -166,10 +174,22 @@ def explain(a: argparse.Namespace) -> None:
         layer=a.layer,
         average=a.average,
         synthetic=run.synthetic,
+        notes=notes,
     )
     for one in explained:
-        print(f"{one.probability:.3f}  {one.picture}")
+        print(f"{one.probability:.3f}  {shown(one.picture)}")
     print(notice(run.synthetic))
+    say_what_is_wrong(notes)
+
+
+def say_what_is_wrong(notes: Notes) -> None:
+    """Print what was noticed of the files; raise UserError if any could not be used."""
+    warn(notes.warnings)
+    warn([f"{line}: left out" for line in notes.bad])
+    if notes.bad:
+        raise UserError(
+            f"left out: {some(notes.bad)}: replace it by a good copy, or do not name it"
+        )
 
 
 def device(a: argparse.Namespace) -> Computing:

@@ -11,8 +11,6 @@ evaluations/         the last four again, for each later ``evaluate`` in a folde
 
 from __future__ import annotations
 
-import csv
-import io
 import itertools
 import json
 import platform
@@ -37,6 +35,7 @@ from examples.mura.evaluate import Metrics, evaluate, load_metrics, save_metrics
 from examples.mura.explain import write_sheet
 from examples.mura.figures import write_figures
 from examples.mura.model import build_model
+from examples.mura.output import as_csv, warn
 from examples.mura.prepare import Prepared, cache_name, prepare
 from examples.mura.radiographs import Radiographs
 from examples.mura.records import MORE, RUN, read_config, read_history, read_record
@@ -176,17 +175,20 @@ def prepare_images(
     *,
     cache: Path | None = None,
     skip_bad: bool = False,
+    required: Sequence[str] = SPLITS,
     parts: tuple[str, ...] = PARTS,
     workers: int | None = None,
 ) -> tuple[Prepared, Dataset]:
-    """Read the data folder and prepare its images, or find them prepared; prints warnings."""
+    """Read the data folder and prepare its images, or find them prepared; prints warnings.
+
+    required   the splits that must have images, see ``read_dataset``
+    """
     side, fit = settings.side, settings.fit
-    dataset = read_dataset(data, skip_bad=skip_bad, parts=parts)
+    dataset = read_dataset(data, skip_bad=skip_bad, required=required, parts=parts)
+    warn(dataset.warnings)
     cache = cache or CACHES / cache_name(dataset, side, fit)
     prepared = prepare(dataset, cache, side=side, fit=fit, workers=workers, skip_bad=skip_bad)
-    left_out = [f"{line}: left out" for line in prepared.left_out]
-    for warning in [*dataset.warnings, *left_out]:
-        print(f"warning: {warning}", file=sys.stderr)
+    warn(prepared.warnings)
     return prepared, dataset
 
 
@@ -255,10 +257,12 @@ def evaluate_run(
             f"{prepared.folder} has no validation images of {', '.join(parts)}: "
             "give others with --data or --parts"
         )
-    if baselines is None:
-        baselines = s.baselines
     if baselines and not len(train):
         raise UserError("the data have no training images for the baselines: add --no-baselines")
+    if baselines is None:
+        baselines = s.baselines and len(train) > 0
+        if s.baselines and not baselines:
+            print("no training images: no baselines", file=sys.stderr)
     models = load_models([run, *others], how)
     print(f"evaluating {len(valid):,} validation images", file=sys.stderr)
     data = Radiographs(prepared, valid, None, s.form)
@@ -309,10 +313,8 @@ def baseline_probabilities(
 def save_predictions(
     file: Path, images: Sequence[Image], probability: np.ndarray, synthetic: bool
 ) -> None:
-    text = io.StringIO()
-    writer = csv.writer(text)
     notice = ("synthetic, " if synthetic else "") + "not for clinical use"
-    writer.writerow(["path", "label", "probability", "notice"])
+    rows: list[list[object]] = [["path", "label", "probability", "notice"]]
     for image, p in zip(images, probability, strict=True):
-        writer.writerow([image.path, image.label, f"{p:.6f}", notice])
-    write_whole(file, text.getvalue().encode())
+        rows.append([str(image.path), image.label, f"{p:.6f}", notice])
+    write_whole(file, as_csv(rows))

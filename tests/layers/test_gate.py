@@ -102,5 +102,5 @@ def test_errors_name_the_container_what_came_and_what_was_wanted(call, message):
 
 
 def test_a_class_in_place_of_a_layer():
-    with pytest.raises(TypeError, match="Gate: position 0 is a class Sigmoid, want a Layer"):
+    with pytest.raises(TypeError, match="Gate: path is the class Sigmoid, want a layer"):
         Gate(Sigmoid)

@@ -104,7 +104,7 @@ def test_a_step_clips_what_is_trained_before_decay_and_the_rule(by, make, kernel
     [
         ({"clip": 0}, ValueError, "clip is 0, want a number above 0"),
         ({"clip": -1.0}, ValueError, "clip is -1.0, want a number above 0"),
-        ({"clip": "1"}, TypeError, "clip is '1', want a number"),
+        ({"clip": "1"}, TypeError, "clip is '1', want a finite number"),
         ({"clip_by": "size"}, ValueError, "clip_by is 'size', want one of value, norm, global"),
     ],
 )

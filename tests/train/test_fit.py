@@ -207,7 +207,7 @@ def test_callbacks_get_the_row_and_the_model():
         ({"metrics": ["acuracy"]}, "metric is 'acuracy'"),
         ({"monitor": "val_loss"}, "monitor is 'val_loss', want one of train_loss, train_accuracy$"),
         ({"monitor": "validation_loss"}, "want one of train_loss"),  # without a validation set
-        ({"seed": -1}, "want numbers of at least 0"),
+        ({"seed": -1}, "want a number from 0"),
         ({"epochs": 1.5}, "epochs is 1.5, want a whole number"),
         ({"patience": 1.5}, "patience is 1.5, want a whole number"),
         ({"schedule_per": "batch"}, "schedule_per is 'batch', want 'epoch' or 'step'"),

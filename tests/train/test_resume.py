@@ -255,5 +255,5 @@ def test_resuming_with_settings_of_another_run_is_refused(tmp_path, name, value)
 def test_resuming_where_there_is_no_run_is_refused(tmp_path):
     with pytest.raises(CheckpointError, match=r"last\.safetensors: there is no such file"):
         run(tmp_path, resume=True)
-    with pytest.raises(ValueError, match="resume=True without a folder"):
+    with pytest.raises(ValueError, match="resume is True and folder is None, want"):
         run(None, resume=True)

@@ -21,7 +21,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from tinynet.backend import Array, swappable
+from tinynet.backend import Array, check_choice, swappable
 
 PRECISIONS = ("fp32", "tf32", "bf16")
 
@@ -35,8 +35,7 @@ def precision_in_use() -> str:
 
 def check_precision(name: str, library: str = "cupy") -> str:
     """``name`` itself; ValueError, with the choices, if arrays of ``library`` have none such."""
-    if name not in PRECISIONS:
-        raise ValueError(f"precision is {name!r}, want one of {', '.join(PRECISIONS)}")
+    check_choice("precision", name, PRECISIONS)
     if library == "numpy" and name != PRECISIONS[0]:
         raise ValueError(
             f"precision is {name!r} and the model on the processor, want {PRECISIONS[0]!r}: "

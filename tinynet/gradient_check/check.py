@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from tinynet.backend import Array, array_module, to_device
+from tinynet.backend import Array, array_module, checked, to_device
 from tinynet.gradient_check.causes import explain_undecidable, explain_wrong
 from tinynet.gradient_check.chain_rule import Sweep, more_than_its_layers, taken_apart
 from tinynet.gradient_check.checkable import (
@@ -36,6 +36,7 @@ from tinynet.layer import EVAL, Layer, Mode
 UPSTREAM_SEED, MARGIN_SEED = 243_000_001, 243_000_004
 
 
+@checked
 def check_gradients(
     layer: Layer,
     x: Array,
@@ -73,6 +74,7 @@ def check_gradients(
     return _check(CheckableLayer(layer, x, mode), settings)
 
 
+@checked
 def check_backward(
     forward: Callable[..., tuple[Array, Any]],
     backward: Callable[[Array, Any], Any],
@@ -127,6 +129,7 @@ def check_backward(
     return _check(CheckablePair(title, (forward, backward), args, names), settings)
 
 
+@checked
 def check_loss(
     loss: Any,
     z: Array,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tinynet.backend import Array, Output, array_module, check_gradient
+from tinynet.backend import Array, Output, array_module, check_gradient, check_instance
 from tinynet.layer import EVAL, Layer, Mode, Shape
 
 __all__ = ["Concat", "Residual", "Sequential"]
@@ -31,6 +31,7 @@ class Sequential(Layer):
         return dict(zip(self.names, self.layers, strict=True))
 
     def forward(self, x: Array, mode: Mode = EVAL) -> tuple[Array, list[Any]]:
+        check_instance("mode", mode, Mode, "a Mode, such as Mode(train=True)")
         caches = []
         for layer in self.children().values():
             x, cache = layer.forward(x, mode)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from operator import index
 from typing import Any
 
-from tinynet.backend import Array, array_module
+from tinynet.backend import Array, array_module, described
 from tinynet.layer import Shape
 
 Pair = tuple[int, int]
@@ -29,7 +29,7 @@ def pair(value: int | Pair, name: str) -> Pair:
     both = whole_numbers(value)
     if both is None or len(both) > 2 or min(both) < 1:
         raise ValueError(
-            f"{name} is {value!r}, want a whole number from 1, or two: (height, width)"
+            f"{name} is {described(value)}, want a whole number from 1, or two: (height, width)"
         )
     return both[0], both[-1]
 
@@ -62,15 +62,16 @@ def resolve_padding(
     an int    that much on every side
     two pairs ((top, bottom), (left, right))
     """
-    if padding == "valid":
+    name = padding if isinstance(padding, str) else ""
+    if name == "valid":
         return (0, 0), (0, 0)
-    if padding == "same":
+    if name == "same":
         same = []
         for n, k, s, d in zip(size, kernel, stride, dilation, strict=True):
             total = max((-(-n // s) - 1) * s + (k - 1) * d + 1 - n, 0)
             same.append((total // 2, total - total // 2))
         return same[0], same[1]
-    if padding == "ceil":
+    if name == "ceil":
         ceil = []
         for n, k, s, d in zip(size, kernel, stride, dilation, strict=True):
             reach = (k - 1) * d + 1
@@ -83,7 +84,7 @@ def resolve_padding(
         (top, bottom), (left, right) = whole  # type: ignore[misc]
         return (top, bottom), (left, right)
     raise ValueError(
-        f"padding is {padding!r}, want 'valid', 'same', 'ceil', a whole number "
+        f"padding is {described(padding)}, want 'valid', 'same', 'ceil', a whole number "
         "from 0, or ((top, bottom), (left, right))"
     )
 

@@ -10,8 +10,10 @@ import numpy as np
 
 from tinynet.backend import (
     Array,
+    Checked,
     array_module,
     check_array,
+    check_choice,
     check_number,
     described,
     library_of,
@@ -73,7 +75,7 @@ def one_hot(targets: Array, like: Array, *, checked: bool = False) -> Array:
     return (targets[:, None] == xp.arange(like.shape[1])).astype(dtype)
 
 
-class Loss(ABC):
+class Loss(Checked, ABC):
     """Base of the losses: forward, backward, probabilities, and the settings both forms share.
 
     class_weight      one weight per class; w_i is that of example i's true class. None: all 1
@@ -94,8 +96,7 @@ class Loss(ABC):
         mean_over: MeanOver = "batch",
     ) -> None:
         check_number("label_smoothing", label_smoothing, 0, 1)
-        if mean_over not in get_args(MeanOver):
-            raise ValueError(f"mean_over is {mean_over!r}, want 'batch' or 'weights'")
+        check_choice("mean_over", mean_over, get_args(MeanOver))
         self.class_weight = None if class_weight is None else _class_weight(class_weight)
         self.label_smoothing = label_smoothing
         self.mean_over = mean_over
@@ -220,8 +221,8 @@ def _class_weight(class_weight: Any) -> Array:
         weight = np.array(np.nan)
     if weight.ndim != 1 or not weight.size or not (weight >= 0).all() or np.isinf(weight).any():
         raise ValueError(
-            f"class_weight is {class_weight}, want a list of numbers >= 0, one for each class in "
-            "the order of their labels"
+            f"class_weight is {described(class_weight)}, want a list of numbers >= 0, one for "
+            "each class in the order of their labels"
         )
     return weight
 

@@ -13,6 +13,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import numpy as np
 
+from tinynet.backend import check_arguments
 from tinynet.layer import Layer
 from tinynet.layers.window import whole_numbers
 
@@ -57,16 +58,19 @@ def architecture(builder: Callable[P, Network]) -> Callable[P, Network]:
     """
     name, signature = builder.__name__, inspect.signature(builder)
     make: Callable[..., Network] = builder
+    check = check_arguments(builder)
 
     @functools.wraps(builder)
     def build(*args: P.args, **kwargs: P.kwargs) -> Network:
         bound = signature.bind(*args, **kwargs)
         bound.apply_defaults()
         try:
+            check(name, *bound.args, **bound.kwargs)
             bound.arguments["input_shape"] = checked(bound.arguments)
             model = make(*bound.args, **bound.kwargs)
-        except ValueError as error:
-            raise ValueError(f"{name}: {error}") from error
+        except (TypeError, ValueError) as error:
+            text = str(error).removeprefix(f"{name}: ")
+            raise type(error)(f"{name}: {text}") from error
         settings = {key: plain(value) for key, value in bound.arguments.items() if key != "rng"}
         model.architecture = Architecture(name, settings)  # type: ignore[attr-defined]
         return model

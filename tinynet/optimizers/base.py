@@ -14,8 +14,11 @@ import numpy as np
 
 from tinynet.backend import (
     Array,
+    Checked,
     Swappable,
     array_module,
+    check_array,
+    check_choice,
     check_instance,
     check_number,
     described,
@@ -50,6 +53,8 @@ def check_update(name: str, w: Array, *arguments: Any, **named: Any) -> None:
     """Raise ValueError, naming the rule, unless all arrays have w's shape."""
     for a in arguments:
         is_array = isinstance(a, np.ndarray) or library_of(a) == "cupy"
+        if is_array:
+            check_array(name, "an array for w", a)
         if is_array and a.shape != w.shape:
             raise ValueError(
                 f"{name}: w is {w.shape}, and an array for it {a.shape}, want the same"
@@ -65,7 +70,7 @@ class Shared(TypedDict, total=False):
     clip_by: ClipBy
 
 
-class Optimizer:
+class Optimizer(Checked):
     """Base of the optimisers: which parameters change, at which rate, weight decay, memory.
 
     learning_rate   η; may be set at any time
@@ -98,15 +103,11 @@ class Optimizer:
     ) -> None:
         check_number("learning_rate", learning_rate, 0)
         check_number("weight_decay", weight_decay, 0)
-        if not callable(decays):
-            raise TypeError(f"decays is {described(decays)}, want a function of a parameter's name")
-        if not (rates is None or callable(rates)):
-            check_instance("rates", rates, Mapping, "factors by layer, such as {'base': 0.1}")
+        if isinstance(rates, Mapping):
             for layer, factor in rates.items():
                 check_instance("a layer in rates", layer, str, "a name, such as 'base'")
                 check_number(f"rates[{layer!r}]", factor, 0)
-        if clip_by not in get_args(ClipBy):
-            raise ValueError(f"clip_by is {clip_by!r}, want one of {', '.join(get_args(ClipBy))}")
+        check_choice("clip_by", clip_by, get_args(ClipBy))
         self.learning_rate = learning_rate
         self.weight_decay = weight_decay
         self.decoupled = decoupled

@@ -66,7 +66,7 @@ class SGD(Optimizer):
         check_number("momentum", momentum, 0, 1)
         if nesterov and not momentum:
             raise ValueError(
-                "nesterov=True has nothing to look ahead by: give momentum, such as 0.9"
+                "nesterov is True and momentum 0, want momentum to look ahead by, such as 0.9"
             )
         self.momentum = momentum
         self.nesterov = nesterov

@@ -13,6 +13,7 @@ from tinynet.backend import (
     array_module,
     check_array,
     check_instance,
+    checked,
     described,
     library_of,
     to_device,
@@ -35,6 +36,7 @@ METRICS: dict[str, Metric] = {
 
 
 @one_blas_thread()
+@checked
 def evaluate(
     model: Layer,
     loss: Loss,
@@ -62,6 +64,7 @@ def evaluate(
 
 
 @one_blas_thread()
+@checked
 def predict(
     model: Layer,
     loss: Loss,

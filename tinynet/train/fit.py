@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from tinynet.backend import Array, check_number, described, to_device
+from tinynet.backend import Array, check_number, checked, described, to_device
 from tinynet.engine import one_blas_thread, uploaded
 from tinynet.layer import Layer
 from tinynet.layers import BatchNorm
@@ -46,6 +46,7 @@ Data: TypeAlias = Dataset | tuple[Array, Array]
 
 
 @one_blas_thread()
+@checked
 def fit(
     model: Layer,
     loss: Loss,
@@ -118,7 +119,7 @@ def fit(
     if folder is not None and (not isinstance(folder, str | Path) or not str(folder).strip()):
         raise ValueError(f"folder is {described(folder)}, want a path, or None for no files")
     if resume and folder is None:
-        raise ValueError("resume=True without a folder: give the run's folder=")
+        raise ValueError("resume is True and folder is None, want the run's folder")
     size = len(_epoch_batches(model, len(train), batch_size, seed, 0))
 
     settings = {
