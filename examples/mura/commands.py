@@ -112,9 +112,10 @@ def evaluate(a: argparse.Namespace) -> None:
     if a.data is None:
         if a.cache or a.workers or a.skip_bad:
             raise UserError("--cache, --workers and --skip-bad are for other images: add --data")
-        prepared = open_prepared(run.cache)
+        prepared, root = open_prepared(run.cache), run.data
     else:
-        prepared, _ = prepare_images(a.data, run.settings, required=("valid",), **reading(a))
+        prepared, dataset = prepare_images(a.data, run.settings, required=("valid",), **reading(a))
+        root = dataset.root
     out = a.out or evaluation_folder(run, a.rule or run.settings.rule, a.threshold)
     try:
         metrics = evaluate_run(
@@ -125,6 +126,7 @@ def evaluate(a: argparse.Namespace) -> None:
             threshold=a.threshold,
             baselines=a.baselines,
             out=out,
+            root=root,
             parts=a.parts,
             others=others,
             mirror=a.tta,

@@ -235,6 +235,7 @@ def evaluate_run(
     threshold: float = 0.5,
     baselines: bool | None = None,
     out: Path | None = None,
+    root: Path | None = None,
     parts: Collection[str] = PARTS,
     others: Sequence[Run] = (),
     mirror: bool = False,
@@ -244,6 +245,7 @@ def evaluate_run(
 
     rule, baselines   None: as the run's settings say
     out       folder to write to, None: the run's own, with what its training ends with
+    root      MURA-v1.1 of the prepared images, None: the run's
     parts     body parts of the validation images
     others    runs whose probabilities are averaged with this one's
     mirror    average over each image and its mirror image
@@ -288,7 +290,7 @@ def evaluate_run(
     save_metrics(folder / "metrics.json", metrics)
     write_figures(folder, run.history, metrics, probability, data)
     if not others:
-        write_sheet(folder, models[0], data, probability)
+        write_sheet(folder, models[0], data, probability, root or run.data)
     write_report(folder, run.folder)
     return load_metrics(folder / "metrics.json")
 
