@@ -1,8 +1,4 @@
-"""Ranges and variances of starting weights.
-
-A mean of n draws is within 6 standard errors of its expectation but for 2 seeds in 1e9; the seeds
-are fixed besides, so these tests either always pass or never.
-"""
+"""Ranges and variances of starting weights, by tinynet.testing.statistics."""
 
 import math
 
@@ -10,6 +6,8 @@ import numpy as np
 import pytest
 
 from tinynet.initializers import fan_in_uniform, fans, glorot_uniform, he_normal, zeros
+from tinynet.layers import Conv2D, Dense
+from tinynet.testing.statistics import check_normal, check_uniform
 
 SHAPES = [(300, 200), (3, 5, 40, 60), (2, 1, 7, 900)]
 
@@ -35,34 +33,28 @@ def test_fans_of_a_shape_without_them_is_a_clear_error(shape):
 @pytest.mark.parametrize("shape", SHAPES)
 def test_glorot_uniform_has_the_keras_limit(shape):
     fan_in, fan_out = fans(shape)
-    check_uniform(glorot_uniform(shape, generator(), "float64"), math.sqrt(6 / (fan_in + fan_out)))
+    limit = math.sqrt(6 / (fan_in + fan_out))
+    check_uniform(glorot_uniform(shape, generator(), "float64"), -limit, limit)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_fan_in_uniform_has_the_report_limit(shape):
-    check_uniform(fan_in_uniform(shape, generator(), "float64"), 1 / math.sqrt(fans(shape)[0]))
-
-
-def check_uniform(w, limit):
-    """w fills [-limit, limit], with the mean 0 and the variance limit² / 3."""
-    n = w.size
-    assert np.abs(w).max() <= limit
-    # the largest of n is below limit · (1 - 25 / n) with probability e⁻²⁵
-    assert w.max() > limit * (1 - 50 / n)
-    assert w.min() < -limit * (1 - 50 / n)
-    assert abs(w.mean()) < 6 * limit / math.sqrt(3 * n)
-    # the variance of (w / limit)² is 1/5 - 1/9 = 4/45
-    assert abs((w**2).mean() - limit**2 / 3) < 6 * limit**2 * math.sqrt(4 / 45 / n)
+    limit = 1 / math.sqrt(fans(shape)[0])
+    check_uniform(fan_in_uniform(shape, generator(), "float64"), -limit, limit)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_he_normal_has_variance_two_over_fan_in(shape):
-    w = he_normal(shape, generator(), "float64")
-    variance = 2 / fans(shape)[0]
-    n = w.size
-    assert abs(w.mean()) < 6 * math.sqrt(variance / n)
-    assert abs((w**2).mean() - variance) < 6 * variance * math.sqrt(2 / n)
-    assert np.abs(w).max() > 3 * math.sqrt(variance)  # not truncated at 2σ
+    check_normal(he_normal(shape, generator(), "float64"), 0, 2 / fans(shape)[0])
+
+
+@pytest.mark.parametrize(
+    "layer", [Dense(300, 200, rng=generator()), Conv2D(40, 60, 3, rng=generator())]
+)
+def test_layers_start_with_glorots_unless_told(layer):
+    w = layer.weight.value
+    limit = math.sqrt(6 / sum(fans(w.shape)))
+    check_uniform(w, -limit, limit)
 
 
 @pytest.mark.parametrize("initializer", [glorot_uniform, fan_in_uniform, he_normal])

@@ -1,19 +1,26 @@
-"""The snippets of docs/gradient_checks.md run, and print what the page says."""
+"""The snippets of the pages run, and print what the page says; links lead somewhere."""
 
 import re
 from pathlib import Path
 
 import pytest
 
+from tests.oracles import package
 from tests.snippets import nearly, run, same
 
-PAGE = Path(__file__).parents[1] / "docs" / "gradient_checks.md"
+DOCS = Path(__file__).parents[1] / "docs"
+WRITES = {"gradient_checks.md": [], "visualize.md": ["model.svg"]}  # page -> files of its snippets
+each_page = pytest.mark.parametrize("page", WRITES)
 
 
-def test_the_page_says_what_its_snippets_print():
-    _, wrong = run(PAGE.read_text(encoding="utf-8"))
+@each_page
+def test_a_page_says_what_its_snippets_print(page, tmp_path, monkeypatch):
+    package("matplotlib")
+    monkeypatch.chdir(tmp_path)
+    _, wrong = run((DOCS / page).read_text(encoding="utf-8"))
     report = "\n".join(f"{code}prints\n{got}the page says\n{want}" for code, got, want in wrong)
-    assert not wrong, f"python -m tests.snippets docs/gradient_checks.md\n{report}"
+    assert not wrong, f"python -m tests.snippets docs/{page}\n{report}"
+    assert [file.name for file in tmp_path.iterdir()] == WRITES[page]
 
 
 def test_a_page_is_rewritten_with_what_is_printed_now():
@@ -49,6 +56,8 @@ def test_words_must_be_the_same():
     assert not same("1 2", "1")
 
 
-def test_links_of_the_page_lead_somewhere():
-    links = re.findall(r"\]\(([\w./]+)\)", PAGE.read_text(encoding="utf-8"))
-    assert [link for link in links if not (PAGE.parent / link).exists()] == []
+@each_page
+def test_links_of_a_page_lead_somewhere(page):
+    links = re.findall(r"\]\(([\w./]+)\)", (DOCS / page).read_text(encoding="utf-8"))
+    assert links
+    assert [link for link in links if not (DOCS / link).exists()] == []

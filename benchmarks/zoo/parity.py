@@ -123,7 +123,7 @@ def against_keras(name: str, entry: Entry) -> dict[str, float]:
         if len(variable.shape) == 1 and "/moving_" not in key:
             low, high = {"gamma": SCALES, "beta": SHIFTS}.get(variable.name, BIASES)
             variable.assign(rng.uniform(low, high, variable.shape))
-    for layer in theirs.layers:  # statistics of its own: one pass in training that keeps no old
+    for layer in theirs.layers:  # its statistics: those of one pass in training
         if hasattr(layer, "moving_mean"):
             layer.momentum = 0.0
     theirs(x, training=True)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import tinynet.backend
+from tests.engine.gpu.fake_cupy import fake_cupy
 from tinynet.gradient_check import GradientError, check_backward, check_gradients
 from tinynet.gradient_check.__main__ import main
 from tinynet.layer import EVAL, Layer, Mode, Parameter
@@ -22,6 +23,8 @@ from tinynet.layers import (
     relu_forward,
 )
 from tinynet.testing.planted import PLANTED
+
+__all__ = ["fake_cupy"]
 
 X = np.random.default_rng(0).standard_normal((4, 3))
 TRAIN = Mode(train=True, rng=np.random.default_rng(1))
@@ -130,22 +133,6 @@ def test_faults_of_forward_passes_are_named(layer):
     assert check_gradients(Scale(), X).ok
 
 
-def test_a_layer_that_couples_the_examples_is_checked_in_both_modes():
-    class EvalOnly(BatchNorm):
-        """Right outside training; in training the statistics are taken for constants."""
-
-        def backward(self, dy, cache):
-            self.gamma.grad += (dy * cache.x_hat).sum(axis=0)
-            self.beta.grad += dy.sum(axis=0)
-            return dy * cache.gamma * cache.inv_std
-
-    assert check_gradients(EvalOnly(3), X).ok
-    assert "a straight line in x along axis 0" in faults(EvalOnly(3), mode=TRAIN)
-    frozen = BatchNorm(3)
-    frozen.freeze()
-    assert check_gradients(frozen, X, TRAIN).ok
-
-
 # Kinks and margins.
 
 
@@ -176,45 +163,7 @@ def test_an_input_without_kinks_is_not_moved():
     assert np.array_equal(plain.arrays[0].wanted, with_margin.arrays[0].wanted)
 
 
-# CuPy: a stand-in whose arrays are NumPy's under CuPy's name, and refuse to meet NumPy's own.
-
-
-@pytest.fixture
-def fake_cupy(monkeypatch):
-    module = types.ModuleType("cupy")
-
-    class ndarray(np.ndarray):  # noqa: N801 - CuPy's name
-        def get(self):
-            return np.array(self.view(np.ndarray))
-
-        def __array_ufunc__(self, ufunc, method, *inputs, out=None, **kwargs):
-            for a in inputs:
-                if type(a) is np.ndarray and a.ndim:
-                    raise TypeError(f"{ufunc.__name__} of a cupy and a numpy array")
-            plain = [a.view(np.ndarray) if isinstance(a, ndarray) else a for a in inputs]
-            if out is not None:
-                kwargs["out"] = tuple(a.view(np.ndarray) for a in out)
-            return wrapped(getattr(ufunc, method)(*plain, **kwargs))
-
-    ndarray.__module__ = "cupy"
-
-    def wrapped(result):
-        if isinstance(result, np.ndarray | np.generic):
-            return np.asarray(result).view(ndarray)
-        return result
-
-    def borrowed(name):
-        function = getattr(np, name)
-        return lambda *args, **kwargs: wrapped(function(*args, **kwargs))
-
-    for name in dir(np):
-        part = getattr(np, name)
-        if callable(part) and not isinstance(part, type) and not name.startswith("_"):
-            setattr(module, name, borrowed(name))
-    module.float64, module.float32, module.ndarray = np.float64, np.float32, ndarray
-    monkeypatch.setitem(sys.modules, "cupy", module)
-    with tinynet.backend.use_reference():  # kernels would need a GPU
-        yield module
+# CuPy: a stand-in whose arrays refuse to meet NumPy's own.
 
 
 def test_cupy_arrays_are_checked_with_the_numbers_on_the_host(fake_cupy):

@@ -51,8 +51,8 @@ def test_probabilities_are_those_of_both_classes():
 @pytest.mark.parametrize(
     ("z", "y", "words"),
     [
-        ((3, 1), np.zeros(4), r"labels are \(4,\) for logits \(3, 1\)"),
-        ((3, 2), np.zeros(3), r"labels are \(3,\) for logits \(3, 2\)"),
+        ((3, 1), np.zeros(4), r"labels are \(4,\) for predictions \(3, 1\)"),
+        ((3, 2), np.zeros(3), r"labels are \(3,\) for predictions \(3, 2\)"),
         ((3, 1), np.array([0, 1, 2]), "labels run from 0 to 2, want 0 to 1"),
         ((0, 1), np.zeros(0), "at least one"),
     ],

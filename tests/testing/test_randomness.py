@@ -1,29 +1,26 @@
-"""What no gradient check can see in tinynet: its masks, starting weights, shuffles, augmentation.
+"""What no gradient check can see in tinynet: its masks, shuffles, augmentation.
 
-Every line of CHECKS is one check at the rate RATE; by Boole's inequality all of them together
-raise a false alarm in at most len(CHECKS) · RATE of all choices of SEED. Together with those of
-test_statistics.py that is below 1e-6, which a test holds. The seed is fixed besides.
+Starting weights: tests/test_initializers.py. Every line of CHECKS is one check at the rate RATE;
+by Boole's inequality all of them together raise a false alarm in at most len(CHECKS) · RATE of all
+choices of SEED. Together with those of test_statistics.py that is below 1e-6, which a test holds.
+The seed is fixed besides.
 """
-
-import math
 
 import numpy as np
 import pytest
 
 from examples.mura.augment import AugmentSettings, augment
 from tests.testing.test_statistics import RIGHT, SEEDS
-from tinynet.initializers import fan_in_uniform, fans, glorot_uniform, he_normal
 from tinynet.layer import Mode
-from tinynet.layers import Concat, Conv2D, Dense, Dropout, dropout_forward
+from tinynet.layers import Concat, Dropout, dropout_forward
 from tinynet.losses import SoftmaxCrossEntropy
 from tinynet.optimizers import Adam
 from tinynet.testing import statistics
-from tinynet.testing.statistics import check_independent, check_mask, check_share, check_uniform
+from tinynet.testing.statistics import check_independent, check_mask, check_share
 from tinynet.train.data import ArrayDataset, batches, generator
 from tinynet.train.step import TrainStep
 
 SEED = 3
-SHAPES = [(300, 200), (3, 5, 40, 60), (2, 1, 7, 900)]  # a dense layer's, and filters
 
 
 def masks_of_training(keep_prob, steps=6):
@@ -64,15 +61,6 @@ def check_epochs(n, batch_size, count):
     statistics.check_shuffles(np.array([np.concatenate(parts) for parts in orders]))
 
 
-def check_weights(initializer, shape):
-    w, (fan_in, fan_out) = initializer(shape, generator(SEED, "w"), "float32"), fans(shape)
-    if initializer is he_normal:
-        return statistics.check_normal(w, 0, 2 / fan_in)
-    # Glorot's is also what layers start with unless told
-    limit = math.sqrt(1 / fan_in if initializer is fan_in_uniform else 6 / (fan_in + fan_out))
-    return check_uniform(w, -limit, limit)
-
-
 CHECKS = {
     "mask, scaled in tests": lambda: check_mask(mask_of(0.3, scale_at="test"), 0.3),
     "mask of one example": lambda: check_mask(mask_of(0.5, (1, 5000)), 0.5),
@@ -87,11 +75,6 @@ for p in (0.1, 0.5, 0.7):
     CHECKS[f"steps, keep {p}"] = lambda p=p: check_steps(masks_of_training(p), p)
 for epochs in ((6, 4, 3000), (16, 5, 4000), (16, None, 4000)):
     CHECKS[f"shuffles of {epochs}"] = lambda a=epochs: check_epochs(*a)
-for f in (glorot_uniform, fan_in_uniform, he_normal):
-    for shape in SHAPES:
-        CHECKS[f"{f.__name__} {shape}"] = lambda a=(f, shape): check_weights(*a)
-for made in (Dense(300, 200, rng=generator(3, "d")), Conv2D(40, 60, 3, rng=generator(3, "c"))):
-    CHECKS[repr(made)] = lambda w=made.weight.value: check_weights(lambda *_: w, w.shape)
 
 
 @pytest.mark.parametrize("name", CHECKS)

@@ -4,12 +4,10 @@ import re
 import sys
 from collections import defaultdict
 
-import numpy as np
 import pytest
 
-from tinynet.layers import dense_backward, dense_forward
 from tinynet.testing.tour import main
-from tinynet.testing.tour.guide import WIDTH, Guide, close, slope_along_a_line
+from tinynet.testing.tour.guide import WIDTH, Guide
 from tinynet.testing.tour.stations import STATIONS
 
 # What the text of each station claims: which checks pass, and which findings there are.
@@ -86,17 +84,3 @@ def test_without_a_terminal_or_when_told_so_it_is_only_printed(
     assert "N = 5" in printed  # the factor between mean and sum
     assert re.search(r"A: .*are kept, a share of 0\.6[89]\d*, want 0\.5", printed)
     assert "B: the share, and the independence of neighbours, are right" in printed
-
-
-def test_the_usual_check_is_fair():
-    """It passes right code, in float64, and sees a plain error in it."""
-    rng = np.random.default_rng(0)
-    args = [rng.standard_normal(s) for s in ((5, 4), (4, 3), (3,))]
-
-    def wrong(dz, cache):
-        dx, dw, db = dense_backward(dz, cache)
-        return dx, dw, db / len(dz)
-
-    for seed in range(20):
-        assert close(*slope_along_a_line(dense_forward, dense_backward, args, seed=seed))
-        assert not close(*slope_along_a_line(dense_forward, wrong, args, seed=seed))

@@ -15,7 +15,7 @@ each_check_but_that = pytest.mark.parametrize("name", [name for name in CHECKS i
 
 
 def rejected(check, bug, *, wrong=True, draws=20):
-    """In how many draws of its own randomness the check rejects the bug."""
+    """In how many draws of the check's random numbers it rejects the bug."""
     subject = BY_NAME[bug].case().subject(wrong=wrong, dtype=check.dtype)
     return sum(not passes(check, subject, seed) for seed in range(draws))
 

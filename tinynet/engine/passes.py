@@ -75,6 +75,8 @@ def divided(loss: Loss, y: Array, most: int | None) -> tuple[list[slice], list[f
     count = 1 if most is None else max(-(-len(y) // most), 1)
     cuts = [i * len(y) // count for i in range(count + 1)]
     pieces = [slice(*ends) for ends in zip(cuts, cuts[1:], strict=False)]
+    if loss.reduction == "sum":
+        return pieces, [1.0] * count
     weights = [0.0]
     if count > 1:
         with suppress(IndexError):  # there is no such class

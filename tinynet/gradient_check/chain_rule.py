@@ -285,7 +285,7 @@ def _slope_along(
     v: Any = array_module(a).asarray(direction)
 
     def forward() -> tuple[Array, Any]:
-        a[...] = kept + t[0] * v
+        a[...] = kept + float(t[0]) * v
         return function.forward()
 
     along = Function(forward, function.y, function.dy)

@@ -71,7 +71,7 @@ def check_gradients(
     """
     _want_float(x, "x")
     settings = Settings(rng, tolerance, allow_undecidable, elements, fraction, margin)
-    return _check(CheckableLayer(layer, x, mode), settings)
+    return check(CheckableLayer(layer, x, mode), settings)
 
 
 @checked
@@ -126,7 +126,7 @@ def check_backward(
     if not any(map(is_float, args)):
         raise TypeError("none of args is a float array: there is no gradient to check")
     settings = Settings(rng, tolerance, allow_undecidable, elements, fraction, margin)
-    return _check(CheckablePair(title, (forward, backward), args, names), settings)
+    return check(CheckablePair(title, (forward, backward), args, names), settings)
 
 
 @checked
@@ -148,7 +148,7 @@ def check_loss(
     """
     _want_float(z, "z")
     settings = Settings(None, tolerance, allow_undecidable)
-    return _check(CheckableLoss(loss, z, y), settings)
+    return check(CheckableLoss(loss, z, y), settings)
 
 
 def _want_float(a: Any, name: str) -> None:
@@ -179,7 +179,7 @@ class Settings:
     margin: float | None = None
 
 
-def _check(subject: Checkable, settings: Settings) -> GradientReport:
+def check(subject: Checkable, settings: Settings) -> GradientReport:
     """The report; raises GradientError if it has a fault."""
     if settings.margin is not None and not settings.margin > 0:
         raise ValueError(f"margin is {settings.margin}, want a number above 0")

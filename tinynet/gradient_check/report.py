@@ -212,7 +212,23 @@ class GradientReport:
         path   the picture's file; its ending, such as .png or .svg, says the format
         Raises ImportError, with the command that installs it, where matplotlib is missing.
         """
-        draw(self, path)
+        try:
+            from matplotlib.figure import Figure
+        except ImportError as error:
+            raise ImportError("a picture needs matplotlib: pip install matplotlib") from error
+
+        checks = [check for check in [*self.arrays, *self.between] if check.got.size]
+        checks = sorted(checks, key=lambda check: not check.wrong.any())[:MOST_ROWS]
+        rows = max(len(checks), 1)
+        figure = Figure(figsize=(10, 3.4 * rows + 0.6), layout="constrained")
+        verdict = "right" if self.ok else "WRONG"
+        figure.suptitle(_short(f"{verdict}: the backward pass of {self.subject}", 90))
+        grid = figure.subplots(rows, 2, squeeze=False, width_ratios=(1, 2))[: len(checks)]
+        for (left, right), check in zip(grid, checks, strict=True):
+            _scatter(left, check)
+            image = _map(right, check)
+            figure.colorbar(image, ax=right, label="error / tolerance, a power of 10")
+        figure.savefig(path, dpi=110)
 
     def __str__(self) -> str:
         lines = [f"{'right' if self.ok else 'WRONG'}: the backward pass of {self.subject}"]
@@ -241,32 +257,6 @@ class GradientReport:
         verdict = f"{wrong} wrong" if wrong else "right"
         verdict += f", {undecidable} undecidable" if undecidable else ""
         return [f"between the layers {size:,} more elements were checked: {verdict}"]
-
-
-def draw(report: GradientReport, path: str | Path) -> None:
-    """Write the picture: a row for each array, its scatter on the left, its error map on the right.
-
-    report   from a check, right or wrong (``GradientError.report``)
-    path     the file; its ending says the format
-    Raises ImportError, with the command that installs it, where matplotlib is missing.
-    """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ImportError("a picture needs matplotlib: pip install matplotlib") from error
-
-    checks = [check for check in [*report.arrays, *report.between] if check.got.size]
-    checks = sorted(checks, key=lambda check: not check.wrong.any())[:MOST_ROWS]
-    rows = max(len(checks), 1)
-    figure = Figure(figsize=(10, 3.4 * rows + 0.6), layout="constrained")
-    verdict = "right" if report.ok else "WRONG"
-    figure.suptitle(_short(f"{verdict}: the backward pass of {report.subject}", 90))
-    grid = figure.subplots(rows, 2, squeeze=False, width_ratios=(1, 2))[: len(checks)]
-    for (left, right), check in zip(grid, checks, strict=True):
-        _scatter(left, check)
-        image = _map(right, check)
-        figure.colorbar(image, ax=right, label="error / tolerance, a power of 10")
-    figure.savefig(path, dpi=110)
 
 
 def _scatter(axes: Any, check: ArrayCheck) -> None:

@@ -28,36 +28,45 @@ class WithAuxiliary(Loss):
         check_instance("WithAuxiliary: loss", loss, Loss, "a loss, such as SoftmaxCrossEntropy()")
         check_number("WithAuxiliary: weight", weight, 0)
         self.loss, self.weight = loss, float(weight)
-        self.class_weight, self.label_smoothing = loss.class_weight, loss.label_smoothing
-        self.mean_over = loss.mean_over
+        self.reduction = loss.reduction
 
     def check_labels(self, z: Any, y: Array) -> None:
         for output in z if isinstance(z, tuple) else (z,):
             self.loss.check_labels(output, y)
 
-    def compute(self, z: Any, y: Array) -> tuple[Array, Any]:
-        """Return L, a scalar of z's dtype, and the cache for ``backward``.
+    def check_predictions(self, z: Any) -> None:
+        for output in z if isinstance(z, tuple) else (z,):
+            self.loss.check_predictions(output)
+
+    def counted(self, y: Array) -> Array | None:
+        return self.loss.counted(y)
+
+    def weight_of(self, y: Array, sample_weight: Any = None) -> float:
+        return self.loss.weight_of(y, sample_weight)
+
+    def compute(self, z: Any, y: Array, sample_weight: Any = None) -> tuple[Array, Any]:
+        """Return L, a scalar of z's dtype or its terms, and the cache for ``backward``.
 
         z   (N, K), or a tuple of such: the network's own output first
         y   labels, as the inner loss takes them
         """
         outputs = z if isinstance(z, tuple) else (z,)
-        passes = [self.loss.compute(output, y) for output in outputs]
+        more = () if sample_weight is None else (sample_weight,)
+        passes = [self.loss.compute(output, y, *more) for output in outputs]
         (value, _), *auxiliary = passes
         for auxiliary_value, _ in auxiliary:
             value = value + self.weight * auxiliary_value
         return value, (isinstance(z, tuple), [cache for _, cache in passes])
 
-    def backward(self, cache: Any) -> Any:
+    def backward(self, cache: Any, dy: Any = None) -> Any:
         """(∂L/∂z, ∂L/∂z_1, …), each (N, K); for a z that was an array ∂L/∂z alone.
 
         ∂L/∂z_k = weight · ∂L(z_k, y)/∂z_k
         """
-        is_tuple, (first, *auxiliary) = cache
-        dz = self.loss.backward(first)
-        if not is_tuple:
-            return dz
-        return dz, *(self.weight * self.loss.backward(inner) for inner in auxiliary)
+        is_tuple, caches = cache
+        more = () if dy is None else (dy,)
+        dz, *auxiliary = (self.loss.backward(inner, *more) for inner in caches)
+        return (dz, *(self.weight * d for d in auxiliary)) if is_tuple else dz
 
     def probabilities(self, z: Any) -> Array:
         return self.loss.probabilities(z[0] if isinstance(z, tuple) else z)

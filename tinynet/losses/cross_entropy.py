@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tinynet.backend import Array, array_module, check_number, swappable
-from tinynet.losses.base import Loss, MeanOver, one_hot
+from tinynet.losses.base import Loss, Reduction, one_hot, shares
 
 __all__ = [
     "CrossEntropy",
@@ -30,12 +30,16 @@ class SoftmaxCrossEntropyCache(NamedTuple):
 
     probabilities: Array  # (N, K) ŷ
     y: Array  # (N, K)
-    share: Array  # (N,) w / N
+    share: Array  # (N,) w / N, of a sum w
 
 
 @swappable
 def cross_entropy_forward(
-    probabilities: Array, targets: Array, weights: Array | None = None, minimum: float = 0.0
+    probabilities: Array,
+    targets: Array,
+    weights: Array | None = None,
+    minimum: float = 0.0,
+    reduction: Reduction = "mean",
 ) -> tuple[Array, Any]:
     """Mean cross-entropy of probabilities.  Report §2.3.1.
 
@@ -46,7 +50,8 @@ def cross_entropy_forward(
     weights         (N,)                w, the weight of each example; None: all 1
     minimum         ŷ counts as at least this much; 0 (the default) is exact: a true class of
                     probability 0 costs infinity
-    Returns L, a scalar; cache (ŷ, y, w / N, minimum).
+    reduction       "mean"; "sum": Σ_i w_i L_i; "none": the terms w_i L_i, (N,)
+    Returns L, a scalar or (N,); cache (ŷ, y, w / N, minimum).
     Raises ValueError for shapes that do not belong together or labels out of range.
     """
     xp = array_module(probabilities, targets, weights)
@@ -55,8 +60,10 @@ def cross_entropy_forward(
     # A class with y = 0 has no term: 0 log 0 is 0 here, not NaN.
     with np.errstate(divide="ignore"):
         losses = -xp.sum(y * xp.log(xp.where(y == 0, 1, clipped)), axis=1)
-    share = _shares(weights, y)
-    return xp.sum(share * losses), (probabilities, y, share, minimum)
+    share = shares(weights, y.shape[:1], y, reduction)
+    losses = share * losses
+    value = losses if reduction == "none" else losses.sum()
+    return value, (probabilities, y, share, minimum)
 
 
 @swappable
@@ -77,7 +84,10 @@ def cross_entropy_backward(cache: Any) -> Array:
 
 @swappable
 def softmax_cross_entropy_forward(
-    logits: Array, targets: Array, weights: Array | None = None
+    logits: Array,
+    targets: Array,
+    weights: Array | None = None,
+    reduction: Reduction = "mean",
 ) -> tuple[Array, SoftmaxCrossEntropyCache]:
     """Mean cross-entropy of softmax(logits).  Report §2.3.1-2.
 
@@ -87,7 +97,8 @@ def softmax_cross_entropy_forward(
     logits    (N, K)           z
     targets   (N,) or (N, K)   integer labels, or y: one-hot, or any distribution
     weights   (N,)             w, the weight of each example; None: all 1
-    Returns L, a scalar; cache (ŷ, y, w / N).
+    reduction "mean"; "sum": Σ_i w_i L_i; "none": the terms w_i L_i, (N,)
+    Returns L, a scalar or (N,); cache (ŷ, y, w / N).
     Finite for all finite logits: the largest of a row is subtracted first, which leaves ŷ as it is.
     A logit of -∞ takes its class out; the loss is infinite only if that class is the true one.
     Raises ValueError for shapes that do not belong together or labels out of range.
@@ -96,9 +107,10 @@ def softmax_cross_entropy_forward(
     y = one_hot(targets, logits)
     shifted, exponentials, total = _exponentials(logits)
     # A class with y = 0 has no term, even if it is masked by a logit of -inf.
-    losses = -xp.sum(y * xp.where(y == 0, 0, shifted - xp.log(total)), axis=1)
-    share = _shares(weights, y)
-    return xp.sum(share * losses), SoftmaxCrossEntropyCache(exponentials / total, y, share)
+    share = shares(weights, y.shape[:1], y, reduction)
+    losses = -share * xp.sum(y * xp.where(y == 0, 0, shifted - xp.log(total)), axis=1)
+    value = losses if reduction == "none" else losses.sum()
+    return value, SoftmaxCrossEntropyCache(exponentials / total, y, share)
 
 
 @swappable
@@ -122,65 +134,43 @@ def _exponentials(logits: Array) -> tuple[Array, Array, Array]:
     return shifted, exponentials, exponentials.sum(axis=1, keepdims=True)
 
 
-def _shares(weights: Array | None, y: Array) -> Array:
-    """w / N, the share (N,) that each example has in the mean."""
-    xp = array_module(y)
-    examples = len(y)
-    if examples == 0:
-        raise ValueError("the batch is empty: a mean over no examples is undefined")
-    if weights is None:
-        return xp.full(examples, 1 / examples, y.dtype)
-    if weights.shape != (examples,):
-        raise ValueError(f"weights are {weights.shape}, want ({examples},): one for each example")
-    return weights.astype(y.dtype, copy=False) / examples
-
-
 class CrossEntropy(Loss):
     """Cross-entropy of probabilities, as the report writes it.  Report §2.3.1.
 
         L = (1/N) Σ_i w_i L_i,   L_i = -Σ_j y'_ij log ŷ_ij
 
-    class_weight, label_smoothing, mean_over   see ``tinynet.losses.base.Loss``
+    All settings but one are those of ``tinynet.losses.base.Loss``.
     minimum   probabilities count as at least this much. With 0, the default, nothing is clipped,
               and a true class of probability 0 gives an infinite loss, which a float32 softmax
               reaches at logits 104 apart; SoftmaxCrossEntropy has no such limit.
     Raises ValueError for settings out of range.
     """
 
+    passes = cross_entropy_forward, cross_entropy_backward
+
     def __init__(
         self,
         class_weight: Sequence[float] | None = None,
         label_smoothing: float = 0.0,
         *,
-        mean_over: MeanOver = "batch",
         minimum: float = 0.0,
+        **settings: Any,
     ) -> None:
-        super().__init__(class_weight, label_smoothing, mean_over=mean_over)
+        super().__init__(class_weight, label_smoothing, **settings)
         if not check_number("minimum", minimum) < 1 or minimum < 0:
             raise ValueError(f"minimum is {minimum}, want a probability: at least 0, below 1")
         self.minimum = minimum
 
-    def forward(self, z: Array, y: Array) -> tuple[Array, Any]:
-        """L, a scalar of z's dtype, and the cache for ``backward``.
-
-        z   (N, K)           probabilities ŷ, such as Softmax() returns
-        y   (N,) or (N, K)   integer labels, or one-hot, or rows that sum to 1
-        Raises ValueError for negative z, and for labels that do not fit z.
-        """
-        self.check_labels(z, y)
+    def check_predictions(self, z: Array) -> None:
         if (z.real < 0).any():
             raise ValueError(
                 f"probabilities go down to {float(z.real.min()):.3g}, want 0 to 1: end the model "
                 "with Softmax(), or use SoftmaxCrossEntropy, which takes logits"
             )
-        return self.compute(z, y)
 
-    def compute(self, z: Array, y: Array) -> tuple[Array, Any]:
-        targets, weights = self.targets(z, y)
-        return cross_entropy_forward(z, targets, weights, self.minimum)
-
-    def backward(self, cache: Any) -> Array:
-        return cross_entropy_backward(cache)
+    def compute(self, z: Array, y: Array, sample_weight: Any = None) -> tuple[Array, Any]:
+        targets, weights = self.targets(z, y, sample_weight)
+        return cross_entropy_forward(z, targets, weights, self.minimum, self.reduction)
 
     def probabilities(self, z: Array) -> Array:
         return z
@@ -191,16 +181,11 @@ class SoftmaxCrossEntropy(Loss):
 
         L = (1/N) Σ_i w_i L_i,   L_i = -Σ_j y'_ij log softmax(z_i)_j
 
-    class_weight, label_smoothing, mean_over   see ``tinynet.losses.base.Loss``
+    Its settings are those of ``tinynet.losses.base.Loss``.
     Raises ValueError for settings out of range.
     """
 
-    def compute(self, z: Array, y: Array) -> tuple[Array, Any]:
-        targets, weights = self.targets(z, y)
-        return softmax_cross_entropy_forward(z, targets, weights)
-
-    def backward(self, cache: Any) -> Array:
-        return softmax_cross_entropy_backward(cache)
+    passes = softmax_cross_entropy_forward, softmax_cross_entropy_backward
 
     def probabilities(self, z: Array) -> Array:
         _, exponentials, total = _exponentials(z)

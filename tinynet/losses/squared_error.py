@@ -2,23 +2,37 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import NamedTuple
 
-from tinynet.backend import Array, array_module, check_array, swappable
-from tinynet.losses.base import Loss, as_labels
+from tinynet.backend import Array, swappable
+from tinynet.losses.base import NumberLoss, Reduction, shares
 
 __all__ = ["MeanSquaredError", "mean_squared_error_backward", "mean_squared_error_forward"]
 
 
+class MeanSquaredErrorCache(NamedTuple):
+    """Cache for ``mean_squared_error_backward``."""
+
+    difference: Array  # the shape of z: z − y
+    share: Array  # the shape of z: w / M, of a sum w
+
+
 @swappable
-def mean_squared_error_forward(predictions: Array, targets: Array) -> tuple[Array, Array]:
+def mean_squared_error_forward(
+    predictions: Array,
+    targets: Array,
+    weights: Array | None = None,
+    reduction: Reduction = "mean",
+) -> tuple[Array, MeanSquaredErrorCache]:
     """Mean square of the differences, over all numbers.
 
-        L = (1/M) Σ (z − y)²      M numbers
+        L = (1/M) Σ w (z − y)²      M numbers
 
     predictions   any shape   z
     targets       the shape   y
-    Returns L, a scalar; cache: z − y, of the shape of z.
+    weights       the shape   w; None: all 1
+    reduction     "mean"; "sum": not divided by M; "none": the terms, of the shape of z
+    Returns L, a scalar or the terms; cache (z − y, w / M).
     Raises ValueError for shapes that differ or an empty batch.
     """
     if predictions.shape != targets.shape or not predictions.size:
@@ -27,48 +41,33 @@ def mean_squared_error_forward(predictions: Array, targets: Array) -> tuple[Arra
             "for each prediction, and at least one"
         )
     difference = predictions - targets.astype(predictions.real.dtype, copy=False)
-    return (difference * difference).mean(), difference
+    share = shares(weights, difference.shape, difference, reduction)
+    losses = share * difference * difference
+    value = losses if reduction == "none" else losses.sum()
+    return value, MeanSquaredErrorCache(difference, share)
 
 
 @swappable
-def mean_squared_error_backward(cache: Array) -> Array:
+def mean_squared_error_backward(cache: MeanSquaredErrorCache) -> Array:
     """∂L/∂z of the mean squared error.
 
-        dz = 2 (z − y) / M
+        dz = 2 w (z − y) / M
 
-    cache: z − y.  Returns dz (the shape of z).
+    cache: (z − y, w / M).  Returns dz (the shape of z).
     """
-    return cache * (2 / cache.size)
+    return 2 * cache.share * cache.difference
 
 
-class MeanSquaredError(Loss):
+class MeanSquaredError(NumberLoss):
     """L = (1/M) Σ (z − y)², over all M numbers of a batch.
 
     z (N, K) with y (N, K), or z (N, 1) with y (N,); y holds any finite numbers.
+    mean_over, ignore_index, reduction   see ``tinynet.losses.base.Loss``; ignore_index stands for
+                                         a target that is not known
     """
 
-    def __init__(self) -> None:
-        super().__init__()
-
-    def check_labels(self, z: Array, y: Array) -> None:
-        check_array(self, "z", z)
-        y = as_labels(y)
-        if y.shape != z.shape and (z.ndim != 2 or z.shape != (*y.shape, 1)):
-            raise ValueError(
-                f"targets are {y.shape} for predictions {z.shape}: want the same shape, or (N,) "
-                "for (N, 1)"
-            )
-
-    def compute(self, z: Array, y: Array) -> tuple[Array, Any]:
-        return mean_squared_error_forward(z, array_module(z).asarray(y).reshape(z.shape))
-
-    def backward(self, cache: Any) -> Array:
-        """∂L/∂z, of the shape of z."""
-        return mean_squared_error_backward(cache)
+    passes = mean_squared_error_forward, mean_squared_error_backward
 
     def probabilities(self, z: Array) -> Array:
         """Return the predictions z themselves: there are no classes."""
         return z
-
-    def __repr__(self) -> str:
-        return "MeanSquaredError()"

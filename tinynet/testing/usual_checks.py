@@ -41,14 +41,14 @@ class UsualCheck:
     passes: Check
 
 
-def one_direction(subject: Subject, rng: np.random.Generator) -> bool:
-    """⟨gradient, r⟩ against a difference quotient along r, a random direction of length 1."""
-    y, cache = subject.forward()
-    dy = rng.standard_normal(y.shape).astype(y.dtype)
+def slopes_along_a_line(
+    subject: Subject, dy: Array, cache: Any, rng: np.random.Generator
+) -> tuple[float, float]:
+    """⟨gradient, r⟩, and a difference quotient along r, a random direction of length 1."""
     got = _gradients(subject, dy, cache)
     directions = {name: rng.standard_normal(g.shape) for name, g in got.items()}
     length = np.sqrt(sum((r**2).sum() for r in directions.values()))
-    directions = {name: (r / length).astype(y.dtype) for name, r in directions.items()}
+    directions = {name: (r / length).astype(dy.dtype) for name, r in directions.items()}
     step, kept = 1e-3, {name: subject.arrays[name].copy() for name in got}
     sides = []
     for h in (step, -step):
@@ -58,7 +58,19 @@ def one_direction(subject: Subject, rng: np.random.Generator) -> bool:
     for name in got:
         subject.arrays[name][...] = kept[name]
     along = sum(float((g * directions[name]).sum()) for name, g in got.items())
-    return bool(np.isclose(along, (sides[0] - sides[1]) / (2 * step), rtol=1e-4, atol=1e-5))
+    return along, (sides[0] - sides[1]) / (2 * step)
+
+
+def close(got: float, wanted: float) -> bool:
+    """True if two slopes along a line are as near as "one direction" wants them."""
+    return bool(np.isclose(got, wanted, rtol=1e-4, atol=1e-5))
+
+
+def one_direction(subject: Subject, rng: np.random.Generator) -> bool:
+    """Compare one slope along a random line."""
+    y, cache = subject.forward()
+    dy = rng.standard_normal(y.shape).astype(y.dtype)
+    return close(*slopes_along_a_line(subject, dy, cache, rng))
 
 
 def upstream_ones(subject: Subject, rng: np.random.Generator) -> bool:

@@ -49,8 +49,9 @@ def evaluate(
 
     data        a dataset, or a pair (x, y) of arrays
     precision   on a GPU "fp32", "tf32" or "bf16", see ``tinynet.engine.precision``
-    Returns the mean loss, not an average of batches' averages; the true classes (N,); the
-    probabilities (N, K); both NumPy's.
+    Returns the mean loss, whatever the loss's reduction, not an average of batches' averages; the
+    true classes (N,); the probabilities (N, K); both NumPy's, without the examples that the loss
+    ignores. Raises ValueError if it ignores all of them.
     """
     check_parts(model, loss)
     outputs, labels = [], []
@@ -60,7 +61,9 @@ def evaluate(
     xp = array_module(*outputs)
     z, y = xp.concatenate(outputs), xp.concatenate(labels)
     value, _ = loss.forward(z, y)
-    return float(value), class_numbers(y), to_device(loss.probabilities(z), "numpy")
+    if not (weight := loss.weight_of(y)):
+        raise ValueError("no label of the set counts in the loss: the mean over them is undefined")
+    return (loss.mean_of(value, weight), *labelled(loss, y, loss.probabilities(z)))
 
 
 @one_blas_thread()
@@ -115,6 +118,8 @@ def check_parts(model: Any, loss: Any, optimizer: Any = None, regularizer: Any =
     """Raise TypeError for anything that is not what its name says; None passes for the last two."""
     check_instance("model", model, Layer, "a layer, such as Sequential(...)")
     check_instance("loss", loss, Loss, "a loss, such as SoftmaxCrossEntropy()")
+    if optimizer is not None and loss.reduction == "none":
+        raise ValueError(f"{loss!r} returns a loss for each example, want one: reduction='mean'")
     if optimizer is not None:
         check_instance("optimizer", optimizer, Optimizer, "an optimizer, such as Adam(1e-3)")
     if regularizer is not None:
@@ -124,6 +129,15 @@ def check_parts(model: Any, loss: Any, optimizer: Any = None, regularizer: Any =
 def class_numbers(y: Array) -> Array:
     """Labels (N,) or (N, K) as class numbers (N,), NumPy's."""
     return to_device(y if y.ndim == 1 else y.argmax(axis=1), "numpy")
+
+
+def labelled(loss: Loss, y: Array, probabilities: Array) -> tuple[Array, Array]:
+    """The class numbers (N,) and the probabilities (N, K), NumPy's, where labels (N,) count."""
+    classes, p, counted = class_numbers(y), to_device(probabilities, "numpy"), loss.counted(y)
+    if counted is None or y.ndim != 1:
+        return classes, p
+    counted = to_device(counted, "numpy")
+    return classes[counted], p[counted]
 
 
 def device_of(model: Layer) -> str:

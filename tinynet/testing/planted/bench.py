@@ -26,8 +26,8 @@ import numpy as np
 
 from tinynet import layers
 from tinynet.backend import Array
-from tinynet.gradient_check import GradientReport, check_backward, check_gradients, check_loss
-from tinynet.gradient_check.check import argument_names
+from tinynet.gradient_check import GradientReport
+from tinynet.gradient_check.check import Settings, argument_names, check
 from tinynet.gradient_check.checkable import (
     Checkable,
     CheckableLayer,
@@ -60,18 +60,16 @@ class Case:
     """A planted bug with its arguments, beside the same code without it.
 
     right, wrong   two backward functions, two layers or two losses
-    run            tinynet's own check of one of them
-    view           (one of them, dtype) -> what another check needs
+    view           (one of them, dtype) -> what tinynet's check runs
     """
 
     right: Any
     wrong: Any
-    run: Callable[[Any], GradientReport]
     view: Callable[[Any, str], Checkable]
 
     def check(self, *, wrong: bool = True) -> GradientReport:
         """Run tinynet's own check on the wrong code, or on the right."""
-        return self.run(self.wrong if wrong else self.right)
+        return check(self.view(self.wrong if wrong else self.right, "float64"), Settings())
 
     def subject(self, *, wrong: bool = True, dtype: str = "float64") -> Subject:
         """Return the wrong code, or the right, as another check sees it."""
@@ -183,7 +181,7 @@ class FunctionBench(Bench):
     arguments: Arguments
 
     def build(self, parts: Mapping[str, Any], rng: np.random.Generator, shape: Shape) -> Case:
-        # update_wrapper: the report shows the function's name and its parameters' names
+        # update_wrapper: the report shows its parameters' names
         forward = update_wrapper(partial(self.forward, **self.options), self.forward)
         args = self.arguments(rng, shape)
         names = argument_names(forward, len(args))
@@ -199,8 +197,9 @@ class FunctionBench(Bench):
         return Case(
             self.backward,
             spoilt,
-            lambda backward: check_backward(forward, backward, args),
-            lambda backward, dtype: CheckablePair("", (forward, backward), args, names, dtype),
+            lambda backward, dtype: CheckablePair(
+                self.layer, (forward, backward), args, names, dtype
+            ),
         )
 
 
@@ -236,7 +235,6 @@ class LayerBench(Bench):
         return Case(
             made[0],
             made[1],
-            lambda layer: check_gradients(layer, x, self.mode),
             lambda layer, dtype: CheckableLayer(layer, x, self.mode, dtype),
         )
 
@@ -260,7 +258,6 @@ class LossBench(Bench):
         return Case(
             self.right(**self.options),
             spoilt(**self.options),
-            lambda loss: check_loss(loss, z, y),
             lambda loss, dtype: CheckableLoss(loss, z, y, dtype),
         )
 

@@ -11,43 +11,13 @@ import numpy as np
 
 from tinynet.backend import Array
 from tinynet.gradient_check import GradientError, check_backward
+from tinynet.gradient_check.checkable import CheckablePair
+from tinynet.testing.planted import Subject
+from tinynet.testing.usual_checks import close, slopes_along_a_line
 
 WIDTH = 80
 Forward = Callable[..., tuple[Array, Any]]
 Backward = Callable[[Array, Any], Any]
-
-
-def slope_along_a_line(
-    forward: Forward,
-    backward: Backward,
-    args: Sequence[Array],
-    dy: Array | None = None,
-    seed: int = 7,
-) -> tuple[float, float]:
-    """The check that most people write: one slope along a random direction, got and measured.
-
-    args   float arrays, all of them differentiated
-    dy     the upstream gradient, the shape of y; None: drawn at random
-    seed   of the direction, and of dy
-    """
-    rng, h = np.random.default_rng(seed), 1e-4
-    y, cache = forward(*args)
-    dy = rng.standard_normal(y.shape).astype(y.dtype) if dy is None else dy
-    line = [rng.standard_normal(a.shape).astype(a.dtype) for a in args]
-
-    def loss(t: float) -> float:
-        moved = [a + a.dtype.type(t) * d for a, d in zip(args, line, strict=True)]
-        return float((dy * forward(*moved)[0]).sum())
-
-    gradients = backward(dy, cache)
-    gradients = gradients if isinstance(gradients, tuple) else (gradients,)
-    slope = sum(float((g * d).sum()) for g, d in zip(gradients, line, strict=True))
-    return slope, (loss(h) - loss(-h)) / (2 * h)
-
-
-def close(got: float, wanted: float) -> bool:
-    """True if that check passes: |got − wanted| ≤ 1e-5 + 1e-4 |wanted|."""
-    return abs(got - wanted) <= 1e-5 + 1e-4 * abs(wanted)
 
 
 class Guide:
@@ -86,7 +56,7 @@ class Guide:
         self, forward: Forward, backward: Backward, *args: Array, dy: Array | None = None
     ) -> bool:
         """Run the usual check and print its verdict; return True if it passes."""
-        got, wanted = slope_along_a_line(forward, backward, args, dy)
+        got, wanted = self._slopes(forward, backward, args, dy)
         passes = close(got, wanted)
         verdict = "passes" if passes else "FAILS"
         print(f"\n  the usual check {verdict}: slope {got:.8g}, measured {wanted:.8g}")
@@ -94,7 +64,7 @@ class Guide:
 
     def usual_often(self, forward: Forward, backward: Backward, *args: Array) -> int:
         """Run the usual check along 100 lines; return how often it passes."""
-        slopes = [slope_along_a_line(forward, backward, args, seed=seed) for seed in range(100)]
+        slopes = [self._slopes(forward, backward, args, seed=seed) for seed in range(100)]
         passed = sum(close(*pair) for pair in slopes)
         print(f"\n  the usual check, run along 100 lines: passes {passed}, fails {100 - passed}")
         return passed
@@ -115,6 +85,21 @@ class Guide:
 
     def finding(self, message: str) -> None:
         print("\n" + textwrap.fill(f"  {message}", WIDTH, subsequent_indent=" " * 4))
+
+    @staticmethod
+    def _slopes(
+        forward: Forward, backward: Backward, args: Sequence[Array], dy: Any = None, seed: int = 7
+    ) -> tuple[float, float]:
+        """One slope along a random direction, as the backward pass has it and measured.
+
+        dy   None: drawn at random, as the direction is
+        """
+        names, rng = [f"{i}" for i in range(len(args))], np.random.default_rng(seed)
+        pair = CheckablePair("", (forward, backward), args, names, str(args[0].dtype))
+        y, cache = pair.forward()
+        dy = rng.standard_normal(y.shape).astype(y.dtype) if dy is None else dy
+        subject = Subject(pair.arrays, pair.forward, pair.backward)
+        return slopes_along_a_line(subject, dy, cache, rng)
 
     def _read(self, prompt: str) -> str:
         if not self.ask:

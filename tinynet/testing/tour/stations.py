@@ -158,7 +158,7 @@ def float32(guide: Guide) -> None:
     guide.usual(dense_forward, _dense_sum, *args)
     guide.say(
         """A float32 has 7 digits. The loss is rounded to them, and the difference of two losses,
-        divided by a step of 0.0001, makes the rounding 10,000 times as large. So people raise the
+        divided by a step of 0.001, makes the rounding 1,000 times as large. So people raise the
         tolerance until right code passes, and wrong code passes with it. tinynet checks a copy in
         float64, with steps and tolerances chosen for each element:"""
     )

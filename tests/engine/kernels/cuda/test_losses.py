@@ -101,6 +101,9 @@ LOSSES = {
     "plain": SoftmaxCrossEntropy(),
     "smoothed and weighted": SoftmaxCrossEntropy([1, 2, 0.5], 0.1),
     "mean over weights": SoftmaxCrossEntropy([1, 2, 0.5], 0.1, mean_over="weights"),
+    "left out": SoftmaxCrossEntropy([1, 2, 0.5], 0.1, mean_over="weights", ignore_index=2),
+    "sum": SoftmaxCrossEntropy(reduction="sum", ignore_index=2),
+    "none": SoftmaxCrossEntropy([1, 2, 0.5], reduction="none"),
     "probabilities": CrossEntropy([1, 2, 0.5]),
     "auxiliary": WithAuxiliary(SoftmaxCrossEntropy([1, 2, 0.5]), 0.3),
 }

@@ -9,10 +9,9 @@ import numpy as np
 from tinynet.backend import Array, array_module, load_library, register
 from tinynet.engine.kernels.cuda.launch import contiguous
 from tinynet.engine.kernels.cuda.source import Definitions, dtype_macros, function
-from tinynet.losses.base import one_hot
+from tinynet.losses.base import one_hot, shares
 from tinynet.losses.cross_entropy import (
     SoftmaxCrossEntropyCache,
-    _shares,
     softmax_cross_entropy_backward,
     softmax_cross_entropy_forward,
 )
@@ -22,22 +21,25 @@ WARP, MOST_THREADS = 32, 256  # threads in a block, at least and at most
 
 @register(softmax_cross_entropy_forward, "cuda")
 def softmax_cross_entropy_forward_cuda(
-    logits: Array, targets: Array, weights: Array | None = None
+    logits: Array, targets: Array, weights: Array | None = None, reduction: str = "mean"
 ) -> tuple[Array, SoftmaxCrossEntropyCache]:
-    """softmax_cross_entropy_forward: logits (N, K) -> L, a scalar."""
+    """softmax_cross_entropy_forward: logits (N, K) -> L, a scalar or (N,)."""
     array_module(logits, targets, weights)  # of one library, or an error
     given = dtype_macros(logits)
     if given is None or logits.ndim != 2 or not logits.size:
-        return softmax_cross_entropy_forward.reference(logits, targets, weights)
+        return softmax_cross_entropy_forward.reference(logits, targets, weights, reduction)
     xp, y = load_library("cupy"), contiguous(one_hot(targets, logits))
     examples, classes = logits.shape
-    shares = y if weights is None else contiguous(_shares(weights, y))
+    weighted = weights is not None or reduction != "mean"
+    given_shares = contiguous(shares(weights, (examples,), y, reduction)) if weighted else y
     p, share = xp.empty(y.shape, y.dtype), xp.empty(examples, y.dtype)
     losses, total = xp.empty(examples, y.dtype), xp.empty((), y.dtype)
 
     kernel, threads = _kernel("softmax_cross_entropy_forward", given, classes)
-    sizes = np.int32(classes), np.int32(weights is not None)
-    kernel((examples,), (threads,), (contiguous(logits), y, shares, p, share, losses, *sizes))
+    sizes = np.int32(classes), np.int32(weighted)
+    kernel((examples,), (threads,), (contiguous(logits), y, given_shares, p, share, losses, *sizes))
+    if reduction == "none":
+        return losses, SoftmaxCrossEntropyCache(p, y, share)
     kernel, threads = _kernel("sum_of_losses", given, examples)
     kernel((1,), (threads,), (losses, total, np.int32(examples)))
     return total, SoftmaxCrossEntropyCache(p, y, share)
