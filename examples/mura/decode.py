@@ -91,7 +91,7 @@ def read_square(file: Path, side: int, fit: Fit = "stretch") -> NDArray[np.uint8
 
 
 def read_grey(file: Path) -> Pillow.Image:
-    """The image in ``file`` at its own size, in grey levels, 0 to 255.
+    """Return the image in ``file`` in grey levels, upright, at its full size.
 
     Raises BadImage if the file is missing, empty, truncated, too large or not one image.
     """
@@ -211,19 +211,19 @@ def to_square(image: Pillow.Image, side: int, fit: Fit) -> NDArray[np.uint8]:
 
     Bicubic is sharper than the triangle filter and rings less around metal than Lanczos.
     """
-    left, top, width, height = place(image.size, side, fit)
-    inside = image.resize((width, height), Pillow.Resampling.BICUBIC, reducing_gap=3.0)
+    left, top, right, bottom = place(image.size, side, fit)
+    size = (right - left, bottom - top)
     square = Pillow.new("L", (side, side))
-    square.paste(inside, (left, top))
+    square.paste(image.resize(size, Pillow.Resampling.BICUBIC, reducing_gap=3.0), (left, top))
     return np.asarray(square)
 
 
 def place(size: tuple[int, int], side: int, fit: Fit) -> tuple[int, int, int, int]:
-    """Where an image (width, height) lies in its square: left, top, width, height."""
-    if fit == "stretch":
-        return 0, 0, side, side
-    width, height = (max(1, round(side * length / max(size))) for length in size)
-    return (side - width) // 2, (side - height) // 2, width, height
+    """Where in the square an image of (width, height) lies: left, top, right, bottom."""
+    scale = side / max(size)
+    width, height = (side if fit == "stretch" else max(1, round(scale * n)) for n in size)
+    left, top = (side - width) // 2, (side - height) // 2
+    return left, top, left + width, top + height
 
 
 def reason(file: Path, error: Exception | None = None) -> str:

@@ -165,8 +165,8 @@ def radiograph(file: Path) -> NDArray[np.uint8]:
 def spread(heat: NDArray[np.floating], image: NDArray[np.uint8], fit: Fit) -> NDArray[np.floating]:
     """The heat (side, side) of a network's input over the image (H, W) that it was made from."""
     height, width = image.shape
-    left, top, across, down = place((width, height), len(heat), fit)
-    inside = heat[top : top + down, left : left + across]
+    left, top, right, bottom = place((width, height), len(heat), fit)
+    inside = heat[top:bottom, left:right]
     return enlarged(inside[None], (height, width))[0]
 
 

@@ -10,7 +10,12 @@ from PIL import Image
 
 from examples.mura.dataset import Image as MuraImage
 from examples.mura.errors import UserError
-from examples.mura.explain import explain_files, explained_sheet, heat_maps, picture_paths
+from examples.mura.explain import (
+    explain_files,
+    explained_sheet,
+    heat_maps,
+    picture_paths,
+)
 from examples.mura.predict import Notes
 from examples.mura.radiographs import GREY
 from examples.mura.settings import Settings
