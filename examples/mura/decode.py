@@ -178,7 +178,9 @@ def to_grey(image: ImageFile.ImageFile) -> Pillow.Image:
     grey = colours.convert("L")
     if short and np.asarray(grey).max() < 64:
         raise BadImage("has 16-bit colours that use 14 bits or fewer: save it as 16-bit grey")
-    return ImageChops.multiply(grey, colours.getchannel("A")) if clear else grey
+    if clear and (alpha := colours.getchannel("A")).getbbox():  # else it is a channel left unused
+        return ImageChops.multiply(grey, alpha)
+    return grey
 
 
 def grey_levels(pixels: NDArray[np.number]) -> NDArray[np.uint8]:
