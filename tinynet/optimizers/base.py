@@ -70,6 +70,13 @@ class Shared(TypedDict, total=False):
     clip_by: ClipBy
 
 
+class Settings(Shared, total=False):
+    """The same, and weight decay."""
+
+    weight_decay: float
+    decoupled: bool
+
+
 class Optimizer(Checked):
     """Base of the optimisers: which parameters change, at which rate, weight decay, memory.
 
