@@ -20,9 +20,7 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Generator
-from concurrent.futures import as_completed
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import suppress
+from contextlib import closing, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -32,8 +30,7 @@ from numpy.typing import NDArray
 from PIL import Image as Pillow
 from PIL import ImageChops, ImageFile, ImageOps, TiffImagePlugin, UnidentifiedImageError
 
-from examples.mura.errors import UserError
-from examples.mura.processes import usable_cores, worker_pool
+from examples.mura.processes import in_workers, usable_cores
 
 Fit = Literal["stretch", "letterbox"]
 FITS: tuple[Fit, ...] = ("stretch", "letterbox")
@@ -241,25 +238,15 @@ def decode_files(
     """Decode every job's image into its row of ``pixels``, whose rows start at byte ``offset``.
 
     Yields (row, None) for an image whose pixels are written and (row, what is wrong) for a bad
-    one, in any order.  Closing the generator stops the processes.
+    one.  Closing the generator stops the processes.
     """
     if workers is None:
         workers = usable_cores() if len(jobs) >= POOL_FROM else 1
     decode = partial(decode_chunk, pixels, offset, side, fit)
     chunks = [jobs[i : i + CHUNK] for i in range(0, len(jobs), CHUNK)]
-    if workers <= 1:
-        for chunk in chunks:
-            yield from decode(chunk)
-        return
-    try:
-        with worker_pool(workers) as pool:
-            for future in as_completed([pool.submit(decode, chunk) for chunk in chunks]):
-                yield from future.result()
-    except BrokenProcessPool as error:
-        raise UserError(
-            "a process that decodes images ended early, perhaps for want of memory: "
-            "run it again with --workers 1, it goes on from there"
-        ) from error
+    with closing(in_workers(decode, chunks, workers)) as outcomes:
+        for some in outcomes:
+            yield from some
 
 
 def decode_chunk(pixels: Path, offset: int, side: int, fit: Fit, chunk: list[Job]) -> list[Outcome]:

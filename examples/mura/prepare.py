@@ -30,9 +30,15 @@ from tqdm import tqdm
 from examples.mura.dataset import PARTS, Dataset, Image, parse_image, some
 from examples.mura.decode import FITS, NEARLY_CONSTANT, Fit, decode_files, nearly_constant
 from examples.mura.errors import UserError
-from examples.mura.processes import locked
 from examples.mura.records import Schema, mismatch
-from tinynet.train.checkpoint import CheckpointError, write_whole
+from tinynet.train.files import (
+    CheckpointError,
+    holds_something,
+    locked,
+    remove_half_written,
+    write_whole,
+    written_whole,
+)
 
 FORMAT = "tinynet-mura-cache"
 VERSION = 2  # 1: other grey levels, of files that are not 8-bit grey
@@ -44,7 +50,7 @@ SCHEMA: Schema = {  # of the manifest; a plan has no lists
     str: object,
 }
 SAVE_EVERY = 1024  # images between two writes of what is done: a few seconds of work
-DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 @dataclass(frozen=True)
@@ -124,8 +130,8 @@ def prepare(
     if not (cache / MANIFEST).exists():
         try:
             refuse_foreign(cache, LOCK, PLAN, MANIFEST)  # before a lock is left there
-            cache.mkdir(parents=True, exist_ok=True)
             with locked(cache / LOCK, str(cache)):
+                remove_half_written(cache)
                 if not (cache / MANIFEST).exists():  # else another process was first
                     start(cache, plan)
                     bad = decode_missing(data, stamps, cache, plan, workers, progress)
@@ -249,7 +255,7 @@ def refuse_other(found: Plan, wanted: Plan, cache: Path) -> None:
 
 def refuse_foreign(cache: Path, *ours: str) -> None:
     """Raise UserError if the folder holds files, and none of ``ours``."""
-    if not cache.exists() or not any(file.name != LOCK for file in cache.iterdir()):
+    if not holds_something(cache, LOCK):
         return
     # asked last: a process that makes a cache in the meantime begins with the lock
     if not any((cache / name).exists() for name in ours):
@@ -330,6 +336,11 @@ def decode_missing(
                 if problem is None:
                     done[row] = wanted[row]
                 else:
+                    if not data.root.is_dir():
+                        raise UserError(
+                            f"{data.root} has gone while its images were read: bring it back and "
+                            "run the same command again, it goes on from there"
+                        )
                     bad[row] = f"{data.file(data.images[row])} {problem}"
                 shown.update()
                 if seen % SAVE_EVERY == 0:
@@ -369,19 +380,11 @@ def finish(data: Dataset, cache: Path, plan: Plan, bad: dict[int, str]) -> None:
 
 def drop_rows(file: Path, rows: NDArray[np.int64]) -> None:
     pixels = np.load(file, mmap_mode="r")
-    part = file.with_suffix(".part")
-    try:
-        with part.open("wb") as stream:
-            stream.write(npy_header((len(rows), *pixels.shape[1:])))
-            for some_rows in np.array_split(rows, len(rows) // SAVE_EVERY + 1):
-                stream.write(pixels[some_rows].tobytes())
-            stream.flush()
-            os.fsync(stream.fileno())
-    except OSError:
-        part.unlink(missing_ok=True)
-        raise
-    del pixels  # Windows cannot replace a file that is mapped
-    os.replace(part, file)
+    with written_whole(file) as stream:
+        stream.write(npy_header((len(rows), *pixels.shape[1:])))
+        for some_rows in np.array_split(rows, len(rows) // SAVE_EVERY + 1):
+            stream.write(pixels[some_rows].tobytes())
+        del pixels  # Windows cannot replace a file that is mapped
 
 
 def unwritable(cache: Path, plan: Plan, error: Exception) -> UserError:

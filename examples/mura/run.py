@@ -7,6 +7,7 @@ predictions.csv      probability of each evaluated image
 metrics.json         every figure               figures/           the pictures
 report.html          all of it, to be read
 evaluations/         the last four again, for each later ``evaluate`` in a folder of its name
+run.lock             empty; locked while a run fills the folder, left there afterwards
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ import itertools
 import json
 import platform
 import sys
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
@@ -43,6 +44,7 @@ from examples.mura.report import data_counts, write_report
 from examples.mura.settings import Settings
 from tinynet.models import Classifier
 from tinynet.train.checkpoint import load_checkpoint, write_whole
+from tinynet.train.files import LOCK, InUseError, holds_something, locked, remove_half_written
 
 CACHES = Path("data/prepared")
 CONFIG = "config.json"
@@ -97,24 +99,42 @@ def start_run(
     return run
 
 
-def claimed(folder: Path, numbered: bool) -> Path:
-    """Make the folder, with an empty config.json that tells other processes that it is taken.
+@contextmanager
+def claimed(folder: Path, numbered: bool) -> Iterator[Path]:
+    """An empty folder, locked against other processes to the end of the block.
 
     numbered   if the folder holds something, take ``folder-2``, ...; False: raise UserError
     """
     place, number = folder, 1
-    while True:
-        if not holds_something(place):
-            place.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as lock:
+        while True:
             try:
-                (place / CONFIG).touch(exist_ok=False)
-                return place
-            except FileExistsError:
-                pass  # another process was first, a moment ago
-        if not numbered:
-            raise taken(place)
-        number += 1
-        place = folder.with_name(f"{folder.name}-{number}")
+                if not holds_something(place):
+                    lock.enter_context(in_use(place))
+                    if not holds_something(place):  # else another process was first, a moment ago
+                        break
+                    lock.close()
+            except InUseError:
+                if not numbered:
+                    raise
+            else:
+                if not numbered:
+                    raise taken(place)
+            number += 1
+            place = folder.with_name(f"{folder.name}-{number}")
+        yield place
+
+
+@contextmanager
+def in_use(folder: Path) -> Iterator[None]:
+    """Lock a run's folder, and remove what kills have left half-written there.
+
+    Raises InUseError if another process has it.
+    """
+    with locked(folder / LOCK):
+        for place in (folder, folder / "figures", folder / "features"):
+            remove_half_written(place)
+        yield
 
 
 def evaluation_folder(run: Run, rule: str, threshold: float) -> Path:
@@ -126,10 +146,6 @@ def evaluation_folder(run: Run, rule: str, threshold: float) -> Path:
             place.mkdir(parents=True)
             break
     return place
-
-
-def holds_something(folder: Path) -> bool:
-    return folder.exists() and any(folder.iterdir())
 
 
 def taken(folder: Path) -> UserError:
