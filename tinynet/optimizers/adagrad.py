@@ -29,7 +29,7 @@ class Adagrad(Optimizer):
         v ← v + g²,   w ← w − η g / (√v + ε)
 
     epsilon   ε, added to √v
-    The others are ``Optimizer``'s.  Raises ValueError for settings out of range.
+    The others, and errors, are ``Optimizer``'s.
     Source: Duchi, Hazan & Singer 2011.
     """
 

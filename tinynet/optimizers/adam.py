@@ -62,7 +62,6 @@ class Adam(Optimizer):
                       β₁ = 1 - β and β₂ = 1 - α, and ``beta_1``, ``beta_2`` are not looked at
     The others are ``Optimizer``'s; with ``decoupled=True`` this is AdamW. t counts the updates of
     one parameter, so that one unfrozen late starts as all the others did.
-    Raises ValueError for settings out of range.
     """
 
     slots = ("m", "v")

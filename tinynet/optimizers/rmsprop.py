@@ -35,7 +35,7 @@ class RMSProp(Optimizer):
     epsilon   ε, added to √v; the report's is 1e-6
     alpha     α, the report's form, the weight of the new term: if given, ρ = 1 - α and ``rho``
               is not looked at
-    The others are ``Optimizer``'s.  Raises ValueError for settings out of range.
+    The others, and errors, are ``Optimizer``'s.
     """
 
     slots = ("v",)
