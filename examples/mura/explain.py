@@ -21,9 +21,11 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
+from PIL import Image
 
 from examples.mura.augment import normalise
 from examples.mura.dataset import EXPLAINED
+from examples.mura.decode import BadImage, Fit, place, read_grey
 from examples.mura.errors import UserError
 from examples.mura.figures import STYLE, row_of_images, save
 from examples.mura.model import CLASSES
@@ -39,6 +41,7 @@ from tinynet.visualize import grad_cam, overlaid
 
 AT_ONCE = 16
 ACROSS = 4  # images in a row of the sheet
+LONGEST = 900  # pixels of a radiograph as it is shown
 
 
 @dataclass(frozen=True)
@@ -93,8 +96,10 @@ def explain_files(
             file, picture = good[i], pictures[good[i]]
             try:
                 with rc_context(STYLE):
-                    figure = one_image(pixels[i], heat[i], shown(file.name), p, label)
-                    save(figure, picture, synthetic)
+                    whole, over = over_radiograph(file, heat[i], settings.fit)
+                    save(one_image(whole, over, shown(file.name), p, label), picture, synthetic)
+            except BadImage as error:
+                notes.bad.append(f"{file} {error}")
             except CheckpointError as error:
                 notes.bad.append(str(error))
             else:
@@ -135,11 +140,22 @@ def heat_maps(
     return probability.astype(np.float64), to_device(heat, "numpy")
 
 
+def over_radiograph(
+    file: Path, heat: NDArray[np.floating], fit: Fit
+) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    """The radiograph (H, W), large enough to be read, and the heat (side, side) laid over it."""
+    image = read_grey(file)
+    image.thumbnail((LONGEST, LONGEST))
+    inside = Image.fromarray(heat.astype(np.float32)).crop(place(image.size, len(heat), fit))
+    return np.asarray(image), np.asarray(inside.resize(image.size, Image.Resampling.BILINEAR))
+
+
 def one_image(
     pixels: NDArray[np.uint8], heat: NDArray[np.floating], name: str, p: float, label: str
 ) -> Figure:
-    """The network's input, and beside it the same with the heat over it."""
-    figure = Figure(figsize=(7.2, 4.3), layout="constrained")
+    """The radiograph, and beside it the same with the heat over it."""
+    height = 3.5 * pixels.shape[0] / pixels.shape[1]
+    figure = Figure(figsize=(7.2, min(max(height, 1.5), 9) + 0.8), layout="constrained")
     left, right = figure.subplots(1, 2)
     show(left, pixels, None)
     show(right, pixels, heat)

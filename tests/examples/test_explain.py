@@ -9,7 +9,13 @@ import pytest
 from PIL import Image
 
 from examples.mura.errors import UserError
-from examples.mura.explain import explain_files, explained_sheet, heat_maps, picture_paths
+from examples.mura.explain import (
+    explain_files,
+    explained_sheet,
+    heat_maps,
+    over_radiograph,
+    picture_paths,
+)
 from examples.mura.predict import Notes
 from examples.mura.radiographs import GREY
 from examples.mura.settings import Settings
@@ -48,6 +54,18 @@ def test_the_heat_is_where_the_network_looks():
     assert (heat_maps(bright_is_abnormal(), pixels, GREY, "normal")[1] == 0).all()
     even = heat_maps(bright_is_abnormal(), pixels, GREY, "abnormal", average=True)[1]
     np.testing.assert_allclose(even, even.max(), rtol=1e-6)  # the mean slope knows no place
+
+
+@pytest.mark.parametrize("fit", ["stretch", "letterbox"])
+def test_the_heat_lies_over_the_radiograph_itself(tmp_path, fit):
+    file = tmp_path / "wide.png"
+    Image.fromarray(np.arange(200 * 2000).reshape(200, 2000).astype(np.uint8)).save(file)
+    square = np.zeros((10, 10), np.float32)
+    square[:, :2] = 1
+    whole, heat = over_radiograph(file, square, fit)
+    assert whole.shape == heat.shape == (90, 900)
+    np.testing.assert_allclose(heat[:, :120], 1)
+    np.testing.assert_allclose(heat[:, 240:], 0)
 
 
 def test_pictures_lie_beside_their_images_and_are_not_explained_again(tmp_path, monkeypatch):
