@@ -349,9 +349,11 @@ def test_every_kind_of_file_from_prepare_to_explain(mura, tmp_path, cli):
         assert cli.err.splitlines()[-1].startswith("error: left out: clinic/damaged.png")
     assert len(read_text("out.csv").splitlines()) == 9
     assert len(list(Path("seen").iterdir())) == 8
-    assert "is not a table of predict" in cli.error(
-        "predict", "--run", "run", "clinic/image1.png", "--csv", "clinic/image1.png"
-    )
+    shutil.copy("clinic/image1.png", "mine.csv")
+    for table in ("clinic/image1.png", "mine.csv"):
+        before = Path(table).read_bytes()
+        cli.error("predict", "--run", "run", "clinic/image1.png", "--csv", table)
+        assert Path(table).read_bytes() == before
 
 
 @pytest.mark.usefixtures("no_figures")
