@@ -37,7 +37,7 @@ def read_config(folder: Path) -> dict[str, Any]:
 def read_history(folder: Path) -> list[dict[str, Any]]:
     """The rows of a run's history.jsonl; [] before the end of the first epoch."""
     file = folder / "history.jsonl"
-    return read_record(file, [HISTORY], lines=True) if file.exists() else []
+    return read_record(file, HISTORY, lines=True) if file.exists() else []
 
 
 def read_record(
@@ -49,16 +49,24 @@ def read_record(
     says.
     """
     try:
-        budget = Budget(file.stat().st_size)
         text = file.read_text(encoding="utf-8")
-        parts = text.splitlines() if lines else [text]
-        values = [budget.json(part, "it", parse_constant=refuse) for part in parts]
-        content = values if lines else values[0]
-        if wrong := mismatch(content, schema, "it"):
-            raise ValueError(wrong)
-    except (OSError, ValueError, FileError) as error:
+        if not lines:
+            return parsed(text, schema)
+        rows, budget = text.splitlines(), Budget(len(text))
+        return [parsed(row, schema, f"row {i}", budget) for i, row in enumerate(rows, 1)]
+    except (OSError, ValueError) as error:
         raise UserError(f"{file} cannot be read ({error}): {advice}") from error
-    return content
+
+
+def parsed(text: str, schema: Schema, name: str = "it", budget: Budget | None = None) -> Any:
+    """JSON text as a value; raises ValueError, which calls it by the name, if it is another."""
+    try:
+        value = (budget or Budget(len(text))).json(text, name, parse_constant=refuse)
+    except FileError as error:
+        raise ValueError(error.__cause__ or error) from error
+    if wrong := mismatch(value, schema, name):
+        raise ValueError(wrong)
+    return value
 
 
 def refuse(constant: str) -> None:

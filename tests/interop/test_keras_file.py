@@ -346,7 +346,7 @@ ARCHIVES = {  # config.json and model.weights.h5
     "has no model.weights.h5": ("{}", None),
     "has no config.json": (None, b"x"),
     "config.json cannot be read": ("{", b"x"),
-    "cannot be read": ("[" * 100_000, b""),
+    "nested too deeply": ("[" * 100_000, b""),
     "model.weights.h5 inside would take": ("{}", bytes(10**8)),
     "its config.json would take": ("[" + "[]," * 10**6, b"x"),
     "not an HDF5 file": ("{}", b"x"),

@@ -114,7 +114,9 @@ class Budget:
         self.take(signs + len(text) * (2 if text.isascii() else 8), 0, what)
         try:
             return json.loads(text, **how)
-        except (ValueError, RecursionError) as error:
+        except RecursionError:
+            raise FileError(f"{what} is nested too deeply: refused") from None
+        except ValueError as error:
             raise FileError(f"{what} cannot be read ({error}): use another copy") from error
 
     def member(self, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
