@@ -111,7 +111,7 @@ def evaluate(a: argparse.Namespace) -> None:
     if a.out is not None and holds_something(a.out):
         raise UserError(f"{a.out} is not empty: name another folder with --out")
     if a.data is None:
-        prepared = open_prepared(run.cache)
+        prepared = open_prepared(run.cache, side=run.settings.side, fit=run.settings.fit)
     else:
         prepared, _ = prepare_images(a.data, run.settings, required=("valid",), **reading(a))
     out = a.out or evaluation_folder(run, a.rule or run.settings.rule, a.threshold)
@@ -243,7 +243,7 @@ def resumed_run(a: argparse.Namespace, how: Computing) -> Iterator[tuple[Run, Pr
     if a.run is None:
         raise UserError("--resume needs the run's folder: --run runs/NAME")
     run = open_run(a.run)
-    prepared = open_prepared(run.cache)
+    prepared = open_prepared(run.cache, side=run.settings.side, fit=run.settings.fit)
     wanted = from_flags(a, run.settings)
     parts = tuple(part for part in PARTS if any(i.part == part for i in prepared.images))
     given = {  # flag -> what was given, what the run has
