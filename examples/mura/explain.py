@@ -10,6 +10,7 @@ Sources: Draelos & Carin 2020, "Use HiResCAM instead of Grad-CAM"; Selvaraju et 
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,14 +23,17 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from examples.mura.augment import normalise
+from examples.mura.dataset import EXPLAINED
 from examples.mura.errors import UserError
 from examples.mura.figures import STYLE, row_of_images, save
 from examples.mura.model import CLASSES
-from examples.mura.predict import EXPLAINED, decoded, find_images
+from examples.mura.output import shown
+from examples.mura.predict import Notes, decoded, find_images, refuse_none
 from examples.mura.radiographs import InputForm, Radiographs
 from examples.mura.settings import Settings
 from tinynet.backend import to_device
 from tinynet.losses import SoftmaxCrossEntropy
+from tinynet.train.checkpoint import CheckpointError
 from tinynet.train.evaluation import device_of, predict
 from tinynet.visualize import grad_cam, overlaid
 
@@ -56,6 +60,7 @@ def explain_files(
     layer: str | None = None,
     average: bool = False,
     synthetic: bool,
+    notes: Notes | None = None,
 ) -> list[Explained]:
     """Write a picture for each image: the image, and over it where ``label`` is seen.
 
@@ -67,33 +72,48 @@ def explain_files(
     layer       dotted name of another layer of the model
     average     Grad-CAM's mean slopes instead of each place's own
     synthetic   whether the model was trained on synthetic radiographs
-    Raises UserError, naming the file, for one that is missing or not an image, and for an unknown
+    notes       files that are missing or not images, and what was passed over, are added to it
+    Raises UserError if there is no image, naming what is wrong with the first, and for an unknown
     layer.
     """
-    found = [path for path in find_images(files) if not path.name.endswith(EXPLAINED)]
+    notes = notes or Notes()
+    given = find_images(files, notes)
+    found = [path for path in given if not path.name.endswith(EXPLAINED)]
+    notes.warnings += [f"passed over {p}, which explain made" for p in given if p not in found]
     if not found:
         raise UserError("only pictures that explain images were given: name the images themselves")
-    pictures = picture_paths(found, out)
-    explained = []
+    pictures = dict(zip(found, picture_paths(found, out), strict=True))
+    explained: list[Explained] = []
     for start in range(0, len(found), AT_ONCE):
-        pixels = decoded(found[start : start + AT_ONCE], settings)
+        good, pixels = decoded(found[start : start + AT_ONCE], settings, notes)
+        if not good:
+            continue
         probability, heat = heat_maps(model, pixels, settings.form, label, layer, average)
         for i, p in enumerate(probability.tolist()):
-            file, picture = found[start + i], pictures[start + i]
-            with rc_context(STYLE):
-                figure = one_image(pixels[i], heat[i], file.name, p, label)
-                picture.parent.mkdir(parents=True, exist_ok=True)
-                save(figure, picture, synthetic)
-            explained.append(Explained(file, picture, p))
+            file, picture = good[i], pictures[good[i]]
+            try:
+                with rc_context(STYLE):
+                    figure = one_image(pixels[i], heat[i], shown(file.name), p, label)
+                    save(figure, picture, synthetic)
+            except CheckpointError as error:
+                notes.bad.append(str(error))
+            else:
+                explained.append(Explained(file, picture, p))
+    refuse_none([one.file for one in explained], notes)
     return explained
 
 
 def picture_paths(files: Sequence[Path], out: Path | None) -> list[Path]:
+    stems = Counter(path.with_suffix("") for path in files)
+    names = [  # of two that differ in their suffix alone, each keeps its own
+        (path.stem if stems[path.with_suffix("")] == 1 else path.name) + EXPLAINED for path in files
+    ]
     if out is None:
-        return [path.with_name(path.stem + EXPLAINED) for path in files]
-    whole = [path.resolve() for path in files]
+        return [path.with_name(name) for path, name in zip(files, names, strict=True)]
+    whole = [path.parent.resolve() / path.name for path in files]
     common = Path(os.path.commonpath([path.parent for path in whole]))
-    return [out / path.parent.relative_to(common) / (path.stem + EXPLAINED) for path in whole]
+    places = [out / path.parent.relative_to(common) for path in whole]
+    return [place / name for place, name in zip(places, names, strict=True)]
 
 
 def heat_maps(
@@ -123,7 +143,9 @@ def one_image(
     left, right = figure.subplots(1, 2)
     show(left, pixels, None)
     show(right, pixels, heat)
-    left.set_title(name if len(name) <= 34 else "…" + name[-33:], loc="left", fontsize=10)
+    left.set_title(
+        name if len(name) <= 34 else "…" + name[-33:], loc="left", fontsize=10, parse_math=False
+    )
     right.set_title(f"probability of abnormal {p:.2f}", loc="left", fontsize=10, fontweight="bold")
     seen = f"bright: speaks for {label}" if heat.max() > 0 else f"nothing here speaks for {label}"
     right.set_xlabel(seen, fontsize=9)

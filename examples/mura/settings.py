@@ -228,11 +228,17 @@ def add_flag(group: Any, f: Field[Any], kind: Any, default: Any) -> None:
         choices = f.metadata["choices"]
         group.add_argument(
             flag,
-            type=str if choices else kind,
+            type=str if choices else some_text if kind is str else kind,
             choices=choices,
             metavar=None if choices else metavar,
             **common,
         )
+
+
+def some_text(text: str) -> str:
+    if not text.strip():  # of a shell's variable that is not set
+        raise argparse.ArgumentTypeError("it is empty: give a value, or leave the flag out")
+    return text
 
 
 def from_flags(arguments: argparse.Namespace, defaults: Settings) -> Settings:

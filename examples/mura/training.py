@@ -195,15 +195,19 @@ def freeze(model: Classifier, s: Settings) -> None:
 def train_run(run: Run, prepared: Prepared, model: Classifier | None, how: Computing = CPU) -> None:
     """Train a network, keeping last and best checkpoints and the history in the run's folder.
 
-    model   the run's ``new_network``; None: go on from the run's last checkpoint
+    model   the run's ``new_network``; None: go on from the run's last checkpoint, or begin if the
+            run was stopped before its first
     how     where it is computed; the network is moved there
     """
     s = run.settings
-    resume = model is None
-    if model is None:
+    last = run.folder / "last.safetensors"
+    resume = model is None and last.exists()
+    if resume:
         model = build_model(s)
-        load_checkpoint(run.folder / "last.safetensors", model)
+        load_checkpoint(last, model)
         freeze(model, s)
+    elif model is None:
+        model = new_network(s)
     network = how.placed(model)
     train, held_out = training_rows(prepared, s)
     if few := too_few(len(held_out)):

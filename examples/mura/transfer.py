@@ -33,6 +33,7 @@ from examples.mura.errors import UserError
 from examples.mura.model import CLASSES, build_loss, build_model, build_optimizer
 from examples.mura.prepare import MANIFEST, Prepared, read_plan
 from examples.mura.radiographs import Radiographs
+from examples.mura.run import in_use
 from examples.mura.settings import Settings
 from tinynet.layer import Layer
 from tinynet.layers import Dense, Flatten, Sequential
@@ -97,7 +98,12 @@ class Experiment:
         Raises UserError for a plan that the images do not allow, and if the folder holds another.
         """
         self.check()
+        with in_use(self.folder):
+            return self.done()
+
+    def done(self) -> dict[str, Any]:
         results, plan = self.begun(), self.plan
+        self.save(results)  # at once: whatever else is in the folder is of this experiment
         base = self.trained_base()
         for name, parts in (("base", plan.base_parts), ("as_it_is", plan.target_parts)):
             results[name] = self.measure(base, self.radiographs("valid", parts))
@@ -106,8 +112,11 @@ class Experiment:
             seed = repeat + self.settings.seed
             if (size, seed) not in done:
                 results["points"] += Trial(self, base, size, seed).points()
-            write_whole(self.folder / "transfer.json", json.dumps(results, indent=1).encode())
+            self.save(results)
         return results
+
+    def save(self, results: dict[str, Any]) -> None:
+        write_whole(self.folder / "transfer.json", json.dumps(results, indent=1).encode())
 
     def check(self) -> None:
         """Raise UserError for a plan that makes no sense, or lacks images."""

@@ -1,5 +1,7 @@
 """Pictures that explain: where they go, what is in them, what is refused."""
 
+import os
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -8,6 +10,7 @@ from PIL import Image
 
 from examples.mura.errors import UserError
 from examples.mura.explain import explain_files, explained_sheet, heat_maps, picture_paths
+from examples.mura.predict import Notes
 from examples.mura.radiographs import GREY
 from examples.mura.settings import Settings
 from tests.examples.small_mura import SMALL
@@ -69,6 +72,24 @@ def test_folders_are_kept_apart_in_another_folder(tmp_path):
         out / "study2/image1.explained.png",
     ]
     assert picture_paths(files[:1], out) == [out / "image1.explained.png"]
+    twins = [files[0], files[0].with_suffix(".tif"), files[1]]  # each keeps its picture
+    assert [path.name for path in picture_paths(twins, None)] == [
+        "image1.png.explained.png", "image1.tif.explained.png", "image1.explained.png",
+    ]  # fmt: skip
+
+
+def test_what_cannot_be_used_is_named_and_the_rest_explained(tmp_path, monkeypatch):
+    monkeypatch.setattr("examples.mura.explain.AT_ONCE", 1)
+    names = ["$\\frac$.png", os.fsdecode(b"\xff.png")]
+    for name in names:
+        draw(tmp_path / name)
+    (tmp_path / "a.tif").write_bytes(b"no image")
+    notes = Notes()
+    seen = explained(tmp_path, tmp_path / "missing", notes=notes)
+    assert [one.file.name for one in seen] == names
+    assert all(one.picture.exists() for one in seen)
+    assert [Path(line).name[:14] for line in notes.bad] == ["missing", "a.tif is not a"]
+    assert len(notes.warnings) == 2  # both are nearly constant
 
 
 @pytest.mark.parametrize("labels", [[0, 1, 1], [1, 1, 1]])

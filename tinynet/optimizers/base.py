@@ -8,7 +8,7 @@ else. ``g`` is the gradient of the batch's mean loss. The classes keep that memo
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Literal, ParamSpec, TypedDict, get_args
+from typing import Any, Literal, ParamSpec, TypedDict
 
 import numpy as np
 
@@ -18,7 +18,6 @@ from tinynet.backend import (
     Swappable,
     array_module,
     check_array,
-    check_choice,
     check_instance,
     check_number,
     described,
@@ -107,7 +106,6 @@ class Optimizer(Checked):
             for layer, factor in rates.items():
                 check_instance("a layer in rates", layer, str, "a name, such as 'base'")
                 check_number(f"rates[{layer!r}]", factor, 0)
-        check_choice("clip_by", clip_by, get_args(ClipBy))
         self.learning_rate = learning_rate
         self.weight_decay = weight_decay
         self.decoupled = decoupled
