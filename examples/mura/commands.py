@@ -111,14 +111,27 @@ def evaluate(a: argparse.Namespace) -> None:
     if a.out is not None and holds_something(a.out):
         raise UserError(f"{a.out} is not empty: name another folder with --out")
     if a.data is None:
-        prepared = open_prepared(run.cache)
+        if a.cache or a.workers or a.skip_bad:
+            raise UserError("--cache, --workers and --skip-bad are for other images: add --data")
+        prepared, root = open_prepared(run.cache), run.data
     else:
-        prepared, _ = prepare_images(a.data, run.settings, required=("valid",), **reading(a))
+        prepared, dataset = prepare_images(a.data, run.settings, required=("valid",), **reading(a))
+        root = dataset.root
     out = a.out or evaluation_folder(run, a.rule or run.settings.rule, a.threshold)
-    chosen = {"rule": a.rule, "threshold": a.threshold, "baselines": a.baselines}
     try:
         metrics = evaluate_run(
-            run, prepared, how, **chosen, out=out, others=others, mirror=a.tta, command=typed()
+            run,
+            prepared,
+            how,
+            rule=a.rule,
+            threshold=a.threshold,
+            baselines=a.baselines,
+            out=out,
+            root=root,
+            parts=a.parts,
+            others=others,
+            mirror=a.tta,
+            command=typed(),
         )
     except BaseException:
         with suppress(OSError):
