@@ -264,7 +264,7 @@ def test_a_wrong_label_in_a_later_piece_changes_nothing(bad, loss):
         (np.ones(7, int), r"labels are \(7,\) for predictions \(6, 2\)"),
         (np.array(1), r"labels are \(\) for predictions"),
         (np.zeros(6), "labels are float64, want integers"),
-        (np.zeros(6, bool), "has class weight 0"),
+        (np.zeros(6, bool), "has class weight 0"),  # two classes, in pieces of two
     ],
 )
 def test_labels_that_do_not_fit_a_batch_in_pieces_are_refused_as_in_one(labels, match):
