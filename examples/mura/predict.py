@@ -121,6 +121,9 @@ def find_images(files: Iterable[str | os.PathLike[str]], notes: Notes | None = N
     for name in files:
         path = Path(name)
         inside = [path]
+        if not os.fspath(name):  # else the working folder, which was not named
+            notes.bad.append("a file's name is empty")
+            continue
         if path.is_dir():
             pictures = Pictures()
             inside = list(pictures.below(path))

@@ -69,6 +69,13 @@ class Shared(TypedDict, total=False):
     clip_by: ClipBy
 
 
+class Settings(Shared, total=False):
+    """The same, and weight decay."""
+
+    weight_decay: float
+    decoupled: bool
+
+
 class Optimizer(Checked):
     """Base of the optimisers: which parameters change, at which rate, weight decay, memory.
 
@@ -85,7 +92,8 @@ class Optimizer(Checked):
     clip, clip_by   c, which gradients are held to before decay and the rule, in place: "value"
                     each number, "norm" each parameter's, "global_norm" the norm of all trainable
                     parameters' together; see ``clip_by_value`` and ``clip_by_norm``
-    Raises ValueError, at the first step, if ``rates`` or ``decays`` fit no parameter.
+    Raises ValueError for settings out of range and, at the first step, for ``rates`` or ``decays``
+    that fit no parameter.
     A subclass gives ``rule``, ``slots`` and ``numbers``, or writes ``update``.
     """
 
