@@ -215,7 +215,10 @@ def test_pieces_of_a_batch_make_its_step(reduction):
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: SoftmaxCrossEntropy(reduction="average"), "reduction is 'average', want one of mean, sum"),
+        (
+            lambda: SoftmaxCrossEntropy(reduction="average"),
+            "reduction is 'average', want one of mean, sum",
+        ),
         (lambda: BinaryCrossEntropy(mean_over="all"), "mean_over is 'all', want one of"),
         (lambda: MeanSquaredError(ignore_index=0.5), "ignore_index is 0.5, want a whole number"),
         (lambda: SoftmaxCrossEntropy().forward(Z, LABELS % 3, V[:4]), r"of \(4,\), want \(6,\)"),
