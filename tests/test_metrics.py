@@ -12,10 +12,15 @@ from tinynet.metrics import (
     accuracy,
     area_under_curve,
     auc,
+    average_precision,
     cohen_kappa,
     confusion_matrix,
+    f1,
     kappa_of,
+    log_loss,
+    precision,
     rates,
+    recall,
     roc_curve,
 )
 
@@ -58,6 +63,145 @@ def test_label_metrics_equal_scikit_learn(pairs):
         oracle = sklearn_metrics.cohen_kappa_score(true, predicted)
         assert kappa == pytest.approx(oracle, rel=1e-12, abs=1e-14)
     assert kappa == kappa_of(by_rows)
+
+
+def weights_of(n):
+    """Weights of examples: none, whole ones, or with zeros and any others."""
+    some = st.sampled_from([0.0, 0.3, 1.0, 7.5])
+    return st.none() | st.lists(st.integers(1, 3) | some, min_size=n, max_size=n).filter(any)
+
+
+AVERAGES = ["binary", "macro", "micro", "weighted"]
+SHARES = {
+    precision: sklearn_metrics.precision_score,
+    recall: sklearn_metrics.recall_score,
+    f1: sklearn_metrics.f1_score,
+}
+
+
+@pytest.mark.filterwarnings("ignore")  # scikit-learn's, of what is 0/0
+@settings(max_examples=100)
+@given(st.data(), pairs_of_labels)
+def test_weighted_label_metrics_equal_scikit_learn(data, pairs):
+    true, predicted = columns(pairs)
+    w, average = data.draw(weights_of(len(true))), data.draw(st.sampled_from(AVERAGES))
+    if average == "binary":
+        true, predicted = true % 2, predicted % 2
+    for ours, theirs in SHARES.items():
+        want = theirs(true, predicted, average=average, sample_weight=w)
+        assert ours(true, predicted, average, w) == pytest.approx(want, rel=1e-12)
+    want = sklearn_metrics.accuracy_score(true, predicted, sample_weight=w)
+    assert accuracy(true, predicted, w) == pytest.approx(want, rel=1e-12)
+    labels = range(int(max(true.max(), predicted.max())) + 1)
+    want = sklearn_metrics.confusion_matrix(true, predicted, labels=labels, sample_weight=w)
+    np.testing.assert_allclose(confusion_matrix(true, predicted, sample_weight=w), want)
+    for weights in (None, "linear", "quadratic"):
+        kappa = sklearn_metrics.cohen_kappa_score
+        want = kappa(true, predicted, labels=labels, weights=weights, sample_weight=w)
+        found = cohen_kappa(true, predicted, weights, w)
+        assert found == pytest.approx(0.0 if np.isnan(want) else want, rel=1e-9, abs=1e-12)
+        matrix = confusion_matrix(true, predicted, sample_weight=w)
+        assert kappa_of(matrix / matrix.sum(), weights) == pytest.approx(found, abs=1e-12)
+
+
+@settings(max_examples=100)
+@given(st.data(), scored_labels)
+def test_weighted_curves_equal_scikit_learn(data, pairs):
+    true, score = columns(pairs)
+    w = data.draw(weights_of(len(true)))
+    there = np.ones(len(true), bool) if w is None else np.array(w) > 0
+    if len(set(true[there])) < 2:
+        for metric in (roc_curve, auc, average_precision):
+            with pytest.raises(ValueError, match="want both 0 and 1"):
+                metric(true, score, w)
+        return
+    want = sklearn_metrics.roc_curve(true, score, sample_weight=w, drop_intermediate=False)
+    for mine, theirs in zip(roc_curve(true, score, w), want, strict=True):
+        np.testing.assert_allclose(mine, theirs, rtol=1e-12)
+    want = sklearn_metrics.roc_auc_score(true, score, sample_weight=w)
+    assert auc(true, score, w) == pytest.approx(want, rel=1e-12, abs=1e-12)
+    want = sklearn_metrics.average_precision_score(true, score, sample_weight=w)
+    assert average_precision(true, score, w) == pytest.approx(want, rel=1e-12)
+
+
+@settings(max_examples=60)
+@given(st.data(), st.integers(2, 4), st.integers(0, 2**32 - 1))
+def test_probabilities_of_several_classes_equal_scikit_learn(data, classes, seed):
+    rng = np.random.default_rng(seed)
+    true = np.concatenate([np.arange(classes), rng.integers(0, classes, 12)])
+    p = rng.integers(0, 4, (len(true), classes)) + 1e-9 * rng.integers(0, 2)  # with ties
+    p[p.sum(axis=1) == 0] = 1
+    p = p / p.sum(axis=1, keepdims=True)
+    p = p.astype(data.draw(st.sampled_from(["float64", "float32"])))
+    w = data.draw(weights_of(len(true)).filter(lambda w: w is None or all(w)))
+    want = sklearn_metrics.log_loss(true, p, sample_weight=w, labels=range(classes))
+    assert log_loss(true, p, w) == pytest.approx(want, rel=1e-5)
+    if classes == 2:
+        assert log_loss(true, p[:, 1], w) == pytest.approx(want, rel=1e-5)
+        return
+    p = p.astype(float) / p.astype(float).sum(axis=1, keepdims=True)
+    for average in ("macro", "weighted"):
+        roc = sklearn_metrics.roc_auc_score
+        for way, weights in (("ovr", w), ("ovo", None)):
+            want = roc(true, p, sample_weight=weights, multi_class=way, average=average)
+            found = auc(true, p, weights, multi_class=way, average=average)
+            assert found == pytest.approx(want, rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("true", "predicted", "average", "wanted"),  # precision, recall, F1
+    [
+        ([0, 0], [0, 0], "binary", (0, 0, 0)),  # no positives
+        ([1, 1], [1, 1], "binary", (1, 1, 1)),
+        ([0, 1], [0, 0], "binary", (0, 0, 0)),  # none predicted
+        ([0, 3, 3], [0, 3, 0], "macro", (0.75, 0.75, 2 / 3)),  # 1 and 2 do not occur
+        ([0, 0, 2], [0, 0, 1], "macro", (1 / 3, 1 / 3, 1 / 3)),
+    ],
+)
+def test_shares_of_classes_that_do_not_occur(true, predicted, average, wanted):
+    for metric, want in zip(SHARES, wanted, strict=True):
+        assert metric(true, predicted, average) == pytest.approx(want)
+
+
+def test_weighted_kappa_is_by_the_distances_of_the_labels_themselves():
+    assert cohen_kappa([0, 4, 4, 0], [0, 4, 0, 0], "linear") == cohen_kappa(
+        [0, 1, 1, 0], [0, 1, 0, 0]
+    )
+    near, far = (cohen_kappa([0, 1, 2], [0, 1, wrong], "quadratic") for wrong in (1, 0))
+    assert near > cohen_kappa([0, 1, 2], [0, 1, 1]) > far
+
+
+def test_a_certain_wrong_answer_costs_what_its_dtype_can_tell_from_0():
+    assert log_loss([0], [1.0]) == pytest.approx(-np.log(np.finfo(float).eps))
+    assert log_loss([0], np.float32([1])) == pytest.approx(-np.log(np.finfo(np.float32).eps))
+
+
+SCORES = [[0.7, 0.2, 0.1], [0.1, 0.8, 0.1], [0.2, 0.2, 0.6]]
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: accuracy([0, 1], [0, 1], [1]), r"sample_weight is \(1,\) int64, want \(2,\)"),
+        (lambda: f1([0, 1], [0, 1], "macro", [1, -1]), "numbers from 0, one for each"),
+        (lambda: auc([0, 1], [0, 1], [0, 0]), "is 0 for every example"),
+        (lambda: precision([0, 2], [0, 1]), "labels go up to 2, want 0 to 1"),
+        (lambda: recall([0, 1], [0, 1], "samples"), "average is 'samples', want one of binary"),
+        (lambda: cohen_kappa([0, 1], [0, 1], "cubic"), "weights is 'cubic', want one of linear"),
+        (lambda: average_precision([0, 0], [0.1, 0.2]), r"only the labels \[0\]"),
+        (lambda: log_loss([0, 1], [0.5, 1.5]), "rows from 0 to 1 that sum to 1"),
+        (lambda: log_loss([0, 1], [[0.5, 0.4], [1, 0]]), "rows from 0 to 1 that sum to 1"),
+        (lambda: log_loss([0, 2], [0.5, 0.5]), r"\(2, 2\) for 2 labels up to 2"),
+        (lambda: log_loss([0, 1], [0.5]), "for 2 labels up to 1, want"),
+        (lambda: auc([0, 1, 1], SCORES, multi_class="ovr"), r"there are \[0, 1\]: want \(n, K\)"),
+        (lambda: auc([0, 1, 2], SCORES, [1, 1, 2], multi_class="ovo"), "not defined for pairs"),
+        (lambda: auc([0, 1, 2], SCORES, multi_class="all"), "multi_class is 'all', want one of"),
+        (lambda: auc([0, 1, 2], SCORES), r"score is \(3, 3\)"),
+    ],
+)
+def test_other_mistakes_are_clear_errors(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
 
 
 @drawn

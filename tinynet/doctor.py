@@ -31,7 +31,7 @@ import numpy as np
 from tinynet._version import __version__
 from tinynet.backend import KERNEL_SETS, kernels_in_use
 from tinynet.engine.precision import PRECISIONS
-from tinynet.engine.threads import thread_count
+from tinynet.engine.threads import thread_count, threads_asked
 
 PIP = "python -m pip install"
 CGROUP = Path("/sys/fs/cgroup")  # where Linux keeps a container's limits
@@ -43,7 +43,7 @@ LITTLE_MEMORY = 1.5e9  # bytes; a training step on 100 images of 128 × 128 take
 # Optional packages, and the extra of setup.cfg that installs each.
 PACKAGES = {
     **{"numba": "fast", "cupy-cuda13x": "gpu", "ml-dtypes": "gpu"},
-    **dict.fromkeys(("pillow", "matplotlib", "jinja2", "filelock"), "example"),
+    **dict.fromkeys(("pillow", "matplotlib", "jinja2"), "example"),
     **{"h5py": "weights", "onnx": "onnx", "psutil": "doctor", "py-cpuinfo": "doctor"},
 }
 
@@ -207,7 +207,7 @@ def environment() -> Iterator[Finding]:
     cores = _parallel()
     loaded = [f"{info['internal_api'].upper()}_NUM_THREADS" for info in _loaded_blas()]
     for name in dict.fromkeys(("OMP_NUM_THREADS", *loaded)):
-        threads = int(exported[name]) if exported.get(name, "").isdigit() else cores
+        threads = threads_asked(exported.get(name, "")) or cores
         if 0 < threads < cores:
             found = f"{name}={threads} leaves {cores - threads} of {cores} cores unused"
             yield Advice(found, f"unset {name}, unless other programs use them")

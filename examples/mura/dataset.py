@@ -4,8 +4,9 @@
     MURA-v1.1/train_image_paths.csv       a row per image, no header
     MURA-v1.1/train_labeled_studies.csv   a row per study and its label, no header
 
-Names that start with a dot are skipped: the published folder holds some that macOS left there
-(``._image2.png``), which no decoder opens. Nothing here opens an image.
+Names that start with a dot are passed over: the published folder holds some that macOS left there
+(``._image2.png``), which no decoder opens. Symbolic links are followed, and what they lead to twice
+is read once. Whatever is passed over is named in a warning. Nothing here opens an image.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
+from examples.mura.decode import SUFFIXES
 from examples.mura.errors import UserError
 from tinynet.train.data import generator
 
@@ -25,7 +27,8 @@ SPLITS = ("train", "valid")
 PARTS = ("ELBOW", "FINGER", "FOREARM", "HAND", "HUMERUS", "SHOULDER", "WRIST")
 LABELS = {"negative": 0, "positive": 1}  # negative = normal, positive = abnormal
 SYNTHETIC_MARK = "SYNTHETIC.txt"
-SUFFIXES = (".png", ".jpg", ".jpeg")
+HIDDEN = "names that begin with a dot"
+EXPLAINED = ".explained.png"  # how the names of the pictures end that ``explain`` makes
 
 STUDY_PATH = re.compile(
     r"(?:[^/]+/)?(?P<split>train|valid)/XR_(?P<part>" + "|".join(PARTS) + ")"
@@ -116,6 +119,7 @@ def read_dataset(
     check_files: bool = True,
     skip_bad: bool = False,
     splits: Sequence[str] = SPLITS,
+    required: Collection[str] | None = None,
     parts: Collection[str] = PARTS,
 ) -> Dataset:
     """Return the images of ``folder``, which is MURA-v1.1 or its parent folder.
@@ -124,20 +128,27 @@ def read_dataset(
     check_files  compare the rows with the files; False reads the CSVs alone
     skip_bad     leave out what is wrong and list it in ``Dataset.warnings``
     splits, parts  read only these
+    required     the splits that must have images; None: all; of the others a folder may lack
     Raises UserError, one line that names the file and the fix, for a missing or half-copied
     folder, a malformed row, a row without its file, a file without its row, a label that
     contradicts its folder, CSVs that disagree, and a patient in both splits.
     """
     root = find_root(Path(folder))
-    findings = Findings(skip_bad)
+    required = splits if required is None else required
+    findings, pictures = Findings(skip_bad), Pictures()
     images: list[Image] = []
     for split in splits:
-        images += SplitReader(root, split, parts, findings).read(check_files)
+        reader = SplitReader(root, split, parts, findings, pictures)
+        images += reader.read(check_files, split in required)
     images = without_two_labels(images, root, findings)
     images = without_shared_patients(images, root, findings)
+    for split in required:
+        if not any(image.split == split for image in images):
+            raise UserError(f"{root / split} holds no image of {', '.join(parts)}: give others")
     if not images:
         raise UserError(f"{root} holds no image of {', '.join(parts)}: give MURA-v1.1 with --data")
-    return Dataset(root, sorted(images), (root / SYNTHETIC_MARK).exists(), findings.warnings)
+    warnings = [*findings.warnings, *pictures.passed_over()]
+    return Dataset(root, sorted(images), (root / SYNTHETIC_MARK).exists(), warnings)
 
 
 def split_by_patient(
@@ -198,6 +209,71 @@ class Findings:
         self.warnings.append(f"{what}: left out")
 
 
+@dataclass
+class Pictures:
+    """Finds the pictures in folders, and remembers what it passes over.
+
+    seen     real path of each folder and picture that was met, to the path it was met by
+    passed   (path, why) of the files and folders that were passed over
+    unread   folders that cannot be read, and why
+    """
+
+    seen: dict[str, str] = field(default_factory=dict)
+    passed: list[tuple[str, str]] = field(default_factory=list)
+    unread: list[str] = field(default_factory=list)
+
+    def below(self, folder: Path, unwanted: Collection[str] = ()) -> Iterator[Path]:
+        """The pictures below a folder, sorted; folders named in ``unwanted`` are left alone."""
+        for place, folders, files in os.walk(folder, onerror=self.cannot_read, followlinks=True):
+            real = os.path.realpath(place)
+            if self.met(place, real):
+                folders.clear()
+                continue
+            self.passed += [(os.path.join(place, f), HIDDEN) for f in folders if f.startswith(".")]
+            wanted = [f for f in folders if not f.startswith(".") and f not in unwanted]
+            # links last: what they lead to is met in its own place first, if it is here too
+            folders[:] = sorted(wanted, key=lambda f: (os.path.islink(os.path.join(place, f)), f))
+            for name in sorted(files):
+                path = os.path.join(place, name)
+                link = os.path.islink(path)
+                if why := not_wanted(name, link and not os.path.exists(path)):
+                    self.passed.append((path, why))
+                elif not self.met(path, os.path.realpath(path) if link else f"{real}/{name}"):
+                    yield Path(path)
+
+    def cannot_read(self, error: OSError) -> None:
+        self.unread.append(f"{error.filename} cannot be read ({error.strerror})")
+
+    def met(self, path: str, real: str) -> bool:
+        """Whether a folder or picture was met before by another path."""
+        first = self.seen.setdefault(real, path)
+        if first != path:
+            self.passed.append((f"{path} -> {first}", "links to what is there already"))
+        return first != path
+
+    def passed_over(self) -> list[str]:
+        """A line for each reason, with the number of files and the names of the first."""
+        reasons: dict[str, list[str]] = {}
+        for path, why in self.passed:
+            reasons.setdefault(why, []).append(path)
+        return [
+            f"passed over {len(paths):,} {why}: {', '.join(paths[:3])}{', ...' * (len(paths) > 3)}"
+            for why, paths in reasons.items()
+        ]
+
+
+def not_wanted(name: str, broken: bool) -> str | None:
+    if broken:
+        return "links to what is not there"
+    if name.startswith("."):
+        return HIDDEN
+    if name.endswith(EXPLAINED):
+        return "pictures that explain made"
+    if not name.lower().endswith(SUFFIXES):
+        return f"files that are not {', '.join(SUFFIXES)}"
+    return None
+
+
 @dataclass(frozen=True)
 class SplitReader:
     """Reads one split, through its CSVs or by walking, and checks them against each other."""
@@ -206,15 +282,20 @@ class SplitReader:
     split: str
     parts: Collection[str]
     findings: Findings
+    pictures: Pictures
 
-    def read(self, check_files: bool) -> list[Image]:
+    def read(self, check_files: bool, required: bool) -> list[Image]:
         """The images of the split that nothing speaks against."""
         rows = self.root / f"{self.split}_image_paths.csv"
         labels = self.root / f"{self.split}_labeled_studies.csv"
         if not (self.root / self.split).is_dir() and (check_files or not rows.is_file()):
-            raise UserError(
-                f"{self.root} has no folder {self.split}: copy it again from the MURA-v1.1 archive"
-            )
+            if required:
+                raise UserError(
+                    f"{self.root} has no folder {self.split}: "
+                    "copy it again from the MURA-v1.1 archive"
+                )
+            self.findings.warnings.append(f"{self.root} has no folder {self.split}")
+            return []
         if absent := [file.name for file in (rows, labels) if not file.is_file()]:
             self.findings.warnings.append(
                 f"{self.root} has no {' and no '.join(absent)}: read from its folders"
@@ -230,32 +311,39 @@ class SplitReader:
 
     def read_images_csv(self, file: Path) -> list[Image]:
         images: dict[Image, None] = {}
-        for where, row in read_rows(file):
+        others = 0
+        for where, row, text in self.rows(file):
             if row[0].rpartition("/")[2].startswith("."):
                 continue
             image = parse_image(row[0]) if len(row) == 1 else None
             if image is None or image.split != self.split:
                 self.findings.bad(
-                    f"{where}: {','.join(row)!r} is not like {example(self.split)}/image1.png",
-                    "mend it",
+                    f"{where}: {text!r} is not like {example(self.split)}/image1.png", "mend it"
                 )
             elif image in images:
                 self.findings.bad(f"{where}: {row[0]} is listed twice", "delete the line")
             elif image.part in self.parts:
                 images[image] = None
+            else:
+                others += 1
+        if not images and others:
+            raise UserError(f"{file} lists no image of {', '.join(self.parts)}: give other --parts")
         if not images:
-            raise UserError(f"{file} lists no image of {', '.join(self.parts)}: copy it again")
+            raise UserError(
+                f"{file} lists no image, want a line for each, like {example(self.split)}/"
+                "image1.png: mend it, or move it away to have the folders read instead"
+            )
         return list(images)
 
     def read_studies_csv(self, file: Path) -> dict[Study, bool]:
         """Every study that the file lists, and whether its label matches its folder's name."""
         agrees: dict[Study, bool] = {}
-        for where, row in read_rows(file):
-            found = STUDY_PATH.fullmatch(row[0].rstrip("/"))
+        for where, row, text in self.rows(file):
+            found = STUDY_PATH.fullmatch(row[0])
             well_formed = found is not None and len(row) == 2 and row[1] in ("0", "1")
             if found is None or not well_formed or found["split"] != self.split:
                 self.findings.bad(
-                    f"{where}: {','.join(row)!r} is not like {example(self.split)}/,1", "mend it"
+                    f"{where}: {text!r} is not like {example(self.split)}/,1", "mend it"
                 )
             elif found["part"] in self.parts:
                 study = (found["part"], found["patient"], found["study"])
@@ -267,22 +355,36 @@ class SplitReader:
                     )
         return agrees
 
+    def rows(self, file: Path) -> Iterator[tuple[str, list[str], str]]:
+        """("FILE, line 3", fields, as written) of every row; a header is passed over, and named."""
+        for number, (where, row) in enumerate(read_rows(file)):
+            text = ",".join(row)
+            while len(row) > 1 and not row[-1]:  # a comma at the end
+                row.pop()
+            row[0] = str(PurePosixPath(row[0].replace("\\", "/")))
+            if number == 0 and "/" not in ",".join(row):
+                self.findings.warnings.append(f"{where}: {text!r} is taken for a header")
+            else:
+                yield where, row, text
+
     def walk(self) -> Iterator[str]:
         unwanted = {f"XR_{part}" for part in PARTS if part not in self.parts}
-        for folder, folders, files in os.walk(self.root / self.split):
-            folders[:] = [f for f in folders if not f.startswith(".") and f not in unwanted]
-            place = PurePosixPath(ROOT_NAME, *Path(folder).relative_to(self.root).parts)
-            for name in files:
-                if name.lower().endswith(SUFFIXES) and not name.startswith("."):
-                    yield f"{place}/{name}"
+        for file in self.pictures.below(self.root / self.split, unwanted):
+            yield f"{ROOT_NAME}/{file.relative_to(self.root).as_posix()}"
+        for problem in self.pictures.unread:
+            self.findings.bad(problem, "mend its permissions")
+
+    def file(self, path: str) -> Path:
+        return self.root.joinpath(*PurePosixPath(path).parts[1:])
 
     def walk_images(self) -> list[Image]:
         images = []
         for path in self.walk():
             image = parse_image(path)
             if image is None:
-                file = self.root.joinpath(*PurePosixPath(path).parts[1:])
-                self.findings.bad(f"{file} is not like {example('train')}/image1.png", "move it")
+                self.findings.bad(
+                    f"{self.file(path)} is not like {example('train')}/image1.png", "move it"
+                )
             else:
                 images.append(image)
         return images
@@ -305,6 +407,7 @@ class SplitReader:
         """The listed images that exist; files that are not listed are reported."""
         found = set(self.walk())
         listed = {str(image.path): image for image in images}
+        found |= self.listed_alone(listed.keys() - found)
         if missing := sorted(listed.keys() - found):
             self.findings.bad(
                 f"{file}: {len(missing):,} of {len(listed):,} images not found, {some(missing)}",
@@ -314,19 +417,35 @@ class SplitReader:
             self.findings.bad(f"{file}: no row for {some(rowless)}", "add it")
         return [image for path, image in listed.items() if path in found]
 
+    def listed_alone(self, paths: Collection[str]) -> set[str]:
+        """Those of the listed images that are there, though the walk passed over them."""
+        there = {path for path in paths if self.file(path).is_file()}
+        used = {str(place) for p in there for place in (self.file(p), *self.file(p).parents)}
+        self.pictures.passed[:] = [
+            one for one in self.pictures.passed if one[0].partition(" -> ")[0] not in used
+        ]
+        return there
+
 
 def read_rows(file: Path) -> Iterator[tuple[str, list[str]]]:
-    """("FILE, line 3", fields) of every row of a headerless CSV; empty lines are passed over."""
+    """("FILE, line 3", fields) of every row of a CSV; empty lines are passed over."""
     try:
-        with file.open(newline="", encoding="utf-8-sig") as stream:
+        with file.open("rb") as start:
+            wide = start.read(2) in (b"\xff\xfe", b"\xfe\xff")  # a spreadsheet's "Unicode text"
+        encoding = "utf-16" if wide else "utf-8-sig"
+        # names that are not UTF-8 are as the system gives those of files
+        with file.open(newline="", encoding=encoding, errors="surrogateescape") as stream:
             reader = csv.reader(stream)
-            for row in reader:
-                if row:
-                    yield f"{file}, line {reader.line_num}", [text.strip() for text in row]
+            for row in ([text.strip() for text in row] for row in reader):
+                if any(row):
+                    yield f"{file}, line {reader.line_num}", row
     except OSError as error:
-        raise UserError(f"cannot read {file} ({error.strerror}): copy it again") from error
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{file} is not a CSV file ({error}): copy it again") from error
+        raise UserError(f"cannot read {file} ({error.strerror}): mend its permissions") from error
+    except (UnicodeError, csv.Error) as error:
+        raise UserError(
+            f"{file} is not a CSV file ({error}): mend it, or move it away to have the folders "
+            "read instead"
+        ) from error
 
 
 def without_two_labels(images: list[Image], root: Path, findings: Findings) -> list[Image]:

@@ -6,11 +6,9 @@ Files in one folder are the views of one study, as in MURA
 
 from __future__ import annotations
 
-import csv
-import io
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -19,9 +17,10 @@ from numpy.typing import NDArray
 from examples.mura import printed
 from examples.mura.augment import normalise
 from examples.mura.averaging import averaged
-from examples.mura.dataset import SUFFIXES
-from examples.mura.decode import BadImage, read_square
+from examples.mura.dataset import Pictures, some
+from examples.mura.decode import SUFFIXES, BadImage, nearly_constant, read_square
 from examples.mura.errors import UserError
+from examples.mura.output import as_csv, shown
 from examples.mura.settings import Settings
 from examples.mura.studies import RULES, above, combine
 from tinynet.layer import Layer
@@ -29,7 +28,14 @@ from tinynet.train.checkpoint import write_whole
 
 AT_ONCE = 256
 COLUMNS = ["file", "probability", "study", "views", "study_probability", "study_abnormal", "notice"]
-EXPLAINED = ".explained.png"  # how the names of the pictures end that ``explain`` makes
+
+
+@dataclass
+class Notes:
+    """What is to be said of the files: those that cannot be used, and what else was noticed."""
+
+    bad: list[str] = field(default_factory=list)  # "FILE is truncated", a line each
+    warnings: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -50,6 +56,7 @@ class Predictions:
     rule: str
     threshold: float
     synthetic: bool
+    notes: Notes = field(default_factory=Notes)
 
     @property
     def notice(self) -> str:
@@ -79,17 +86,20 @@ def predict_files(
     separate    every file is a study, whatever its folder
     synthetic   whether the model was trained on synthetic radiographs
     precision   on a GPU, one of ``tinynet.engine.precision.PRECISIONS``
-    Raises UserError, naming the file, for one that is missing or not an image.
+    A file that is missing or not an image is left out, and named in ``Predictions.notes``; raises
+    UserError, naming it, if there is no other.
     """
     rule = rule or settings.rule
-    found = find_images(files)
+    notes = Notes()
+    models = [model] if isinstance(model, Layer) else model
+    found = find_images(files, notes)
+    found, p = image_probabilities(models, found, settings, mirror, precision, notes)
     names = [str(path if separate else path.parent) for path in found]
-    places = [path.resolve() if separate else path.resolve().parent for path in found]
+    # of a link its own folder counts: what it leads to may be a pool of all the images
+    places = [(path if separate else path.parent).resolve() for path in found]
     number: dict[Path, int] = {}
     index = np.array([number.setdefault(place, len(number)) for place in places])
 
-    models = [model] if isinstance(model, Layer) else model
-    p = image_probabilities(models, found, settings, mirror, precision)
     score = combine(p, index, rule)
     abnormal = above(score, threshold)
     studies = []
@@ -97,69 +107,111 @@ def predict_files(
         rows = np.flatnonzero(index == k).tolist()
         views = [(found[i], float(p[i])) for i in rows]
         studies.append(Study(names[rows[0]], float(score[k]), bool(abnormal[k]), views))
-    return Predictions(studies, rule, threshold, synthetic)
+    return Predictions(studies, rule, threshold, synthetic, notes)
 
 
-def find_images(files: Iterable[str | os.PathLike[str]]) -> list[Path]:
+def find_images(files: Iterable[str | os.PathLike[str]], notes: Notes | None = None) -> list[Path]:
     """Every file once, in the order given; a folder stands for the images below it, sorted.
 
-    The pictures that ``explain`` leaves in a folder are passed over.
+    notes   what is missing or was passed over is added to it
+    Raises UserError if no image is found.
     """
-    found: dict[Path, Path] = {}
+    notes = notes or Notes()
+    found: dict[str, Path] = {}
     for name in files:
         path = Path(name)
+        inside = [path]
+        if not os.fspath(name):  # else the working folder, which was not named
+            notes.bad.append("a file's name is empty")
+            continue
         if path.is_dir():
-            inside = [
-                p
-                for p in sorted(path.rglob("*"))
-                if p.suffix.lower() in SUFFIXES
-                and not p.name.startswith(".")
-                and not p.name.endswith(EXPLAINED)
-            ]
-            if not inside:
-                raise UserError(
-                    f"{path} holds no {', '.join(SUFFIXES)}: give images, or their folder"
-                )
-        elif path.exists():
-            inside = [path]
-        else:
-            raise UserError(f"no such file: {path}: give images, or folders that hold them")
+            pictures = Pictures()
+            inside = list(pictures.below(path))
+            notes.warnings += pictures.passed_over()
+            notes.bad += pictures.unread
+            if not inside and not pictures.unread:
+                notes.bad.append(f"{path} holds no {', '.join(SUFFIXES)}")
+        elif not path.exists():
+            what = "a link to what is not there" if path.is_symlink() else "no such file"
+            notes.bad.append(f"{what}: {path}")
+            continue
         for p in inside:
-            found.setdefault(p.resolve(), p)
+            first = found.setdefault(os.path.realpath(p), p)
+            if os.path.abspath(first) != os.path.abspath(p):
+                notes.warnings.append(f"passed over {p}, a link to what is there already: {first}")
     if not found:
-        raise UserError("no files were given: name images, or folders that hold them")
+        said = some(notes.bad) if notes.bad else "no files were given"
+        raise UserError(f"{said}: name images, or folders that hold them")
     return list(found.values())
 
 
 def image_probabilities(
-    models: Sequence[Layer], files: list[Path], settings: Settings, mirror: bool, precision: str
-) -> NDArray[np.float64]:
-    """Probability (n,) of each file being abnormal; a few hundred are in memory at a time."""
+    models: Sequence[Layer],
+    files: list[Path],
+    settings: Settings,
+    mirror: bool,
+    precision: str,
+    notes: Notes,
+) -> tuple[list[Path], NDArray[np.float64]]:
+    """The files that can be decoded, and the probability (n,) of each being abnormal.
+
+    A few hundred are in memory at a time.
+    """
+    good: list[Path] = []
     chunks = []
     for start in range(0, len(files), AT_ONCE):
-        x = settings.form(normalise(decoded(files[start : start + AT_ONCE], settings)))
-        chunks.append(averaged(models, x, mirror, precision))
-    return np.concatenate(chunks)
+        some_files, pixels = decoded(files[start : start + AT_ONCE], settings, notes)
+        if some_files:
+            x = settings.form(normalise(pixels))
+            chunks.append(averaged(models, x, mirror, precision))
+            good += some_files
+    refuse_none(good, notes)
+    return good, np.concatenate(chunks)
 
 
-def decoded(files: list[Path], settings: Settings) -> NDArray[np.uint8]:
-    """The files as the network's training images were prepared, (n, side, side)."""
-    squares = []
+def decoded(
+    files: list[Path], settings: Settings, notes: Notes
+) -> tuple[list[Path], NDArray[np.uint8]]:
+    """The files that can be decoded, and their (n, side, side) as the network was trained on."""
+    good, squares = [], []
     for path in files:
         try:
-            squares.append(read_square(path, settings.side, settings.fit))
+            square = read_square(path, settings.side, settings.fit)
         except BadImage as error:
-            raise UserError(f"{path} {error}: give PNG or JPEG images") from error
-    return np.stack(squares)
+            notes.bad.append(f"{path} {error}")
+            continue
+        if nearly_constant(square):
+            notes.warnings.append(f"{path} is nearly constant: look at it")
+        good.append(path)
+        squares.append(square)
+    return good, np.array(squares)
+
+
+def refuse_none(good: list[Path], notes: Notes) -> None:
+    if not good:
+        raise UserError(f"{some(notes.bad)}: give other images")
+
+
+def refuse_to_overwrite(table: Path) -> None:
+    """Raise UserError for a file that is there and is not a table that ``predict`` wrote."""
+    if table.is_file():
+        with table.open("rb") as stream:
+            ours = stream.readline(1000).decode(errors="replace").strip() == ",".join(COLUMNS)
+        if ours:
+            return
+    if table.exists() or table.is_symlink():
+        raise UserError(
+            f"--csv {table} is there and is not a table of predict: give the name of a new file"
+        )
 
 
 def as_table(predictions: Predictions) -> str:
     rows = []
     for study in predictions.studies:
         call = "abnormal" if study.abnormal else "normal"
-        rows.append((study.name, f"{study.probability:.3f}", call))
+        rows.append((shown(study.name), f"{study.probability:.3f}", call))
         if study.views[0][0] != Path(study.name):
-            rows += [(f"    {path.name}", f"{p:.3f}", "") for path, p in study.views]
+            rows += [(f"    {shown(path.name)}", f"{p:.3f}", "") for path, p in study.views]
     width = max(len(name) for name, *_ in rows)
     lines = [f"{'study':<{width}}  probability of abnormal"]
     lines += [f"{name:<{width}}  {p}  {call}".rstrip() for name, p, call in rows]
@@ -177,10 +229,8 @@ def write_csv(predictions: Predictions, path: Path) -> None:
 
     Written whole or not at all; raises CheckpointError if it cannot be written.
     """
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
+    rows: list[list[object]] = [[*COLUMNS]]
     for study in predictions.studies:
         whole = (study.name, len(study.views), f"{study.probability:.6f}", int(study.abnormal))
-        writer.writerows([file, f"{p:.6f}", *whole, predictions.notice] for file, p in study.views)
-    write_whole(path, text.getvalue().encode())
+        rows += [[str(file), f"{p:.6f}", *whole, predictions.notice] for file, p in study.views]
+    write_whole(path, as_csv(rows))

@@ -1,12 +1,13 @@
 """Decode every radiograph once, into a memory-mapped cache of small grey squares.
 
     pixels.npy      uint8 (n, side, side), opened as a memory map: never all in memory
-    manifest.json   the plan, the n images in order, and which were left out
+    manifest.json   the plan, the n images in order, which were left out or are nearly constant
     prepare.lock    empty; locked by the process that makes the cache, left there afterwards
 
 Until the cache is complete there is no manifest, but ``plan.json`` (what it is made of) and
-``done.part`` (a byte per image, 1 once its pixels are on the disk): a run that was killed, or met a
-full disk or a bad image, goes on from where it was. The manifest is written last, in one rename.
+``done.part`` (a number per image, its file's stamp once its pixels are on the disk): a run that was
+killed, or met a full disk or a bad image, goes on from where it was, and decodes what was mended.
+The manifest is written last, in one rename.
 Of two processes at the same moment, the second waits for the first and uses its cache.
 """
 
@@ -18,27 +19,38 @@ import io
 import json
 import os
 import shutil
-from collections.abc import Collection, Iterable
-from dataclasses import asdict, dataclass
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
 from examples.mura.dataset import PARTS, Dataset, Image, parse_image, some
-from examples.mura.decode import FITS, Fit, decode_files
+from examples.mura.decode import FITS, NEARLY_CONSTANT, Fit, decode_files, nearly_constant
 from examples.mura.errors import UserError
-from examples.mura.processes import locked
-from tinynet.train.checkpoint import CheckpointError, write_whole
+from examples.mura.records import Schema, mismatch
+from tinynet.train.files import (
+    CheckpointError,
+    holds_something,
+    locked,
+    remove_half_written,
+    write_whole,
+    written_whole,
+)
 
 FORMAT = "tinynet-mura-cache"
-VERSION = 1
+VERSION = 2  # 1: other grey levels, of files that are not 8-bit grey
 PIXELS, MANIFEST, PLAN, DONE = "pixels.npy", "manifest.json", "plan.json", "done.part"
 LOCK = "prepare.lock"
+SCHEMA: Schema = {  # of the manifest; a plan has no lists
+    **{"side": int, "fit": str, "synthetic": bool, "count": int, "names": str, "digest": str},
+    **dict.fromkeys(("images?", "left_out?", "nearly_constant?"), [str]),
+    str: object,
+}
 SAVE_EVERY = 1024  # images between two writes of what is done: a few seconds of work
-DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 @dataclass(frozen=True)
@@ -51,6 +63,13 @@ class Prepared:
     fit: Fit
     synthetic: bool
     left_out: list[str]  # "FILE is truncated", a line each
+    nearly_constant: list[str]  # files whose pictures show hardly anything
+
+    @property
+    def warnings(self) -> list[str]:
+        left_out = [f"{line}: left out" for line in self.left_out]
+        what = f"is nearly constant (fewer than {NEARLY_CONSTANT} grey levels): look at it"
+        return left_out + [f"{file} {what}" for file in self.nearly_constant]
 
     def rows(self, images: Iterable[Image]) -> NDArray[np.int64]:
         """Row numbers of ``images`` in ``pixels``, without those that were left out."""
@@ -70,7 +89,8 @@ class Plan:
     fit: Fit
     synthetic: bool
     count: int
-    digest: str
+    names: str  # digest of the images' paths
+    digest: str  # and of their files' stamps
     format: str = FORMAT
     version: int = VERSION
 
@@ -104,15 +124,17 @@ def prepare(
     if side < 1 or fit not in FITS:
         raise UserError(f"got side {side} and fit {fit!r}, want 1 or more and {' or '.join(FITS)}")
     cache = Path(cache)
-    plan = Plan(side, fit, data.synthetic, len(data.images), digest(data))
+    stamps = [stamp(data.file(image)) for image in data.images]
+    names = digest(data, [0] * len(stamps))
+    plan = Plan(side, fit, data.synthetic, len(stamps), names, digest(data, stamps))
     if not (cache / MANIFEST).exists():
         try:
             refuse_foreign(cache, LOCK, PLAN, MANIFEST)  # before a lock is left there
-            cache.mkdir(parents=True, exist_ok=True)
             with locked(cache / LOCK, str(cache)):
+                remove_half_written(cache)
                 if not (cache / MANIFEST).exists():  # else another process was first
                     start(cache, plan)
-                    bad = decode_missing(data, cache, plan, workers, progress)
+                    bad = decode_missing(data, stamps, cache, plan, workers, progress)
                     refuse_bad(list(bad.values()), skip_bad and len(bad) < plan.count)
                     finish(data, cache, plan, bad)
         except (OSError, CheckpointError) as error:
@@ -134,10 +156,10 @@ def open_prepared(cache: str | os.PathLike[str]) -> Prepared:
             raise UserError(f"{cache} is half prepared: run prepare again, it goes on from there")
         raise UserError(
             f"{cache} holds no prepared images (no {MANIFEST}): "
-            "make them with python -m examples.mura prepare --data FOLDER"
+            f"make them with python -m examples.mura prepare --data FOLDER --cache {cache}"
         )
-    plan, more = read_plan(cache / MANIFEST)
-    images = [image for path in more.get("images", []) if (image := parse_image(path))]
+    plan, lists = read_plan(cache / MANIFEST)
+    images = [image for path in lists["images"] if (image := parse_image(path))]
     return Prepared(
         cache,
         open_pixels(cache / PIXELS, (len(images), plan.side, plan.side)),
@@ -146,24 +168,32 @@ def open_prepared(cache: str | os.PathLike[str]) -> Prepared:
         plan.side,
         plan.fit,
         plan.synthetic,
-        more.get("left_out", []),
+        lists["left_out"],
+        lists["nearly_constant"],
     )
 
 
 def cache_name(data: Dataset, side: int, fit: Fit) -> str:
     """A folder name that differs for every choice of images, side and fit."""
-    return f"{side}-{fit}-{digest(data)[:12]}"
+    stamps = [stamp(data.file(image)) for image in data.images]
+    return f"{side}-{fit}-{digest(data, stamps)[:12]}"
 
 
-def digest(data: Dataset) -> str:
-    """SHA-256 of every image's path and size in bytes: quick, and changes when a file does."""
+def stamp(file: Path) -> int:
+    """A number of 64 bits, not 0, that changes with the file's size or time of last change."""
+    try:
+        facts = file.stat()
+        text = f"{facts.st_size} {facts.st_mtime_ns}"
+    except OSError:
+        text = "missing"  # decoding it will say so
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") | 1
+
+
+def digest(data: Dataset, stamps: Sequence[int]) -> str:
+    """SHA-256 of every image's path and stamp."""
     total = hashlib.sha256()
-    for image in data.images:
-        try:
-            size = data.file(image).stat().st_size
-        except OSError:
-            size = -1  # decoding it will say that it is missing
-        total.update(f"{image.path}\t{size}\n".encode())
+    for image, number in zip(data.images, stamps, strict=True):
+        total.update(os.fsencode(f"{image.path}\t{number}\n"))
     return total.hexdigest()
 
 
@@ -181,24 +211,29 @@ def open_pixels(file: Path, shape: tuple[int, int, int]) -> NDArray[np.uint8]:
     return pixels
 
 
-def read_plan(file: Path) -> tuple[Plan, dict[str, Any]]:
-    """The plan that a manifest or a plan file holds, and its other entries."""
+def read_plan(file: Path) -> tuple[Plan, dict[str, list[str]]]:
+    """The plan that a manifest or a plan file holds, and the manifest's lists of names."""
     try:
         entries = json.loads(file.read_text(encoding="utf-8"))
         version = entries["version"] if entries["format"] == FORMAT else None
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         version = None
     if version is None:
         raise UserError(
             f"{file} is not of a cache of prepared images: give another folder with --cache"
         )
+    again = f"delete the folder {file.parent} and run prepare again"
     if version != VERSION:
-        raise UserError(
-            f"{file} is of version {version}, want {VERSION}: "
-            f"delete the folder {file.parent} and run prepare again"
-        )
-    plan = Plan(**{name: entries.pop(name) for name in Plan.__dataclass_fields__})
-    return plan, entries
+        raise UserError(f"{file} is of version {version}, want {VERSION}: {again}")
+    wrong = mismatch(entries, SCHEMA, "it")
+    if not wrong and (entries["side"] < 1 or entries["fit"] not in FITS):
+        wrong = f"side is {entries['side']} and fit {entries['fit']!r}"
+    lists = {name: entries.pop(name, []) for name in ("images", "left_out", "nearly_constant")}
+    if not wrong and not all(map(parse_image, lists["images"])):
+        wrong = "images are not all paths of images"
+    if wrong:
+        raise UserError(f"{file} is damaged ({wrong}): {again}")
+    return Plan(**{name: entries[name] for name in Plan.__dataclass_fields__}), lists
 
 
 def refuse_other(found: Plan, wanted: Plan, cache: Path) -> None:
@@ -209,6 +244,8 @@ def refuse_other(found: Plan, wanted: Plan, cache: Path) -> None:
             f"at {found.side} x {found.side} ({found.fit}), "
             f"want {wanted.side} x {wanted.side} ({wanted.fit})"
         )
+    elif found.names == wanted.names and found.synthetic == wanted.synthetic:
+        differing = "before some of its images were replaced"
     else:
         differing = f"from other images ({found.count:,}, want {wanted.count:,})"
     raise UserError(
@@ -218,7 +255,7 @@ def refuse_other(found: Plan, wanted: Plan, cache: Path) -> None:
 
 def refuse_foreign(cache: Path, *ours: str) -> None:
     """Raise UserError if the folder holds files, and none of ``ours``."""
-    if not cache.exists() or not any(file.name != LOCK for file in cache.iterdir()):
+    if not holds_something(cache, LOCK):
         return
     # asked last: a process that makes a cache in the meantime begins with the lock
     if not any((cache / name).exists() for name in ours):
@@ -229,7 +266,7 @@ def refuse_bad(problems: list[str], skip_bad: bool) -> None:
     """Raise UserError for images that cannot be used, unless they may be left out."""
     if problems and not skip_bad:
         raise UserError(
-            f"{some(problems)}: copy it again from the archive, or leave it out with --skip-bad"
+            f"{some(problems)}: replace it by a good copy, or leave it out with --skip-bad"
         )
 
 
@@ -237,10 +274,11 @@ def start(cache: Path, plan: Plan) -> None:
     """Reserve the cache's space, or check that what is there is ours to go on with."""
     refuse_foreign(cache, PLAN)
     if (cache / PLAN).exists():
-        refuse_other(read_plan(cache / PLAN)[0], plan, cache)
+        refuse_other(replace(read_plan(cache / PLAN)[0], digest=plan.digest), plan, cache)
     size = len(npy_header(plan.shape)) + plan.nbytes
     pixels, done = cache / PIXELS, cache / DONE
-    if done.exists() and pixels.exists() and pixels.stat().st_size == size:
+    whole = done.exists() and done.stat().st_size == 8 * plan.count
+    if whole and pixels.exists() and pixels.stat().st_size == size:
         return
     done.unlink(missing_ok=True)  # it must never outlive the pixels that it speaks of
     write_whole(cache / PLAN, json.dumps(asdict(plan)).encode())
@@ -250,7 +288,7 @@ def start(cache: Path, plan: Plan) -> None:
         pixels.unlink(missing_ok=True)
         (cache / PLAN).unlink()
         raise
-    write_whole(done, bytes(plan.count))
+    write_whole(done, bytes(8 * plan.count))
 
 
 def npy_header(shape: tuple[int, ...]) -> bytes:
@@ -278,11 +316,16 @@ def reserve(file: Path, header: bytes, size: int) -> None:
 
 
 def decode_missing(
-    data: Dataset, cache: Path, plan: Plan, workers: int | None, progress: bool
+    data: Dataset,
+    stamps: Sequence[int],
+    cache: Path,
+    plan: Plan,
+    workers: int | None,
+    progress: bool,
 ) -> dict[int, str]:
     """Decode every image that is not done; return what is wrong with the bad ones, by row."""
-    done = np.fromfile(cache / DONE, dtype=np.uint8)
-    jobs = [(int(row), data.file(data.images[row])) for row in np.flatnonzero(done == 0)]
+    done, wanted = np.fromfile(cache / DONE, "<u8"), np.array(stamps, "<u8")
+    jobs = [(int(row), data.file(data.images[row])) for row in np.flatnonzero(done != wanted)]
     offset = len(npy_header(plan.shape))
     outcomes = decode_files(jobs, cache / PIXELS, offset, plan.side, plan.fit, workers)
     bad: dict[int, str] = {}
@@ -291,8 +334,13 @@ def decode_missing(
         with tqdm(**bar, desc="prepare", disable=not progress) as shown:
             for seen, (row, problem) in enumerate(outcomes, start=1):
                 if problem is None:
-                    done[row] = 1
+                    done[row] = wanted[row]
                 else:
+                    if not data.root.is_dir():
+                        raise UserError(
+                            f"{data.root} has gone while its images were read: bring it back and "
+                            "run the same command again, it goes on from there"
+                        )
                     bad[row] = f"{data.file(data.images[row])} {problem}"
                 shown.update()
                 if seen % SAVE_EVERY == 0:
@@ -303,7 +351,7 @@ def decode_missing(
     return dict(sorted(bad.items()))
 
 
-def save_done(cache: Path, done: NDArray[np.uint8]) -> None:
+def save_done(cache: Path, done: NDArray[np.uint64]) -> None:
     """Pixels first, then the note that they are there: a power cut must not leave it alone."""
     with (cache / PIXELS).open("r+b") as stream:
         os.fsync(stream.fileno())
@@ -314,8 +362,17 @@ def finish(data: Dataset, cache: Path, plan: Plan, bad: dict[int, str]) -> None:
     """Take the rows of bad images out, and write the manifest that makes the cache complete."""
     if bad:
         drop_rows(cache / PIXELS, np.delete(np.arange(plan.count), list(bad)))
-    images = [str(image.path) for row, image in enumerate(data.images) if row not in bad]
-    manifest = asdict(plan) | {"images": images, "left_out": list(bad.values())}
+    images = [image for row, image in enumerate(data.images) if row not in bad]
+    pixels = np.load(cache / PIXELS, mmap_mode="r")
+    manifest = asdict(plan) | {
+        "images": [str(image.path) for image in images],
+        "left_out": list(bad.values()),
+        "nearly_constant": [
+            str(data.file(image))
+            for image, square in zip(images, pixels, strict=True)
+            if nearly_constant(square)
+        ],
+    }
     write_whole(cache / MANIFEST, json.dumps(manifest, indent=1).encode())
     for name in (PLAN, DONE):
         (cache / name).unlink(missing_ok=True)
@@ -323,19 +380,11 @@ def finish(data: Dataset, cache: Path, plan: Plan, bad: dict[int, str]) -> None:
 
 def drop_rows(file: Path, rows: NDArray[np.int64]) -> None:
     pixels = np.load(file, mmap_mode="r")
-    part = file.with_suffix(".part")
-    try:
-        with part.open("wb") as stream:
-            stream.write(npy_header((len(rows), *pixels.shape[1:])))
-            for some_rows in np.array_split(rows, len(rows) // SAVE_EVERY + 1):
-                stream.write(pixels[some_rows].tobytes())
-            stream.flush()
-            os.fsync(stream.fileno())
-    except OSError:
-        part.unlink(missing_ok=True)
-        raise
-    del pixels  # Windows cannot replace a file that is mapped
-    os.replace(part, file)
+    with written_whole(file) as stream:
+        stream.write(npy_header((len(rows), *pixels.shape[1:])))
+        for some_rows in np.array_split(rows, len(rows) // SAVE_EVERY + 1):
+            stream.write(pixels[some_rows].tobytes())
+        del pixels  # Windows cannot replace a file that is mapped
 
 
 def unwritable(cache: Path, plan: Plan, error: Exception) -> UserError:

@@ -43,7 +43,7 @@ def read_config(folder: Path) -> dict[str, Any]:
 def read_history(folder: Path) -> list[dict[str, Any]]:
     """The rows of a run's history.jsonl; [] before the end of the first epoch."""
     file = folder / "history.jsonl"
-    return read_record(file, [HISTORY], lines=True) if file.exists() else []
+    return read_record(file, HISTORY, lines=True) if file.exists() else []
 
 
 def read_record(
@@ -58,14 +58,23 @@ def read_record(
         if file.stat().st_size > LARGEST:
             raise ValueError(f"it has more than {LARGEST:,} bytes")
         text = file.read_text(encoding="utf-8")
-        parts = text.splitlines() if lines else [text]
-        values = [json.loads(part, parse_constant=refuse) for part in parts]
-        content = values if lines else values[0]
-        if wrong := mismatch(content, schema, "it"):
-            raise ValueError(wrong)
-    except (OSError, ValueError, RecursionError) as error:
+        if not lines:
+            return parsed(text, schema)
+        return [parsed(row, schema, f"row {i}") for i, row in enumerate(text.splitlines(), 1)]
+    except (OSError, ValueError) as error:
         raise UserError(f"{file} cannot be read ({error}): {advice}") from error
-    return content
+
+
+def parsed(text: str, schema: Schema, name: str = "it") -> Any:
+    """JSON text as a value; raises ValueError, which calls it by the name, if it is another."""
+    try:
+        value = json.loads(text, parse_constant=refuse)
+        wrong = mismatch(value, schema, name)
+    except RecursionError:
+        wrong = f"{name} is nested too deeply"
+    if wrong:
+        raise ValueError(wrong)
+    return value
 
 
 def refuse(constant: str) -> None:

@@ -7,18 +7,17 @@ predictions.csv      probability of each evaluated image
 metrics.json         every figure               figures/           the pictures
 report.html          all of it, to be read
 evaluations/         the last four again, for each later ``evaluate`` in a folder of its name
+run.lock             empty; locked while a run fills the folder, left there afterwards
 """
 
 from __future__ import annotations
 
-import csv
-import io
 import itertools
 import json
 import platform
 import sys
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
@@ -37,6 +36,7 @@ from examples.mura.evaluate import Metrics, evaluate, load_metrics, save_metrics
 from examples.mura.explain import write_sheet
 from examples.mura.figures import write_figures
 from examples.mura.model import build_model
+from examples.mura.output import as_csv, warn
 from examples.mura.prepare import Prepared, cache_name, prepare
 from examples.mura.radiographs import Radiographs
 from examples.mura.records import MORE, RUN, read_config, read_history, read_record
@@ -44,11 +44,10 @@ from examples.mura.report import data_counts, write_report
 from examples.mura.settings import Settings
 from tinynet.models import Classifier
 from tinynet.train.checkpoint import load_checkpoint, write_whole
+from tinynet.train.files import LOCK, InUseError, holds_something, locked, remove_half_written
 
 CACHES = Path("data/prepared")
 CONFIG = "config.json"
-# settings whose default was another one before they had a flag
-EARLIER = {"batchnorm_momentum": 0.99}
 
 
 @dataclass(frozen=True)
@@ -98,24 +97,42 @@ def start_run(
     return run
 
 
-def claimed(folder: Path, numbered: bool) -> Path:
-    """Make the folder, with an empty config.json that tells other processes that it is taken.
+@contextmanager
+def claimed(folder: Path, numbered: bool) -> Iterator[Path]:
+    """An empty folder, locked against other processes to the end of the block.
 
     numbered   if the folder holds something, take ``folder-2``, ...; False: raise UserError
     """
     place, number = folder, 1
-    while True:
-        if not holds_something(place):
-            place.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as lock:
+        while True:
             try:
-                (place / CONFIG).touch(exist_ok=False)
-                return place
-            except FileExistsError:
-                pass  # another process was first, a moment ago
-        if not numbered:
-            raise taken(place)
-        number += 1
-        place = folder.with_name(f"{folder.name}-{number}")
+                if not holds_something(place):
+                    lock.enter_context(in_use(place))
+                    if not holds_something(place):  # else another process was first, a moment ago
+                        break
+                    lock.close()
+            except InUseError:
+                if not numbered:
+                    raise
+            else:
+                if not numbered:
+                    raise taken(place)
+            number += 1
+            place = folder.with_name(f"{folder.name}-{number}")
+        yield place
+
+
+@contextmanager
+def in_use(folder: Path) -> Iterator[None]:
+    """Lock a run's folder, and remove what kills have left half-written there.
+
+    Raises InUseError if another process has it.
+    """
+    with locked(folder / LOCK):
+        for place in (folder, folder / "figures", folder / "features"):
+            remove_half_written(place)
+        yield
 
 
 def evaluation_folder(run: Run, rule: str, threshold: float) -> Path:
@@ -129,10 +146,6 @@ def evaluation_folder(run: Run, rule: str, threshold: float) -> Path:
     return place
 
 
-def holds_something(folder: Path) -> bool:
-    return folder.exists() and any(folder.iterdir())
-
-
 def taken(folder: Path) -> UserError:
     return UserError(
         f"{folder} is not empty: continue that run with --resume, or name another --run folder"
@@ -143,12 +156,10 @@ def open_run(folder: Path) -> Run:
     """The run in ``folder``; raises UserError if there is none or its config is damaged."""
     file = folder / CONFIG
     if not file.exists():
-        raise UserError(
-            f"{folder} holds no run (no config.json): give the folder of one with --run"
-        )
+        raise UserError(f"{folder} holds no run (no config.json): give the folder of one")
     config = read_record(file, RUN | MORE)
     try:
-        settings = Settings.from_json(EARLIER | config["settings"])
+        settings = Settings.from_json(config["settings"])
     except UserError as error:
         raise UserError(f"{file}: {error}") from None
     return Run(folder, settings, Path(config["data"]), Path(config["cache"]), config["synthetic"])
@@ -178,17 +189,20 @@ def prepare_images(
     *,
     cache: Path | None = None,
     skip_bad: bool = False,
+    required: Sequence[str] = SPLITS,
     parts: tuple[str, ...] = PARTS,
     workers: int | None = None,
 ) -> tuple[Prepared, Dataset]:
-    """Read the data folder and prepare its images, or find them prepared; prints warnings."""
+    """Read the data folder and prepare its images, or find them prepared; prints warnings.
+
+    required   the splits that must have images, see ``read_dataset``
+    """
     side, fit = settings.side, settings.fit
-    dataset = read_dataset(data, skip_bad=skip_bad, parts=parts)
+    dataset = read_dataset(data, skip_bad=skip_bad, required=required, parts=parts)
+    warn(dataset.warnings)
     cache = cache or CACHES / cache_name(dataset, side, fit)
     prepared = prepare(dataset, cache, side=side, fit=fit, workers=workers, skip_bad=skip_bad)
-    left_out = [f"{line}: left out" for line in prepared.left_out]
-    for warning in [*dataset.warnings, *left_out]:
-        print(f"warning: {warning}", file=sys.stderr)
+    warn(prepared.warnings)
     return prepared, dataset
 
 
@@ -235,6 +249,8 @@ def evaluate_run(
     threshold: float = 0.5,
     baselines: bool | None = None,
     out: Path | None = None,
+    root: Path | None = None,
+    parts: Collection[str] = PARTS,
     others: Sequence[Run] = (),
     mirror: bool = False,
     command: str = "",
@@ -243,18 +259,26 @@ def evaluate_run(
 
     rule, baselines   None: as the run's settings say
     out       folder to write to, None: the run's own, with what its training ends with
+    root      MURA-v1.1 of the prepared images, None: the run's
+    parts     body parts of the validation images
     others    runs whose probabilities are averaged with this one's
     mirror    average over each image and its mirror image
     command   what was typed, for the report of an evaluation in another folder
     """
     s, folder = run.settings, out or run.folder
-    train, valid = (prepared.rows(prepared.split(split)) for split in SPLITS)
+    chosen = prepared.split("train"), prepared.split("valid", parts)
+    train, valid = map(prepared.rows, chosen)
     if not len(valid):
-        raise UserError(f"{prepared.folder} has no validation images: give others with --data")
-    if baselines is None:
-        baselines = s.baselines
+        raise UserError(
+            f"{prepared.folder} has no validation images of {', '.join(parts)}: "
+            "give others with --data or --parts"
+        )
     if baselines and not len(train):
         raise UserError("the data have no training images for the baselines: add --no-baselines")
+    if baselines is None:
+        baselines = s.baselines and len(train) > 0
+        if s.baselines and not baselines:
+            print("no training images: no baselines", file=sys.stderr)
     models = load_models([run, *others], how)
     print(f"evaluating {len(valid):,} validation images", file=sys.stderr)
     data = Radiographs(prepared, valid, None, s.form)
@@ -280,7 +304,7 @@ def evaluate_run(
     save_metrics(folder / "metrics.json", metrics)
     write_figures(folder, run.history, metrics, probability, data)
     if not others:
-        write_sheet(folder, models[0], data, probability)
+        write_sheet(folder, models[0], data, probability, root or run.data)
     write_report(folder, run.folder)
     return load_metrics(folder / "metrics.json")
 
@@ -305,10 +329,8 @@ def baseline_probabilities(
 def save_predictions(
     file: Path, images: Sequence[Image], probability: np.ndarray, synthetic: bool
 ) -> None:
-    text = io.StringIO()
-    writer = csv.writer(text)
     notice = ("synthetic, " if synthetic else "") + "not for clinical use"
-    writer.writerow(["path", "label", "probability", "notice"])
+    rows: list[list[object]] = [["path", "label", "probability", "notice"]]
     for image, p in zip(images, probability, strict=True):
-        writer.writerow([image.path, image.label, f"{p:.6f}", notice])
-    write_whole(file, text.getvalue().encode())
+        rows.append([str(image.path), image.label, f"{p:.6f}", notice])
+    write_whole(file, as_csv(rows))

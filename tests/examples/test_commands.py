@@ -1,15 +1,21 @@
 """The command line, as a user meets it: what it makes, and what it says about bad input."""
 
 import errno
+import io
 import json
+import os
 import re
+import shutil
 import signal
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from examples.mura.__main__ import main
+from examples.mura.decode import SUFFIXES
 from examples.mura.flags import COMMANDS
 from examples.mura.run import load_model, open_run
 from tests.examples.small_mura import SMALL
@@ -21,8 +27,12 @@ FIGURES = {"curves_loss", "confusion_image", "confusion_study", "roc", "examples
 TRAIN = ["--epochs", "2", *SMALL, "--no-baselines"]
 
 
+def read_text(file):
+    return Path(file).read_text(encoding="utf-8")
+
+
 def read_json(file):
-    return json.loads(file.read_text())
+    return json.loads(read_text(file))
 
 
 def contents(folder):
@@ -171,8 +181,24 @@ def test_a_run_that_is_there_already_is_kept(mura, tmp_path, cli):
             message.replace("--no-", "--")
         )
     assert (tmp_path / "run/last.safetensors").read_bytes() == before
+    message = cli.error("evaluate", "--run", "run", "--parts", "wrist")
+    assert "no validation images of WRIST" in message
+    assert "add --data" in cli.error("evaluate", "--run", "run", "--cache", "cache")
     config = tmp_path / "run/config.json"
     values = read_json(config)
+    for damage, said in (
+        ({"settings": values["settings"] | {"side": "16"}}, 'settings.side is "16", want a whole'),
+        ({"settings": values["settings"] | {"rule": "least"}}, "--rule is least, want one of mean"),
+        ({"settings": values["settings"] | {"keep_prob": 2}}, "--keep-prob is 2"),
+        ({"data": 3}, "data is 3, want text"),
+        ({"synthetic": None}, "synthetic is null, want true or false"),
+        ({"resumed": [1]}, "resumed is [1], want names and values"),
+    ):
+        config.write_text(json.dumps(values | damage))
+        for command in (["evaluate"], ["train", "--resume"], ["predict", "x.png"]):
+            message = cli.error(*command, "--run", "run")
+            assert "config.json" in message
+            assert said in message
     values["settings"]["hidden"] = 5
     config.write_text(json.dumps(values))
     message = cli.error("evaluate", "--run", "run")  # a checkpoint of another model
@@ -276,3 +302,69 @@ def test_an_environment_that_names_no_kernels_is_one_line(monkeypatch, cli):
 def test_help_of_every_command(cli):
     for command in COMMANDS:
         assert "Not for clinical use" in " ".join(cli(command, "--help").split())
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("no_figures")
+def test_every_kind_of_file_from_prepare_to_explain(mura, tmp_path, cli):
+    """What can be read is used, what cannot is named, whichever command meets it."""
+    study = mura / "train/XR_HAND/patient00004/study1_negative"
+    ramp = np.tile(np.linspace(0, 1, 40), (30, 1))
+    for name, pixels in {
+        "bits12.png": (4095 * ramp).astype(np.uint16), "float.tif": ramp.astype(np.float32),
+        "signed.tif": (2000 * ramp - 1000).astype(np.int32), "black.bmp": np.uint8(0 * ramp),
+        "turned.jpg": (255 * ramp).astype(np.uint8), "image2.gif": (255 * ramp).astype(np.uint8),
+    }.items():  # fmt: skip
+        Image.fromarray(pixels).save(study / name)
+    (study / "linked.png").symlink_to(study.parents[1] / "patient00003/study1_positive/image1.png")
+    (study / "notes.txt").write_text("not an image")
+    (study / "scan.dcm").write_bytes(b"DICM")
+    shutil.copytree(study, tmp_path / "clinic")
+    for file in mura.glob("*.csv"):
+        file.unlink()
+    out = cli("prepare", "--data", mura, "--side", "16", "--cache", "cache")
+    assert "21 images" in out
+    for said in (
+        f"passed over 2 files that are not {', '.join(SUFFIXES)}: {study}/notes.txt, ",
+        f"links to what is there already: {study}/linked.png -> ",
+        f"{study}/black.bmp is nearly constant",
+    ):
+        assert said in cli.err
+    (study / "damaged.tif").write_bytes(b"II*\0")
+    assert "damaged.tif is not an image" in cli.error("prepare", "--data", mura, "--side", "16")
+    cli("train", "--data", mura, "--skip-bad", "--run", "run", *TRAIN[:-1])
+    assert "damaged.tif is not an image" in cli.err
+    shutil.rmtree(mura / "train")
+    shutil.rmtree(tmp_path / "data")
+    cli("evaluate", "--run", "run", "--data", mura)
+    assert "no training images: no baselines" in cli.err
+    assert "has no folder train" in cli.error("train", "--data", mura)
+
+    (tmp_path / "clinic/damaged.png").write_bytes(b"")
+    for command, more in (("predict", ["--csv", "out.csv"]), ("explain", ["--out", "seen"])):
+        status, out = cli.run(command, "--run", "run", "clinic", *more)
+        assert status == 1
+        assert out.count("0.") >= 8
+        assert "warning: clinic/damaged.png is empty (0 bytes): left out" in cli.err
+        assert cli.err.splitlines()[-1].startswith("error: left out: clinic/damaged.png")
+    assert len(read_text("out.csv").splitlines()) == 9
+    assert len(list(Path("seen").iterdir())) == 8
+    shutil.copy("clinic/image1.png", "mine.csv")
+    for table in ("clinic/image1.png", "mine.csv"):
+        before = Path(table).read_bytes()
+        cli.error("predict", "--run", "run", "clinic/image1.png", "--csv", table)
+        assert Path(table).read_bytes() == before
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_names_that_the_terminal_cannot_print(mura, tmp_path, cli, monkeypatch):
+    cli("train", "--data", mura, "--run", "run", *TRAIN)
+    name = os.fsdecode(b"caf\xe9 \xc3\xa9.png")
+    shutil.copy(mura / "valid/XR_HAND/patient11186/study1_positive/image1.png", name)
+    for encoding, printed in (("ascii", b"\\xe9"), ("utf-8", b"\xc3\xa9"), ("latin-1", b"\xe9")):
+        terminal = io.BytesIO()
+        monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(terminal, encoding, write_through=True))
+        status = main(["predict", "--run", "run", name, "--separate", "--csv", "out.csv"])
+        assert status == 0
+        assert b"caf\\udce9 " + printed in terminal.getvalue()
+        assert "caf\\udce9 é.png" in read_text("out.csv")

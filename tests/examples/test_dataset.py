@@ -1,5 +1,6 @@
 """Reading a folder in MURA's layout: what is found, and the line printed about each fault."""
 
+import os
 import re
 import shutil
 
@@ -7,6 +8,7 @@ import pytest
 
 from examples.mura.breakdown import check_counts
 from examples.mura.dataset import Dataset, Image, read_dataset, split_by_patient
+from examples.mura.decode import SUFFIXES
 from examples.mura.errors import UserError
 from tests.examples.small_mura import STUDIES, make_mura
 
@@ -58,6 +60,40 @@ def test_the_parent_folder_a_copy_and_a_spreadsheets_csv_read_the_same(root):
     assert read_dataset(root.rename(root.parent / "mura copy")).images == expected
 
 
+@pytest.mark.parametrize(
+    "changed",
+    [
+        lambda text: text.replace("\n", ",\n"),
+        lambda text: text.replace("\n", " , \n\n"),
+        lambda text: text.replace("/", "\\"),
+        lambda text: text.replace("MURA-v1.1", "./MURA-v1.1/"),
+        lambda text: text.replace("\n", "\r"),
+        lambda text: "".join(f'"{line}"\n' for line in text.replace(",", '","').split()),
+    ],
+)
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_csvs_as_programs_write_them(root, changed, encoding):
+    expected = read_dataset(root).images
+    for file in root.glob("*.csv"):
+        header = "path,label\n" if "studies" in file.name else "path\n"
+        file.write_text(changed(header + file.read_text()), encoding=encoding, newline="")
+    found = read_dataset(root)
+    assert found.images == expected
+    assert [re.sub(r".*line 1: '|,?'.*", "", line) for line in found.warnings] == [
+        *("path", "path,label") * 2
+    ]
+
+
+def test_names_that_are_not_utf_8(tmp_path):
+    root = make_mura(tmp_path)
+    file = root.parent / ELBOW / "image1.png"
+    name = os.fsdecode(b"image\xff.png")
+    file.rename(file.with_name(name))
+    rows = (root / IMAGES).read_bytes()
+    (root / IMAGES).write_bytes(rows.replace(b"image1.png", b"image\xff.png", 1))
+    assert name in {image.name for image in read_dataset(root).images}
+
+
 def test_walks_a_folder_without_csvs(root, tmp_path):
     walked = read_dataset(make_mura(tmp_path / "plain", csvs=False))
     assert walked.images == read_dataset(root).images
@@ -69,15 +105,100 @@ def test_walks_a_folder_without_csvs(root, tmp_path):
 
 
 @pytest.mark.parametrize("csvs", [True, False])
-def test_dot_files_are_skipped(tmp_path, csvs):
+def test_what_is_passed_over_is_named(tmp_path, csvs):
     root = make_mura(tmp_path, csvs=csvs)
     expected = read_dataset(root)
-    (root / "train/XR_ELBOW/patient00001/study1_negative/._image2.png").write_bytes(b"no PNG")
+    study = root.parent / ELBOW
+    for name in ("._image2.png", "image1.explained.png", "scan.dcm", "a.txt", "b.txt", "c.txt"):
+        (study / name).write_bytes(b"no PNG")
     (root / "train/.thumbnails").mkdir()
     (root / "train/.thumbnails/image1.png").write_bytes(b"")
     if csvs:
         append(root / "train_image_paths.csv", f"{EXAMPLE}/._image2.png")
+    found = read_dataset(root)
+    assert found.images == expected.images
+    assert found.warnings[len(expected.warnings) :] == [
+        f"passed over 2 names that begin with a dot: {root}/train/.thumbnails, "
+        f"{study}/._image2.png",
+        f"passed over 4 files that are not {', '.join(SUFFIXES)}: {study}/a.txt, {study}/b.txt, "
+        f"{study}/c.txt, ...",
+        f"passed over 1 pictures that explain made: {study}/image1.explained.png",
+    ]
+
+
+def test_every_kind_of_picture_is_found(root):
+    png = root.parent / ELBOW / "image1.png"
+    rows = (root / IMAGES).read_text()
+    for suffix in (".tif", ".TIFF", ".bmp", ".jp2", ".webp", ".gif", ".pgm"):
+        there = png.rename(png.with_suffix(suffix))
+        (root / IMAGES).write_text(rows.replace(f"{ELBOW}/image1.png", f"{ELBOW}/{there.name}"))
+        listed = read_dataset(root).images
+        (root / IMAGES).rename(root / "aside")
+        assert read_dataset(root).images == listed
+        assert f"image1{suffix}" in {image.name for image in listed}
+        (root / "aside").rename(root / IMAGES)
+        there.rename(png)
+
+
+@pytest.mark.parametrize("csvs", [True, False])
+@pytest.mark.parametrize(
+    "which",
+    [
+        "train",
+        "train/XR_HAND",
+        "train/XR_HAND/patient00003/study1_positive",
+        f"{ELBOW[10:]}/image1.png",
+    ],
+)
+def test_links_are_followed(tmp_path, csvs, which):
+    root = make_mura(tmp_path, csvs=csvs)
+    expected = read_dataset(root)
+    away = tmp_path / "other disk"
+    (root / which).rename(away)
+    (root / which).symlink_to(away)
     assert read_dataset(root) == expected
+
+
+def test_what_links_lead_to_twice_is_read_once(tmp_path):
+    root = make_mura(tmp_path, csvs=False)
+    expected = read_dataset(root)
+    hand = root / "train/XR_HAND"
+    (hand / "loop").symlink_to(root / "train")
+    (hand / "patient00001").symlink_to(hand / "patient00003")
+    study = hand / "patient00003/study1_positive"
+    (study / "image0.png").symlink_to("image1.png")
+    (study / "image9.png").symlink_to("nowhere.png")
+    found = read_dataset(root)
+    assert len(found.images) == len(expected.images)
+    assert found.warnings[2:] == [
+        f"passed over 3 links to what is there already: {study}/image1.png -> {study}/image0.png, "
+        f"{hand}/loop -> {root}/train, {hand}/patient00001 -> {hand}/patient00003",
+        f"passed over 1 links to what is not there: {study}/image9.png",
+    ]
+
+
+def test_listed_images_behind_links_are_all_read(root):
+    expected = read_dataset(root).images
+    png = root.parent / ELBOW / "image2.png"
+    png.unlink()
+    png.symlink_to("image1.png")  # as a store that keeps equal files once does
+    assert read_dataset(root) == Dataset(root, expected)
+
+
+def test_a_folder_that_cannot_be_read(root, monkeypatch):
+    hidden = str(root / "train/XR_HAND")
+    scandir = os.scandir
+
+    def denied(path):
+        if str(path) == hidden:
+            raise PermissionError(13, "Permission denied", path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", denied)
+    message = f"{hidden} cannot be read (Permission denied)"
+    with pytest.raises(UserError, match=f"^{re.escape(message)}: mend its permissions{OR_SKIP}$"):
+        read_dataset(root)
+    assert f"{message}: left out" in read_dataset(root, skip_bad=True).warnings
 
 
 def test_without_checking_files_the_csvs_are_enough(root):
@@ -124,7 +245,7 @@ FAULTS = {  # what is done to the folder, whether it has CSVs, what is said, the
             (root / LABELS).read_text().replace("study1_positive/,1", "study1_positive/,0", 1)
         ), True,
         f"{{root}}/{LABELS}, line 2: label 0 contradicts the folder "
-        "MURA-v1.1/train/XR_ELBOW/patient00002/study1_positive/",
+        "MURA-v1.1/train/XR_ELBOW/patient00002/study1_positive",
         "correct the label or rename the folder", 2,
     ),
     "row listed twice": (
@@ -205,14 +326,22 @@ def test_missing_split(tmp_path, csvs):
     with pytest.raises(UserError, match=f"^{re.escape(message)}$"):
         read_dataset(root, skip_bad=True)
     assert len(read_dataset(root, splits=("train",)).images) == 11
+    alone = read_dataset(root, required=("train",))
+    assert len(alone.images) == 11
+    assert f"{root} has no folder valid" in alone.warnings
+    with pytest.raises(UserError, match="holds no image of WRIST|lists no image of WRIST"):
+        read_dataset(root, required=("train",), parts=("WRIST",), skip_bad=True)
 
 
 def test_a_csv_that_is_empty_or_not_text(root):
-    (root / IMAGES).write_text("")
-    with pytest.raises(UserError, match="train_image_paths.csv lists no image of ELBOW, "):
-        read_dataset(root)
-    (root / IMAGES).write_bytes(b"\xff\xfe\x00\x81")
-    with pytest.raises(UserError, match=r"train_image_paths.csv is not a CSV file \(.*\): copy it"):
+    for content in (b"", b"\n\n", b"path\n"):
+        (root / IMAGES).write_bytes(content)
+        with pytest.raises(
+            UserError, match=r"image_paths.csv lists no image, want a line for each"
+        ):
+            read_dataset(root)
+    (root / IMAGES).write_bytes(b"\x00" * 200_000)
+    with pytest.raises(UserError, match=r"train_image_paths.csv is not a CSV file \(.*\): mend it"):
         read_dataset(root)
 
 

@@ -1,14 +1,22 @@
 """Predictions for files: which of them make a study, what is printed, what is refused."""
 
 import csv
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from examples.mura.decode import SUFFIXES
 from examples.mura.errors import UserError
-from examples.mura.predict import as_table, find_images, predict_files, write_csv
+from examples.mura.predict import (
+    as_table,
+    find_images,
+    predict_files,
+    refuse_to_overwrite,
+    write_csv,
+)
 from examples.mura.settings import Settings
 from tinynet.layer import EVAL, Layer
 from tinynet.train.checkpoint import CheckpointError
@@ -105,8 +113,81 @@ def test_what_is_not_an_image_is_named(tmp_path):
         predicted(tmp_path)
     with pytest.raises(UserError, match="no files were given"):
         predicted()
+    with pytest.raises(UserError, match="a file's name is empty: name images"):
+        predicted("")
     with pytest.raises(UserError, match="no such file: .*missing.png"):
         predicted(tmp_path / "missing.png")
     (tmp_path / "words.png").write_bytes(b"these are words")
-    with pytest.raises(UserError, match=r"words.png is not an image: give PNG or JPEG images$"):
+    with pytest.raises(UserError, match=r"words.png is not an image, or not of a kind that can"):
         predicted(tmp_path / "words.png")
+
+
+def test_what_cannot_be_used_is_named_and_the_rest_predicted(folder, monkeypatch):
+    scans = folder / "scans"
+    (scans / "c.png").write_bytes(b"these are words")
+    (scans / "d.tif").write_bytes(b"")
+    (scans / "e.png").symlink_to("nowhere.png")
+    monkeypatch.setattr("examples.mura.predict.AT_ONCE", 1)
+    whole = predicted(scans, folder / "none.png")
+    assert [path.name for path, _ in whole.studies[0].views] == ["a.png", "b.jpg"]
+    assert whole.studies[0].probability == pytest.approx(0.6, abs=0.01)
+    assert [line.split(" (")[0] for line in whole.notes.bad] == [
+        f"no such file: {folder}/none.png",
+        f"{scans}/c.png is not an image, or not of a kind that can be read",
+        f"{scans}/d.tif is empty",
+    ]
+    assert whole.notes.warnings == [
+        f"passed over 1 links to what is not there: {scans}/e.png",
+        f"passed over 1 files that are not {', '.join(SUFFIXES)}: {scans}/notes.txt",
+        f"{scans}/a.png is nearly constant: look at it",
+        f"{scans}/b.jpg is nearly constant: look at it",
+    ]
+
+
+def test_links_make_the_studies_that_their_folders_are(folder):
+    for study, name in (("one", "a.png"), ("two", "b.jpg"), ("two", "again.jpg")):
+        (folder / study).mkdir(exist_ok=True)
+        (folder / study / name).symlink_to(folder / "scans" / name.replace("again", "b"))
+    (folder / "two/loop").symlink_to(folder / "two")
+    whole = predicted(folder / "one", folder / "two")
+    assert [Path(s.name).name for s in whole.studies] == ["one", "two"]
+    assert [len(s.views) for s in whole.studies] == [1, 1]
+    assert whole.notes.warnings[0] == (
+        f"passed over 2 links to what is there already: {folder}/two/b.jpg -> "
+        f"{folder}/two/again.jpg, {folder}/two/loop -> {folder}/two"
+    )
+
+
+NAMES = [
+    *("=1+1.png", "+a.png", "-a.png", "@a.png", "\t=1.png", "\r=1.png", "\x1b[2J.png", "a\nb.png"),
+    *("\u202ea.png", os.fsdecode(b"\xff.png")),
+]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_names_are_printed_and_written_so_that_they_do_no_harm(tmp_path, name, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    draw(Path("a.png"), 0.4).rename(name)
+    predictions = predicted(name, separate=True)
+    table = as_table(predictions)
+    assert len(table.splitlines()) == 4
+    assert all(line.isprintable() for line in table.splitlines())
+    write_csv(predictions, Path("out.csv"))
+    with open("out.csv", newline="", encoding="utf-8") as stream:
+        (row,) = csv.DictReader(stream)
+    assert row["file"].isprintable()
+    assert row["file"][0] not in "=+-@"
+    assert row["file"].endswith(".png")
+
+
+def test_a_table_replaces_nothing_but_a_table(folder):
+    image, table = folder / "scans/a.png", folder / "out.csv"
+    refuse_to_overwrite(table)
+    write_csv(predicted(image), table)
+    refuse_to_overwrite(table)
+    (folder / "link.csv").symlink_to(image)
+    (folder / "dangling.csv").symlink_to("nowhere")
+    (folder / "mine.csv").write_text("my,own,table\n")
+    for taken in (image, folder, "link.csv", "dangling.csv", "mine.csv"):
+        with pytest.raises(UserError, match="is there and is not a table of predict: give the"):
+            refuse_to_overwrite(folder / taken)

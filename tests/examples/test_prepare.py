@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import re
 import shutil
 
 import numpy as np
@@ -102,7 +103,7 @@ def test_a_killed_run_goes_on_from_what_is_done(data, tmp_path, monkeypatch, dec
         patch.setattr(module, "save_done", lambda *a: next(saves, None) is None or save(*a))
         with pytest.raises(Killed):
             run(data, cache)
-    assert np.fromfile(cache / DONE, np.uint8).sum() == 6
+    assert np.count_nonzero(np.fromfile(cache / DONE, np.uint64)) == 6
     half = f"{cache} is half prepared: run prepare again, it goes on from there"
     with pytest.raises(UserError, match=f"^{half}$"):
         open_prepared(cache)
@@ -129,7 +130,7 @@ def test_other_settings_or_images_are_refused(data, tmp_path):
     assert cache_name(fewer, 16, "stretch") != cache_name(data, 16, "stretch")
     assert fails(fewer, cache) == f"{made} from other images (15, want 14): {fix}"
     Pillow.fromarray(grey(99, 80, 60)).save(data.file(data.images[0]))
-    assert fails(data, cache) == f"{made} from other images (15, want 15): {fix}"
+    assert fails(data, cache) == f"{made} before some of its images were replaced: {fix}"
     assert fails(data, tmp_path / "other", side=0, fit="crop") == (
         "got side 0 and fit 'crop', want 1 or more and stretch or letterbox"
     )
@@ -147,7 +148,7 @@ def spoil(case, file):
         return "is empty (0 bytes)"
     if case == "text":
         file.write_text("not found")
-        return "is not an image"
+        return f"is not an image, or not of a kind that can be read ({', '.join(decode.FORMATS)})"
     if case == "missing":
         file.unlink()
         return "is missing"
@@ -160,10 +161,10 @@ def test_a_bad_image(case, data, tmp_path):
     cache = tmp_path / "cache"
     file = data.root / STUDY / "image2.png"
     line = f"{file} {spoil(case, file)}"
-    message = f"{line}: copy it again from the archive, or leave it out with --skip-bad"
+    message = f"{line}: replace it by a good copy, or leave it out with --skip-bad"
     assert fails(data, cache) == message
     # every other image is done, so that leaving it out costs nothing
-    assert np.fromfile(cache / DONE, np.uint8).sum() == 14
+    assert np.count_nonzero(np.fromfile(cache / DONE, np.uint64)) == 14
 
     prepared = run(data, cache, skip_bad=True)
     kept = [image for image in data.images if data.file(image) != file]
@@ -181,10 +182,11 @@ def test_nothing_but_bad_images(data, tmp_path):
     assert "is empty (0 bytes) (and 14 more)" in fails(data, tmp_path / "c", skip_bad=True)
 
 
-def test_a_mended_image_is_decoded_and_the_rest_is_not(data, tmp_path, decoded):
+@pytest.mark.parametrize("lost", [0, 5])
+def test_a_mended_image_is_decoded_and_the_rest_is_not(data, tmp_path, decoded, lost):
     file = data.root / STUDY / "image2.png"
     good = file.read_bytes()
-    file.write_bytes(good[: len(good) // 2] + bytes(len(good) - len(good) // 2))
+    file.write_bytes(good[: len(good) // 2] + bytes(len(good) - len(good) // 2 - lost))
     assert str(file) in fails(data, tmp_path / "cache")
     file.write_bytes(good)
     decoded.clear()
@@ -192,37 +194,33 @@ def test_a_mended_image_is_decoded_and_the_rest_is_not(data, tmp_path, decoded):
     assert decoded == [file]
 
 
-def test_colour_and_sixteen_bits_become_grey(tmp_path):
-    picture = grey(5, 16, 16)
-    stored = {
-        "grey.png": Pillow.fromarray(picture),
-        "rgb.png": Pillow.fromarray(np.repeat(picture[..., None], 3, axis=2)),
-        "rgba.png": Pillow.fromarray(picture).convert("RGBA"),
-        "palette.png": Pillow.fromarray(picture).convert("P"),
-        "sixteen.png": Pillow.fromarray(picture.astype(np.uint16) * 257),
-    }
-    for name, image in stored.items():
-        image.save(tmp_path / name)
-        np.testing.assert_array_equal(read_square(tmp_path / name, 16), picture, err_msg=name)
+def test_a_picture_replaced_by_one_of_equal_size_is_noticed(data, tmp_path):
+    prepared = run(data, tmp_path / "cache")
+    name = cache_name(data, SIDE, "stretch")
+    one, other = (data.file(image) for image in data.images[:2])
+    Pillow.fromarray(grey(77)).save(other, compress_level=0)
+    Pillow.fromarray(grey(78)).save(one, compress_level=0)
+    before = cache_name(data, SIDE, "stretch")
+    size, time = one.stat().st_size, one.stat().st_mtime_ns
+    one.write_bytes(other.read_bytes())
+    os.utime(one, ns=(time, time + 1))
+    assert one.stat().st_size == size
+    assert len({name, before, cache_name(data, SIDE, "stretch")}) == 3
+    assert "before some of its images were replaced" in fails(data, prepared.folder)
 
 
-def test_letterbox_keeps_the_aspect_ratio(tmp_path):
-    file = tmp_path / "image.png"
-    Pillow.new("L", (20, 80), 255).save(file)
-    expected = np.zeros((32, 32), np.uint8)
-    expected[:, 12:20] = 255  # a quarter as wide as it is high, in the middle
-    np.testing.assert_array_equal(read_square(file, 32, "letterbox"), expected)
-    assert (read_square(file, 32, "stretch") == 255).all()
-    Pillow.new("L", (400, 1), 255).save(file)
-    assert (read_square(file, 8, "letterbox") == 255).sum() == 8  # a sliver keeps a pixel
-
-
-def test_downsampling_averages_instead_of_aliasing(tmp_path):
-    stripes = np.zeros((256, 256), np.uint8)
-    stripes[:, ::2] = 255
-    Pillow.fromarray(stripes).save(tmp_path / "stripes.png")
-    square = read_square(tmp_path / "stripes.png", 32)
-    assert abs(square.astype(int) - 127).max() <= 8
+@pytest.mark.parametrize("fit", ["stretch", "letterbox"])
+def test_nearly_constant_pictures_are_named(data, tmp_path, fit):
+    files = [data.file(image) for image in data.images[:3]]
+    for file, levels in zip(files, (0, 15, 40), strict=True):
+        Pillow.fromarray(np.linspace(200, 200 + levels, 800).astype(np.uint8).reshape(40, 20)).save(
+            file
+        )
+    prepared = run(data, tmp_path / "cache", fit=fit)
+    assert prepared.nearly_constant == [str(file) for file in files[:2]]
+    assert prepared.warnings == [
+        f"{file} is nearly constant (fewer than 16 grey levels): look at it" for file in files[:2]
+    ]
 
 
 def test_a_full_disk_is_found_before_the_work(data, tmp_path, monkeypatch, decoded):
@@ -246,7 +244,7 @@ def test_a_disk_that_fills_up_on_the_way(data, tmp_path, monkeypatch):
         patch.setattr(decode, "CHUNK", 1)
         patch.setattr(decode, "read_square", failing_after(4, full))
         assert fails(data, cache).startswith(f"no space in {cache}: the cache needs 3,840 bytes, ")
-    assert np.fromfile(cache / DONE, np.uint8).sum() == 4
+    assert np.count_nonzero(np.fromfile(cache / DONE, np.uint64)) == 4
     assert run(data, cache).images == data.images
 
 
@@ -273,7 +271,7 @@ def test_open_refuses_what_is_not_a_cache(data, tmp_path):
 
     assert says() == (
         f"{cache} holds no prepared images (no manifest.json): "
-        "make them with python -m examples.mura prepare --data FOLDER"
+        f"make them with python -m examples.mura prepare --data FOLDER --cache {cache}"
     )
     run(data, cache)
     manifest = (cache / MANIFEST).read_text()
@@ -283,8 +281,22 @@ def test_open_refuses_what_is_not_a_cache(data, tmp_path):
             f"{cache}/manifest.json is not of a cache of prepared images: "
             "give another folder with --cache"
         )
-    (cache / MANIFEST).write_text(json.dumps(json.loads(manifest) | {"version": 2}))
-    assert says() == f"{cache}/manifest.json is of version 2, want 1: {again}"
+    (cache / MANIFEST).write_text(json.dumps(json.loads(manifest) | {"version": 1}))
+    assert says() == f"{cache}/manifest.json is of version 1, want 2: {again}"
+    for name, values in {
+        "side": (None, "16", 0, True), "fit": (None, "crop"), "synthetic": (None, 1),
+        "count": ("",), "digest": (None, 5), "left_out": ("", [1]), "nearly_constant": ({},),
+        "images": (None, 7, [1, 2], ["a.png"], "text"),
+    }.items():  # fmt: skip
+        for value in values:
+            (cache / MANIFEST).write_text(json.dumps(json.loads(manifest) | {name: value}))
+            assert re.fullmatch(
+                f"{cache}/manifest.json is damaged \\(.*{name}.*\\): {again}", says()
+            )
+    entries = json.loads(manifest)
+    del entries["side"]
+    (cache / MANIFEST).write_text(json.dumps(entries))
+    assert says() == f"{cache}/manifest.json is damaged (it lacks 'side'): {again}"
     (cache / MANIFEST).write_text(manifest)
     whole = (cache / PIXELS).read_bytes()
     for content in (whole[:-1], whole[:50], b""):

@@ -204,12 +204,12 @@ def test_legends_cover_no_data(monkeypatch, tmp_path):
 @pytest.mark.parametrize(
     ("file", "text", "said"),
     [
-        ("history.jsonl", "null", "it[0] is null, want names and values"),
-        ("history.jsonl", '{"epoch": true}', "it[0].epoch is true, want a whole number"),
-        ("history.jsonl", '{"epoch": 1, "train_loss": "low"}', "it[0].train_loss is"),
+        ("history.jsonl", "null", "row 1 is null, want names and values"),
+        ("history.jsonl", '{"epoch": true}', "row 1.epoch is true, want a whole number"),
+        ("history.jsonl", '{"epoch": 1, "train_loss": "low"}', "row 1.train_loss is"),
         ("history.jsonl", '{"epoch": 1, "train_loss": NaN}', "NaN"),
         ("config.json", "[]", "it is [], want names and values"),
-        ("config.json", "[" * 10_000, "recursion"),
+        ("config.json", "[" * 10_000, "nested too deeply"),
         ("config.json", '{"versions": []}', "versions is [], want names and values"),
         ("config.json", '{"data_counts": {"train": 3}}', "data_counts.train is 3"),
         ("metrics.json", '{"synthetic": 1}', "synthetic is 1, want true or false"),

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import tinynet.train.checkpoint
+import tinynet.train.files
 from tests.small_run import assert_same, copy_of, files_in
 from tinynet.layers import BatchNorm, Dense, Sequential
 from tinynet.optimizers import SGD, Adam
@@ -103,7 +103,7 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(
 ):
     save_arrays(path, {"x": np.zeros(3)})
     before = files_in(path.parent)
-    monkeypatch.setattr(tinynet.train.checkpoint.os, function, failure)
+    monkeypatch.setattr(tinynet.train.files.os, function, failure)
     with pytest.raises(error, match=message) as seen:
         save_arrays(path, {"x": np.ones(3)})
     assert "\n" not in str(seen.value)

@@ -202,7 +202,7 @@ def test_callbacks_get_the_row_and_the_model():
     ("settings", "match"),
     [
         ({"epochs": 0}, "epochs is 0"),
-        ({"patience": 0}, "patience 0"),
+        ({"patience": 0}, "patience is 0"),
         ({"batch_size": 0}, "batches of 0"),
         ({"metrics": ["acuracy"]}, "metric is 'acuracy'"),
         ({"monitor": "val_loss"}, "monitor is 'val_loss', want one of train_loss, train_accuracy$"),
@@ -210,7 +210,7 @@ def test_callbacks_get_the_row_and_the_model():
         ({"seed": -1}, "want a number from 0"),
         ({"epochs": 1.5}, "epochs is 1.5, want a whole number"),
         ({"patience": 1.5}, "patience is 1.5, want a whole number"),
-        ({"schedule_per": "batch"}, "schedule_per is 'batch', want 'epoch' or 'step'"),
+        ({"schedule_per": "batch"}, "schedule_per is 'batch', want one of epoch, step"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused_before_anything_is_written(

@@ -15,10 +15,10 @@ import pytest
 
 from tests.small_run import LOSS, files_in, rows_of
 from tinynet.layers import BatchNorm, Dense, Dropout, ReLU, Sequential
-from tinynet.optimizers import Adam
-from tinynet.schedules import ReduceOnPlateau
+from tinynet.optimizers import Adam, AdamW
+from tinynet.schedules import OneCycle, ReduceOnPlateau, WarmUp
 from tinynet.train import fit
-from tinynet.train.checkpoint import CheckpointError, load_arrays
+from tinynet.train.checkpoint import CheckpointError, load_arrays, save_arrays
 from tinynet.train.data import ArrayDataset
 
 EPOCHS, BATCHES = 4, 6  # batches per epoch: five of 8 examples and one of 5
@@ -58,7 +58,7 @@ def noise(x, rng):
     return x + 0.1 * rng.normal(size=x.shape).astype(x.dtype)
 
 
-def run(folder, *, stop=None, place=None, at=None, **options):
+def run(folder, *, stop=None, place=None, at=None, make_optimizer=lambda: Adam(0.01), **options):
     """One run of ``fit``, stopped by ``stop`` at "reading", "step", "validation" or not at all."""
     rng = np.random.default_rng(0)
     x = rng.normal(size=(60, 4)).astype("float32")
@@ -68,7 +68,7 @@ def run(folder, *, stop=None, place=None, at=None, **options):
     norm = BatchNorm(16, momentum=0.99)
     layers = norm, StoppingReLU(**stops["step"]), Dropout(0.8)
     model = Sequential(Dense(4, 16, rng=rng), *layers, Dense(16, 2, rng=rng))
-    optimizer = Adam(0.01)
+    optimizer = make_optimizer()
     train = Stopping(x[:45], y[:45], augment=noise, **stops["reading"])
     validation = Stopping(x[45:], y[45:], **stops["validation"])
     settings = {
@@ -94,9 +94,9 @@ def assert_same_bits(states, others):
         assert np.asarray(x).tobytes() == np.asarray(others[name]).tobytes(), name
 
 
-def assert_ends_as_if_never_stopped(folder, unbroken):
+def assert_ends_as_if_never_stopped(folder, unbroken, **options):
     """Resume the run in ``folder`` and compare all that it leaves with the unbroken run's."""
-    model, optimizer, history = run(folder, resume=True)
+    model, optimizer, history = run(folder, resume=True, **options)
     whole_folder, (whole_model, whole_optimizer, whole_history) = unbroken
     assert_same_bits(model.state(), whole_model.state())
     assert_same_bits(optimizer.state(), whole_optimizer.state())
@@ -172,6 +172,48 @@ def test_interrupted(tmp_path, unbroken, stop, place, at, saved):
     assert_ends_as_if_never_stopped(tmp_path, unbroken)
 
 
+EVERYTHING = {
+    "make_optimizer": lambda: AdamW(rates={"0": 0.5}, clip=0.3),
+    "schedule": WarmUp(OneCycle(0.05, EPOCHS * BATCHES), 3),
+    **{"schedule_per": "step", "micro_batch": 3, "average": 0.9, "restore_best": True},
+}
+
+
+@pytest.mark.parametrize(
+    ("stop", "place", "at"),
+    [
+        *((raise_interrupt, "reading", at) for at in (0, 9)),
+        (ctrl_c, "step", 21),  # of three passes each
+        (raise_interrupt, "validation", 3),
+    ],
+)
+def test_interrupted_with_clipping_groups_averages_pieces_and_rates_by_step(
+    tmp_path, stop, place, at
+):
+    whole = tmp_path / "whole", run(tmp_path / "whole", **EVERYTHING)
+    folder = tmp_path / "run"
+    with pytest.raises(KeyboardInterrupt):
+        run(folder, stop=stop, place=place, at=at, **EVERYTHING)
+    assert_ends_as_if_never_stopped(folder, whole, **EVERYTHING)
+    assert_ends_as_if_never_stopped(folder, whole, **EVERYTHING)  # it is finished: once more
+
+
+@pytest.mark.parametrize("batches", [0, 9])
+def test_a_run_that_version_0_1_0_has_begun_goes_on(tmp_path, unbroken, batches):
+    """Its checkpoints do not say what the losses were weighted by: by the examples."""
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, stop=raise_interrupt, place="reading", at=batches)
+    arrays, texts = load_arrays(tmp_path / "last.safetensors")
+    position = json.loads(texts["position"])
+    keys = "seed batch_size training_examples metrics monitor validation_examples history steps"
+    kept = {name: position[name] for name in f"{keys} batch loss_sum seconds".split()}
+    kept |= {name: None for name in ("labels", "probabilities") if name in position}
+    texts["position"] = json.dumps(kept)
+    assert set(position) - set(kept) == {"weight"}
+    save_arrays(tmp_path / "last.safetensors", arrays, texts)
+    assert_ends_as_if_never_stopped(tmp_path, unbroken)
+
+
 def test_interrupted_in_a_callback(tmp_path, unbroken):
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path, callbacks=[lambda row, model: row["epoch"] == 2 and raise_interrupt()])
@@ -216,9 +258,10 @@ def test_killed_between_the_checkpoint_and_the_history(tmp_path, unbroken, epoch
 
 def test_killed_while_a_checkpoint_was_written(tmp_path, unbroken):
     run(tmp_path, epochs=2)
-    (tmp_path / "last.safetensors.tmp").write_bytes(b"the first half of a check")
+    for ending in ("tinynet-0123abcd.tmp", "tmp"):  # as now, and as in version 0.1.0
+        (tmp_path / f"last.safetensors.{ending}").write_bytes(b"the first half of a check")
     assert_ends_as_if_never_stopped(tmp_path, unbroken)
-    assert not (tmp_path / "last.safetensors.tmp").exists()
+    assert not list(tmp_path.glob("*.tmp"))
 
 
 def test_early_stopping_remembers_how_long_it_has_waited(tmp_path):

@@ -10,6 +10,7 @@ from tinynet.layers import BatchNorm, Conv2D, Dense, Dropout, Flatten, ReLU, Seq
 from tinynet.losses import CrossEntropy, MeanSquaredError, SoftmaxCrossEntropy, WithAuxiliary
 from tinynet.optimizers import SGD, Adam
 from tinynet.regularizers import L1, L2
+from tinynet.train import fit
 from tinynet.train.step import TrainingError, TrainStep
 
 
@@ -267,3 +268,17 @@ def test_a_batch_without_any_weight_is_refused():
 def test_micro_batches_that_make_no_sense(micro_batch, error):
     with pytest.raises(error, match="micro_batch is .*, want a whole number from 1"):
         TrainStep(network(), LOSS, SGD(0.1), micro_batch=micro_batch)
+
+
+@pytest.mark.parametrize("by", ["value", "norm", "global_norm"])
+def test_a_gradient_that_is_not_finite_is_not_clipped_away(by):
+    class Overflows(ReLU):
+        def backward(self, dy, cache):
+            return np.full_like(dy, np.inf)
+
+    model = Sequential(
+        Dense(3, 5, rng=np.random.default_rng(0)), Overflows(), *network().layers[3:]
+    )
+    optimizer = SGD(0.1, clip=1.0, clip_by=by)
+    with pytest.raises(TrainingError, match="the weights are no longer finite: 0.weight"):
+        fit(model.to(dtype="float64"), LOSS, optimizer, batch(), epochs=1, progress=False)

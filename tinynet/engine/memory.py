@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 import mmap
+import os
 import threading
 from bisect import bisect_left
 from contextvars import ContextVar, Token
@@ -32,6 +33,11 @@ ALIGNMENT = 64  # bytes, a cache line
 HUGE = 1 << 22  # bytes; from here on in large pages, of which fewer need to be fetched
 
 _active: ContextVar[Workspace | None] = ContextVar("workspace", default=None)
+_lock = threading.RLock()  # a garbage collection may give back in the middle of a take
+if hasattr(os, "register_at_fork"):  # held meanwhile: no fork comes in the middle of a take
+    os.register_at_fork(
+        before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release
+    )
 
 
 class _Slab:
@@ -103,7 +109,6 @@ class Workspace:
         self._slab: _Slab | None = None
         self._in_use = self._most = 0  # bytes, of the slab and beside it; now, and at most
         self._beside = self._most_beside = 0  # bytes beside the slab
-        self._lock = threading.RLock()  # a garbage collection may give back in the middle of a take
         self._tokens = threading.local()  # what was in force before, for each thread's blocks
 
     @property
@@ -116,7 +121,7 @@ class Workspace:
         dtype = np.dtype(dtype)
         bytes_ = dtype.itemsize * math.prod(shape)
         size = -(-bytes_ // ALIGNMENT) * ALIGNMENT
-        with self._lock:
+        with _lock:
             slab, place = self._slab, None if self._slab is None else self._slab.take(size)
             if slab is None or place is None:
                 slab, place = _Slab(size), 0
@@ -129,7 +134,7 @@ class Workspace:
 
     def give_back(self, lease: _Lease) -> None:
         """Called when the last array on a piece has gone."""
-        with self._lock:
+        with _lock:
             self._in_use -= lease.size
             if lease.slab is self._slab:
                 lease.slab.give_back(lease.place, lease.size)
@@ -138,7 +143,7 @@ class Workspace:
 
     def clear(self) -> None:
         """Let go of the slab, as when shapes have changed; arrays in use keep their memory."""
-        with self._lock:
+        with _lock:
             self._replace(None)
             self._most = self._in_use
 
@@ -149,7 +154,7 @@ class Workspace:
 
     def __exit__(self, *error: object) -> None:
         _active.reset(self._tokens.before.pop())
-        with self._lock:
+        with _lock:
             if self._most_beside:  # something did not fit
                 held = 0 if self._slab is None else len(self._slab.memory)
                 size = max(self._most, held + self._most_beside if held else 0)

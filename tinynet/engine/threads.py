@@ -17,6 +17,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from contextvars import copy_context
@@ -31,10 +32,11 @@ T = TypeVar("T")
 
 BLOCK_BYTES = 1 << 20  # half of a typical second-level cache
 
-_lock = threading.Lock()
+_lock = threading.RLock()  # of what follows
 _pool: WorkerPool | None = None
-_holders_lock, _holders = threading.Lock(), 0  # of one_blas_thread
-_limit: Any = None
+_user: object = None  # of the pool
+_holders: dict[object, int] = {}  # blocks of one_blas_thread, and the thread that each is in
+_blas_counts: list[tuple[Any, int]] = []  # BLAS libraries kept to one thread; theirs before
 
 
 class StartError(Exception):
@@ -59,6 +61,9 @@ class Worker:
             self.thread.start()
         except RuntimeError as error:
             raise StartError(str(error)) from error
+        except BaseException:  # Ctrl-C while it starts: it ends as soon as it has
+            self.end()
+            raise
 
     def start(self, task: Callable[[], Any]) -> None:
         """Have the task run; the worker must not be busy."""
@@ -98,15 +103,20 @@ class Worker:
 
 
 def wait_for(workers: Sequence[Worker]) -> None:
-    """Return when all their tasks have ended, and not before, even if Ctrl-C is pressed meanwhile.
+    """Return when all their tasks have ended."""
+    for worker in workers:
+        worker.wait()
 
-    Raises the last KeyboardInterrupt then.
+
+def to_the_end(work: Callable[[], Any]) -> None:
+    """Do ``work``, again from its start if Ctrl-C interrupts it.
+
+    Raises the last KeyboardInterrupt when it is done.
     """
     interrupt: KeyboardInterrupt | None = None
     while True:
         try:
-            for worker in workers:
-                worker.wait()
+            work()
             break
         except KeyboardInterrupt as error:
             interrupt = error
@@ -118,9 +128,14 @@ class WorkerPool:
     """The calling thread and ``size`` − 1 workers."""
 
     def __init__(self, size: int) -> None:
-        self.process = os.getpid()  # a forked process inherits no threads
         self.size = size
-        self.workers = [Worker() for _ in range(size - 1)]
+        self.workers: list[Worker] = []
+        try:
+            while len(self.workers) < size - 1:
+                self.workers.append(Worker())
+        except BaseException:
+            self.end()
+            raise
 
     def run(self, tasks: Sequence[Callable[[], T]]) -> list[T]:
         """The results of at most ``size`` tasks, run at the same time, the first on this thread.
@@ -135,7 +150,7 @@ class WorkerPool:
                 worker.start(lambda context=context, task=task: context.run(task))  # type: ignore[misc]
             first = tasks[0]()
         finally:
-            wait_for(others)
+            to_the_end(lambda: wait_for(others))
         return [first, *(worker.result() for worker in others)]
 
     def end(self) -> None:
@@ -145,22 +160,36 @@ class WorkerPool:
 
 
 def thread_count() -> int:
-    """Return OMP_NUM_THREADS where it is set, else the number of cores this process may use."""
-    asked = os.environ.get("OMP_NUM_THREADS", "")
-    if asked.isdigit() and int(asked) > 0:
-        return int(asked)
+    """Return the number of cores that this process may use, or OMP_NUM_THREADS if that is less."""
     if sys.platform == "emscripten":  # a browser: Python cannot start threads there
         return 1
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    setting = os.environ.get("OMP_NUM_THREADS", "")
+    asked = threads_asked(setting)
+    if setting and asked is None:
+        warnings.warn(
+            f"OMP_NUM_THREADS is {setting[:20]!r}, want a whole number from 1: every core is used",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+    return min(cores or 1, asked or sys.maxsize)
+
+
+def threads_asked(setting: str) -> int | None:
+    """What a variable such as OMP_NUM_THREADS asks for; None where that is no number of threads.
+
+    "4,2" asks for 4 threads, and for 2 inside each of them.
+    """
+    digits = setting.split(",")[0].strip().lstrip("0")
+    # of a number beyond any machine's, the first digits
+    return int(digits[:9]) if digits.isascii() and digits.isdigit() else None
 
 
 @cache
 def _blas() -> Any:
     from threadpoolctl import ThreadpoolController  # only where threads share the work
 
-    return ThreadpoolController().select(user_api="blas")
+    return ThreadpoolController().select(user_api="blas").lib_controllers
 
 
 @contextmanager
@@ -175,18 +204,30 @@ def one_blas_thread() -> Iterator[None]:
     if thread_count() < 2:
         yield
         return
-    global _holders, _limit
-    with _holders_lock:
-        _holders += 1
-        if _holders == 1:
-            _limit = _blas().limit(limits=1)
+    holder = object()
     try:
+        _hold_blas(holder)
         yield
     finally:
-        with _holders_lock:
-            _holders -= 1
-            if _holders == 0 and _limit is not None:
-                _limit.restore_original_limits()
+        to_the_end(lambda: _hold_blas(holder, False))
+
+
+def _hold_blas(holder: object, held: bool = True) -> None:
+    """Note that ``holder`` wants BLAS to keep to one thread, or no longer does; may be repeated."""
+    global _blas_counts
+    with _lock:
+        if held:
+            _holders[holder] = threading.get_ident()
+        else:
+            _holders.pop(holder, None)
+        if _holders and not _blas_counts:
+            _blas_counts = [(library, library.num_threads) for library in _blas()]
+            for library, _ in _blas_counts:
+                library.set_num_threads(1)
+        elif not _holders:
+            for library, count in _blas_counts:
+                library.set_num_threads(count)
+            _blas_counts = []
 
 
 def images_per_block(bytes_per_image: int) -> int:
@@ -234,29 +275,51 @@ def over_shares(n: int, work: Callable[[slice], T], multiple: int = 1) -> list[T
     """``work(images)`` for one run of images a thread, the first on this thread; in order.
 
     multiple   of which every run but the last is one
+    While another thread's batch has the workers, this thread takes all runs, one by one: they are
+    cut the same way, so that the bits of a result do not depend on what else the process does.
     """
+    global _user
     threads = thread_count()
     size = max(1, -(-n // (threads * multiple))) * multiple
     shares = [slice(start, min(start + size, n)) for start in range(0, n, size)]
     if len(shares) < 2:
         return [work(share) for share in shares]
-    if not _lock.acquire(blocking=False):  # another thread's batch has the pool
-        return [work(slice(0, n))]
+    me = object()
     try:
+        with _lock:
+            _user = me if _user is None else _user
+        if _user is me:
+            with one_blas_thread(), suppress(StartError):
+                return _pool_of(threads).run([partial(work, share) for share in shares])
         with one_blas_thread():
-            return _pool_of(threads).run([partial(work, share) for share in shares])
-    except StartError:  # no thread can start here: one takes all shares
-        return [work(share) for share in shares]
+            return [work(share) for share in shares]
     finally:
-        _lock.release()
+        if _user is me:  # no call here: Ctrl-C comes between two of them
+            _user = None
 
 
 def _pool_of(threads: int) -> WorkerPool:
-    """Return the pool, made at first use and again in a forked process, which has no threads."""
+    """Return the pool, made at first use and for another number of threads."""
     global _pool
-    here = _pool is not None and _pool.process == os.getpid()
-    if _pool is None or not here or _pool.size != threads:
-        if _pool is not None and here:
+    if _pool is None or _pool.size != threads:
+        if _pool is not None:
             _pool.end()
+        _pool = None
         _pool = WorkerPool(threads)
     return _pool
+
+
+def _after_fork() -> None:
+    """In the new process, which has one thread: no workers, and no blocks of other threads."""
+    global _pool, _user
+    _lock.release()
+    _pool = _user = None
+    for holder, thread in list(_holders.items()):
+        if thread != threading.get_ident():
+            _hold_blas(holder, False)
+
+
+if hasattr(os, "register_at_fork"):  # the lock is held meanwhile: another thread's never goes over
+    os.register_at_fork(
+        before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_after_fork
+    )

@@ -85,13 +85,11 @@ def batchnorm_forward(
     """
     check_scale(x, gamma, beta)
     axes = tuple(range(x.ndim - 1))
-    mean = x.mean(axis=axes)
-    centred = x - mean
-    missing = centred.mean(axis=axes)  # what the mean of many large numbers lost to rounding
-    mean, centred = mean + missing, centred - missing
+    mean, centred = centre(x, axes)
     variance = (centred * centred).mean(axis=axes)
     inv_std = 1 / array_module(x).sqrt(variance + epsilon)
     x_hat = centred * inv_std
+    mean = mean.reshape(gamma.shape)
     return gamma * x_hat + beta, BatchNormCache(x, gamma, inv_std, mean, variance)
 
 
@@ -241,6 +239,14 @@ class BatchNorm(Layer):
 
     def __repr__(self) -> str:
         return f"BatchNorm({self.channels}{'' if self.gamma else ', scale=False'})"
+
+
+def centre(x: Array, axes: int | tuple[int, ...]) -> tuple[Array, Array]:
+    """μ over ``axes``, which it keeps, and x − μ."""
+    mean = x.mean(axis=axes, keepdims=True)
+    centred = x - mean
+    missing = centred.mean(axis=axes, keepdims=True)  # what rounding took from a large mean
+    return mean + missing, centred - missing
 
 
 def check_scale(x: Array, gamma: Array, beta: Array, *statistics: Array) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 
 from tinynet.backend import Array, Output, array_module, backward_of, output_like, swappable
 from tinynet.layer import EVAL, Layer, Mode, Parameter, Shape, check_input
+from tinynet.layers.batchnorm import centre
 from tinynet.layers.conv import check_image_shape
 
 __all__ = ["GroupNorm", "group_norm_backward", "group_norm_forward"]
@@ -50,7 +51,7 @@ def group_norm_forward(
         )
     _check_groups("group_norm", channels, groups)
     cells = x.reshape(len(x), -1, groups, channels // groups)
-    centred = cells - cells.mean(axis=(1, 3), keepdims=True)
+    _, centred = centre(cells, (1, 3))
     variance = (centred * centred).mean(axis=(1, 3), keepdims=True)
     inv_std = 1 / array_module(x).sqrt(variance + epsilon)
     x_hat = centred * inv_std

@@ -8,6 +8,7 @@ import numpy as np
 
 from tinynet.backend import Array, array_module, backward_of, output_like, swappable
 from tinynet.layer import EVAL, Layer, Mode, Parameter, Shape, check_input
+from tinynet.layers.batchnorm import centre
 
 __all__ = ["LayerNorm", "layer_norm_backward", "layer_norm_forward"]
 
@@ -41,7 +42,7 @@ def layer_norm_forward(
             f"layer_norm: gamma is {gamma.shape} and beta {beta.shape}, "
             f"want {x.shape[-1:]} for x of {x.shape}"
         )
-    centred = x - x.mean(axis=-1, keepdims=True)
+    _, centred = centre(x, -1)
     variance = (centred * centred).mean(axis=-1, keepdims=True)
     inv_std = 1 / array_module(x).sqrt(variance + epsilon)
     x_hat = centred * inv_std

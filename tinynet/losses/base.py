@@ -115,10 +115,8 @@ class Loss(Checked, ABC):
         reduction: Reduction = "mean",
     ) -> None:
         check_number("label_smoothing", label_smoothing, 0, 1)
-        check_choice("mean_over", mean_over, get_args(MeanOver))
         if ignore_index is not None:
             check_number("ignore_index", ignore_index, whole=True)
-        check_choice("reduction", reduction, get_args(Reduction))
         self.class_weight = None if class_weight is None else _class_weight(class_weight)
         self.label_smoothing, self.mean_over = label_smoothing, mean_over
         self.ignore_index, self.reduction = ignore_index, reduction

@@ -1,14 +1,12 @@
 """Checkpoints: named arrays on disk, written whole or not at all.
 
 The format is safetensors: a table of names, types and shapes, then the numbers. Reading one cannot
-execute code, whoever wrote it. A file is written beside its place and then moved there, so that a
-full disk or an interruption leaves what was there before.
+execute code, whoever wrote it.
 """
 
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -18,35 +16,9 @@ from tinynet._version import __version__
 from tinynet.backend import Array, to_device
 from tinynet.layer import Layer
 from tinynet.optimizers.base import Optimizer
+from tinynet.train.files import CheckpointError, write_whole
 
 FORMAT = "1"
-
-
-class CheckpointError(Exception):
-    """A checkpoint or another file of a run could not be written, read, or used for this model."""
-
-
-def write_whole(path: Path, data: bytes) -> None:
-    """Write ``data`` so that ``path`` holds either all of it or what it held before.
-
-    Makes the folder if need be.  Raises CheckpointError if it cannot be written.
-    """
-    temporary = path.with_name(path.name + ".tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with open(temporary, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
-    except OSError as error:
-        raise CheckpointError(
-            f"{path}: cannot be written ({error.strerror or error}); what was there before is "
-            "whole. Free some space, or choose a folder that can be written to"
-        ) from error
 
 
 def save_arrays(
@@ -153,7 +125,7 @@ def load_checkpoint(
         )
     position = _position(path, arrays, metadata)
     for name, value in (expect or {}).items():
-        if name not in position or position[name] != value:
+        if position.get(name) != value:
             raise CheckpointError(
                 f"{path}: was written with {name} {position.get(name)}, this run has {value}: "
                 "continue with the same, or start a new run in another folder"

@@ -8,7 +8,6 @@ fit(HeadOnly(model), loss, optimizer, features, epochs=50)    seconds: the head 
 from __future__ import annotations
 
 import hashlib
-import os
 import sys
 import time
 from contextlib import closing
@@ -22,9 +21,9 @@ from tinynet._version import __version__
 from tinynet.backend import Array, to_device
 from tinynet.engine import one_blas_thread
 from tinynet.layer import EVAL, Layer, Parameter
-from tinynet.train.checkpoint import CheckpointError
 from tinynet.train.data import ArrayDataset, Dataset, as_dataset, batches, prefetch
 from tinynet.train.evaluation import device_of
+from tinynet.train.files import CheckpointError, written_whole
 from tinynet.train.transfer import Frozen, frozen_part
 
 
@@ -168,27 +167,13 @@ def reading(data: Dataset, batch_size: int) -> Any:
 def write_features(file: Path, base: Layer, data: Dataset, batch_size: int) -> None:
     """Run the base and write its output as .npy, whole or not at all."""
     device = device_of(base)
-    part = file.with_name(f"{file.name}.{os.getpid()}.part")  # another process may do the same
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            # written, not mapped: a full disk is then an error and not the end of the process
-            with part.open("wb") as stream, closing(reading(data, batch_size)) as loaded:
-                for number, (x, _) in enumerate(loaded):
-                    z = to_device(base.forward(to_device(x, device), EVAL)[0], "numpy")
-                    if number == 0:
-                        write_header(stream, z, len(data))
-                    stream.write(np.ascontiguousarray(z).data)
-                stream.flush()
-                os.fsync(stream.fileno())
-            os.replace(part, file)
-        finally:
-            part.unlink(missing_ok=True)
-    except OSError as error:
-        raise CheckpointError(
-            f"{file}: cannot be written ({error.strerror or error}): free some space, or choose "
-            "a folder that can be written to"
-        ) from error
+    # written, not mapped: a full disk is then an error and not the end of the process
+    with written_whole(file) as stream, closing(reading(data, batch_size)) as loaded:
+        for number, (x, _) in enumerate(loaded):
+            z = to_device(base.forward(to_device(x, device), EVAL)[0], "numpy")
+            if number == 0:
+                write_header(stream, z, len(data))
+            stream.write(np.ascontiguousarray(z).data)
 
 
 def write_header(stream: BinaryIO, z: Array, count: int) -> None:

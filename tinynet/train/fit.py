@@ -9,13 +9,13 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
-from contextlib import closing
+from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
 
-from tinynet.backend import Array, check_number, checked, described
+from tinynet.backend import Array, check_choice, check_number, checked, described
 from tinynet.engine import one_blas_thread, uploaded
 from tinynet.layer import Layer
 from tinynet.layers import BatchNorm
@@ -24,6 +24,7 @@ from tinynet.metrics import accuracy
 from tinynet.optimizers.base import Optimizer
 from tinynet.regularizers import Regularizer
 from tinynet.schedules import Schedule
+from tinynet.train.average import WeightAverage
 from tinynet.train.checkpoint import load_checkpoint
 from tinynet.train.data import Dataset, as_dataset, batches, generator, prefetch
 from tinynet.train.evaluation import (
@@ -61,6 +62,7 @@ def fit(
     schedule: Schedule | None = None,
     schedule_per: str = "epoch",
     regularizer: Regularizer | None = None,
+    average: float | None = None,
     metrics: Sequence[str | Metric] = ("accuracy",),
     monitor: str | None = None,
     patience: int | None = None,
@@ -83,6 +85,9 @@ def fit(
     schedule            called before each epoch; sets the optimiser's learning rate (§2.3.5)
     schedule_per        "step": it is called before each update, with the number of updates so far
     regularizer         a penalty, part of the training loss and of the number shown for it
+    average             decay of a moving average of the weights, such as 0.99: what is validated,
+                        saved as the best, given to callbacks and left in the model at the end is
+                        the average; see ``WeightAverage``
     metrics             "accuracy", "kappa", "auc" (of class 1), or functions of labels (N,) and
                         probabilities (N, K), each called once over a whole epoch's predictions
     monitor             what "best" means, a key of the history: lower is better for a loss, higher
@@ -101,8 +106,9 @@ def fit(
 
     On Ctrl-C the step in hand is finished, a checkpoint written and KeyboardInterrupt raised.
     Raises TrainingError if the loss or a weight is no longer finite, and after an epoch, when it is
-    on disk, if a metric raised; CheckpointError if the folder holds another run or cannot be
-    written; ValueError or TypeError for settings that make no sense.
+    on disk, if a metric raised; CheckpointError if the folder holds another run, is in use by
+    another process or thread, or cannot be written; ValueError or TypeError for settings that make
+    no sense.
     """
     how = {"seed": seed, "regularizer": regularizer, "precision": precision}
     step = TrainStep(model, loss, optimizer, micro_batch=micro_batch, **how)  # type: ignore[arg-type]
@@ -113,14 +119,14 @@ def fit(
     _check_settings(epochs, patience, monitor, functions, validation is not None)
     _check_functions(schedule, callbacks)
     by: dict[str, Schedule | None] = {"epoch": None, "step": None}
-    if schedule_per not in by:
-        raise ValueError(f"schedule_per is {schedule_per!r}, want 'epoch' or 'step'")
-    by[schedule_per] = schedule
+    by[check_choice("schedule_per", schedule_per, list(by))] = schedule
+    averaged = None if average is None else WeightAverage(model, average)
+    measured = model if averaged is None else averaged.model
     if folder is not None and (not isinstance(folder, str | Path) or not str(folder).strip()):
         raise ValueError(f"folder is {described(folder)}, want a path, or None for no files")
     if resume and folder is None:
         raise ValueError("resume is True and folder is None, want the run's folder")
-    size = len(_epoch_batches(model, len(train), batch_size, seed, 0))
+    size = len(epoch_batches(model, len(train), batch_size, seed, 0))
 
     settings = {
         "seed": seed,
@@ -130,31 +136,33 @@ def fit(
         "monitor": monitor,
         "validation_examples": 0 if validation is None else len(validation),
     }
-    files = None if folder is None else RunFolder(folder, model, optimizer, settings)
-    position = TrainingState() if files is None else files.resume() if resume else files.begin()
-    history = position.history
-    step.count = position.steps
+    files = None if folder is None else RunFolder(folder, model, optimizer, settings, averaged)
     best_state: dict[str, Array] = {}
     failed: dict[str, Exception] = {}  # metrics that raised, in the last epoch
 
-    with Progress(epochs, size, len(history) * size + position.batch, progress) as shown:
+    with (
+        nullcontext(TrainingState()) if files is None else files.opened(resume) as position,
+        Progress(epochs, size, len(position.history) * size + position.batch, progress) as shown,
+    ):
+        history = position.history
+        step.count = position.steps
         try:
             while len(history) < epochs and not stalled(history, monitor, patience) and not failed:
                 _set_rate(optimizer, by["epoch"], "epoch", len(history), history)
-                _train_epoch(step, train, batch_size, position, shown, by["step"])
-                row = _measure(step, validation, batch_size, position, functions, failed)
+                _train_epoch(step, train, batch_size, position, shown, by["step"], averaged)
+                row = _measure(step, measured, validation, batch_size, position, functions, failed)
                 with held_interrupts():
                     position.finish_epoch(row)
                     is_best = best_row(history, monitor) is row
                     if is_best and files is not None:
                         files.save_best(row)
                     elif is_best and restore_best:
-                        best_state = {name: x.copy() for name, x in model.state().items()}
+                        best_state = {name: x.copy() for name, x in measured.state().items()}
                     if files is not None:
                         files.save(position)
                 shown.epoch(row)
                 for callback in callbacks:
-                    callback(row, model)
+                    callback(row, measured)
         except KeyboardInterrupt:
             if files is not None and step.whole:
                 with held_interrupts():
@@ -175,6 +183,8 @@ def fit(
         if step.gpu_memory:
             shown.say(f"GPU memory held at most: {step.gpu_memory / 2**20:,.0f} MiB")
 
+    if averaged is not None:
+        model.load_state(measured.state())
     if restore_best and best_row(history, monitor) is not None:
         if files is not None:
             load_checkpoint(files.best, model)
@@ -211,10 +221,11 @@ def _train_epoch(
     position: TrainingState,
     shown: Progress,
     schedule: Schedule | None,
+    averaged: WeightAverage | None,
 ) -> None:
     """Train on those batches of the epoch in hand that were not trained on yet."""
     epoch = len(position.history)
-    order = _epoch_batches(step.model, len(data), batch_size, step.seed, epoch)
+    order = epoch_batches(step.model, len(data), batch_size, step.seed, epoch)
     left, device = range(position.batch, len(order)), device_of(step.model)
     start = time.perf_counter() - position.seconds
     if position.batch:  # nothing may be left but to measure
@@ -233,6 +244,8 @@ def _train_epoch(
             _set_rate(step.optimizer, schedule, "step", position.steps, position.history)
             with held_interrupts():
                 loss = step(x, y)
+                if averaged is not None:
+                    averaged.update()
                 weight = step.loss.weight_of(y)
                 shown_of = labelled(step.loss, y, step.last_probabilities())
                 position.add(step.loss.mean_of(loss, weight), weight, *shown_of)
@@ -246,6 +259,7 @@ def _train_epoch(
 
 def _measure(
     step: TrainStep,
+    model: Layer,
     validation: Dataset | None,
     batch_size: int | None,
     position: TrainingState,
@@ -259,7 +273,7 @@ def _measure(
     if validation is not None:
         with np.errstate(over="ignore", invalid="ignore"):  # reported below, once
             parts["validation"] = evaluate(
-                step.model, step.loss, validation, batch_size, precision=step.precision
+                model, step.loss, validation, batch_size, precision=step.precision
             )
     row: Row = {"epoch": len(position.history) + 1}
     for part, (loss, labels, probabilities) in parts.items():
@@ -290,7 +304,7 @@ def _set_rate(
         optimizer.learning_rate = float(check_number(name, schedule(done, history), 0))
 
 
-def _epoch_batches(
+def epoch_batches(
     model: Layer, examples: int, batch_size: int | None, seed: int, epoch: int
 ) -> list[Array]:
     """Shuffled batches of one epoch; a single last example has no variance for batch norm."""
@@ -318,11 +332,8 @@ def _check_settings(
     functions: dict[str, Metric],
     validated: bool,
 ) -> None:
-    check_number("epochs", epochs, whole=True)
-    if patience is not None:
-        check_number("patience", patience, whole=True)
-    if epochs < 1 or (patience is not None and patience < 1):
-        raise ValueError(f"epochs is {epochs}, patience {patience}: want at least 1 of each")
+    check_number("epochs", epochs, 1, whole=True)
+    check_number("patience", 1 if patience is None else patience, 1, whole=True)
     columns = [
         f"{part}_{name}"
         for part in ("train", "validation")[: 1 + validated]

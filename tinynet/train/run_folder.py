@@ -3,12 +3,15 @@
 last.safetensors    model, optimiser and position: all that resuming needs
 best.safetensors    the model at its best monitored value
 history.jsonl       one JSON object per epoch
+run.lock            empty; locked while a run uses the folder, left there afterwards
 """
 
 from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,9 +21,12 @@ import numpy as np
 from tinynet.backend import Array
 from tinynet.layer import Layer
 from tinynet.optimizers.base import Optimizer
-from tinynet.train.checkpoint import CheckpointError, load_checkpoint, save_checkpoint, write_whole
+from tinynet.train.average import WeightAverage
+from tinynet.train.checkpoint import load_checkpoint, save_checkpoint
+from tinynet.train.files import LOCK, CheckpointError, locked, remove_half_written, write_whole
 
 Row = dict[str, Any]
+AVERAGE = "average/"  # before the names of averaged weights
 
 
 @dataclass
@@ -90,16 +96,37 @@ class RunFolder:
     """The files of one run.
 
     settings   what a resumed run must share with the one it continues; JSON-able
+    average    of the weights, if there is one: it is saved with the rest, and is the best model
     """
 
     def __init__(
-        self, folder: str | Path, model: Layer, optimizer: Optimizer, settings: dict[str, Any]
+        self,
+        folder: str | Path,
+        model: Layer,
+        optimizer: Optimizer,
+        settings: dict[str, Any],
+        average: WeightAverage | None = None,
     ) -> None:
         self.folder = Path(folder)
         self.last = self.folder / "last.safetensors"
         self.best = self.folder / "best.safetensors"
         self.history = self.folder / "history.jsonl"
         self.model, self.optimizer, self.settings = model, optimizer, settings
+        self.average = average
+        if average is not None:
+            self.settings = settings | {"average": average.decay}
+
+    @contextmanager
+    def opened(self, resume: bool) -> Iterator[TrainingState]:
+        """Begin or resume the run, and keep others out of its folder to the end of the block.
+
+        Raises CheckpointError as ``begin`` and ``resume`` do, and if another run uses the folder.
+        """
+        with locked(self.folder / LOCK):
+            for file in (self.last, self.best, self.history):
+                remove_half_written(self.folder, file.name)
+                file.with_name(f"{file.name}.tmp").unlink(missing_ok=True)  # of version 0.1.0
+            yield self.resume() if resume else self.begin()
 
     def begin(self) -> TrainingState:
         """Start a run.  Raises CheckpointError if the folder holds one already."""
@@ -124,22 +151,44 @@ class RunFolder:
                 f"{self.last}: there is no such file, so no run to resume: "
                 "check the folder, or start without resume"
             )
-        values = load_checkpoint(self.last, self.model, self.optimizer, expect=self.settings)
+        expect = {"average": None} | self.settings
+        values = load_checkpoint(self.last, self.model, self.optimizer, expect=expect)
+        found = [name for name in values if name.startswith(AVERAGE)]
+        averages = {name.removeprefix(AVERAGE): values.pop(name) for name in found}
         for name in self.settings:
             del values[name]
+        if self.average is not None and values["steps"]:
+            try:
+                self.average.model.load_state(averages)
+            except ValueError as error:
+                raise CheckpointError(f"{self.last}: the averages: {error}") from error
+            self.average.updates = values["steps"]
         position = TrainingState.from_dict(values)
         self.save_history(position)  # a kill may have come between the checkpoint and the history
         return position
 
     def save(self, position: TrainingState) -> None:
         """Write the last checkpoint, then the history."""
+        self._check_there()
         values = position.to_dict() | self.settings
+        if self.average is not None and self.average.updates:
+            values |= {AVERAGE + name: x for name, x in self.average.model.state().items()}
         save_checkpoint(self.last, self.model, self.optimizer, values)
         self.save_history(position)
 
     def save_best(self, row: Row) -> None:
         """Write the model as the best one so far, with the row of its epoch."""
-        save_checkpoint(self.best, self.model, position=row)
+        self._check_there()
+        model = self.model if self.average is None else self.average.model
+        save_checkpoint(self.best, model, position=row)
+
+    def _check_there(self) -> None:
+        """Never go on in a new folder that has half of the run."""
+        if not self.folder.is_dir():
+            raise CheckpointError(
+                f"{self.folder}: was moved or removed while the run used it: resume the run where "
+                "it is now, or start a new one"
+            )
 
     def save_history(self, position: TrainingState) -> None:
         """Write history.jsonl; NaN and infinity, which JSON cannot hold, become null."""

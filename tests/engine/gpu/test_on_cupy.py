@@ -18,7 +18,7 @@ from tinynet.layers import AvgPool2D, BatchNorm, Conv2D, MaxPool2D
 from tinynet.models import vgg_like
 from tinynet.models.architecture import ARCHITECTURES, Architecture
 from tinynet.regularizers import L2
-from tinynet.train import fit
+from tinynet.train import find_learning_rate, fit
 from tinynet.train.checkpoint import load_arrays, save_arrays
 from tinynet.train.evaluation import evaluate, predict
 from tinynet.train.step import TrainStep
@@ -142,9 +142,10 @@ def test_evaluation_and_prediction(fake_cupy):
     assert_close(predict(network("cupy"), LOSS, x), want_p)
 
 
-def test_fit_and_a_checkpoint_that_moves_between_the_two(fake_cupy, tmp_path):
+@pytest.mark.parametrize("more", [{}, {"average": 0.7, "micro_batch": 2}])
+def test_fit_and_a_checkpoint_that_moves_between_the_two(more, fake_cupy, tmp_path):
     (x, y), found = data(20), []
-    settings = {"epochs": 2, "batch_size": 5, "seed": 1, "progress": False}
+    settings = {"epochs": 2, "batch_size": 5, "seed": 1, "progress": False} | more
     for device in ("numpy", "cupy"):
         model, file = network(device), tmp_path / f"{device}.safetensors"
         fit(model, LOSS, optimizers.Adam(0.01), (x, y), (x[:8], y[:8]), **settings)
@@ -152,6 +153,14 @@ def test_fit_and_a_checkpoint_that_moves_between_the_two(fake_cupy, tmp_path):
         found.append(load_arrays(file)[0])
     assert {type(a) for a in found[1].values()} == {np.ndarray}
     assert_states_agree(found)
+
+
+def test_the_search_for_a_learning_rate(fake_cupy):
+    found = [
+        find_learning_rate(network(device), LOSS, optimizers.SGD(clip=1.0), data(20), steps=6)[1]
+        for device in ("numpy", "cupy")
+    ]
+    np.testing.assert_allclose(*found, rtol=1e-9)
 
 
 @pytest.mark.parametrize("name", ["accuracy", "cohen_kappa", "confusion_matrix"])

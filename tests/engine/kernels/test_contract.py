@@ -11,6 +11,7 @@ import importlib
 import itertools
 import pkgutil
 import tracemalloc
+from functools import partial
 
 import numpy as np
 import pytest
@@ -22,7 +23,15 @@ from tests.layers import loops
 from tests.layers.pairs import PAIRS, SHAPES, cases
 from tests.layers.support import assert_close, frozen, normal
 from tinynet import layers
-from tinynet.backend import library_of, load_kernels, register, swappable, to_device, use_kernels
+from tinynet.backend import (
+    library_of,
+    load_kernels,
+    register,
+    swappable,
+    to_device,
+    use_kernels,
+    use_reference,
+)
 from tinynet.doctor import read_gpu
 from tinynet.engine import threads
 from tinynet.engine.kernels.numba import HAVE_NUMBA
@@ -560,12 +569,26 @@ def test_the_input_gradient_is_left_out_and_the_input_is_kept_as_it_is(name, ker
         np.testing.assert_array_equal(got, want)
 
 
-@each_set
-def test_a_large_mean_costs_no_digits(kernels):
-    x, (gamma, beta, *_) = numbers((8, 6, 6, 3)) + np.float32(1024), of_channels(numbers((1, 3)))
-    want, _ = layers.batchnorm_forward.reference(x.astype(float) - 1024, gamma, beta)
+NORMS = {
+    "batchnorm": layers.batchnorm_forward,
+    "batchnorm, ReLU": partial(epilogues.batchnorm_fused_forward, epilogue="relu"),
+    "batchnorm, pool": partial(epilogues.batchnorm_fused_forward, epilogue="relu_pool"),
+    "group norm": partial(layers.group_norm_forward, groups=2),
+    "layer norm": layers.layer_norm_forward,
+}
+
+
+@pytest.mark.parametrize("kernels", ["reference", "numpy", pytest.param("numba", marks=with_numba)])
+@pytest.mark.parametrize("mean", [1, 1e4, -1e6])
+@pytest.mark.parametrize("name", NORMS)
+def test_a_large_mean_costs_no_digits(name, mean, kernels):
+    x = (numbers((8, 16, 16, 8)) + mean).astype("float32")
+    gamma, beta, *_ = of_channels(x)
+    with use_reference():
+        want, _ = NORMS[name](*(a.astype("float64") for a in (x, gamma, beta)))
     with use_kernels(kernels):
-        assert abs(layers.batchnorm_forward(x, gamma, beta)[0] - want).max() < 1e-3
+        y, _ = NORMS[name](x, gamma, beta)
+    np.testing.assert_allclose(y, want, atol=5e-5)
 
 
 # rule, arrays that it changes, the numbers after the gradient

@@ -5,6 +5,7 @@ import sys
 
 import pytest
 
+from tinynet.engine.kernels.numba import load
 from tinynet.engine.kernels.numba.digest import DIGEST, digest
 
 CALLED = """
@@ -30,6 +31,7 @@ def package(tmp_path, monkeypatch):
     compile_ = importlib.import_module("tinynet.engine.kernels.numba.compile")
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delenv("NUMBA_CACHE_DIR", raising=False)
+    monkeypatch.setattr("numba.core.config.CACHE_DIR", "")  # which Numba read when it was imported
     folder = tmp_path / "kept"
     folder.mkdir()
     (folder / "__init__.py").touch()
@@ -64,3 +66,21 @@ def test_digest():
     assert len(DIGEST) == 8
     assert digest() == DIGEST
     assert digest("tinynet.engine.kernels.numpy") != DIGEST
+
+
+def test_a_numba_that_does_not_compile_is_said_with_the_remedy(monkeypatch):
+    monkeypatch.setattr("numba.config.DISABLE_JIT", 1)
+    with pytest.raises(ImportError, match="NUMBA_DISABLE_JIT is set.*: unset it, or set TINYNET"):
+        load()
+    monkeypatch.setattr("numba.config.DISABLE_JIT", 0)
+    for error, remedy in (
+        ("cannot cache function 'f': no locator available", "set NUMBA_CACHE_DIR to a folder"),
+        ("Number of threads specified must be > 0.", "pip install --upgrade numba"),
+    ):
+
+        def import_all(package, error=error):
+            raise RuntimeError(error)
+
+        monkeypatch.setattr("tinynet.engine.kernels.import_all", import_all)
+        with pytest.raises(ImportError, match=f"Numba is installed .*{remedy}"):
+            load()

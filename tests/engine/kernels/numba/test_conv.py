@@ -7,7 +7,6 @@ from hypothesis import strategies as st
 
 from tests.layers.support import drawn, drawn_some, normal
 from tinynet.backend import load_kernels
-from tinynet.engine.kernels import winograd_switch
 from tinynet.engine.plan.epilogues import EPILOGUES, conv2d_fused_backward, conv2d_fused_forward
 from tinynet.testing.strategies import conv_geometries, seeds
 
@@ -120,7 +119,7 @@ def test_winograds_error_is_what_the_documentation_says():
 def test_winograd_can_be_turned_off(monkeypatch):
     x, w = arrays(0, (1, 9, 9, 2 * LANES), (3, 3, 2 * LANES, LANES))
     by_winograd, _ = forward(x, w, None, 1, "same")
-    monkeypatch.setattr(winograd_switch, "WINOGRAD", False)
+    monkeypatch.setenv("TINYNET_WINOGRAD", "0")
     plain, _ = forward(x, w, None, 1, "same")
     want, _ = conv2d_fused_forward.reference(x.astype(float), w.astype(float), None, 1, "same")
     assert (by_winograd != plain).any()

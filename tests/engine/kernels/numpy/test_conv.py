@@ -7,7 +7,6 @@ from hypothesis import strategies as st
 
 from tests.layers.support import assert_close, drawn_some, normal
 from tinynet.engine import threads
-from tinynet.engine.kernels import winograd_switch
 from tinynet.engine.kernels.numpy import conv, depthwise, grouped, im2col
 from tinynet.engine.kernels.numpy.few_channels import FewChannels
 from tinynet.engine.kernels.numpy.strips import Strip, frame_of, strips
@@ -50,9 +49,16 @@ def test_each_shape_has_its_algorithm(monkeypatch):
     assert algorithm_of(wide, (3, 3, 1, 64), groups=32) is depthwise
     assert algorithm_of(wide, (5, 5, 32, 32)) is im2col
     assert algorithm_of(wide, (3, 3, 32, 32), padding=3) is im2col
-    monkeypatch.setattr(winograd_switch, "WINOGRAD", False)
-    assert algorithm_of(deep, (3, 3, 64, 64)) is im2col
-    assert algorithm_of(image, (3, 3, 1, 32), need_dx=False) is FewChannels
+    for off in ("0", "false", "No", " off "):
+        monkeypatch.setenv("TINYNET_WINOGRAD", off)
+        assert algorithm_of(deep, (3, 3, 64, 64)) is im2col
+        assert algorithm_of(image, (3, 3, 1, 32), need_dx=False) is FewChannels
+    for on in ("", "1", "TRUE"):
+        monkeypatch.setenv("TINYNET_WINOGRAD", on)
+        assert algorithm_of(deep, (3, 3, 64, 64)) is WinogradTiles
+    monkeypatch.setenv("TINYNET_WINOGRAD", "maybe")
+    with pytest.raises(ValueError, match="TINYNET_WINOGRAD is 'maybe': unset it, or export 1 or 0"):
+        algorithm_of(deep, (3, 3, 64, 64))
 
 
 THREE = {"max_kernel": 3, "max_stride": 1, "max_dilation": 1, "max_groups": 1, "max_padding": 3}

@@ -76,10 +76,10 @@ extern "C" __global__ void __launch_bounds__(COLUMNS * ROWS) batchnorm_moments(
     }
 }
 
-// mean, variance, inv_std (channels,).
+// mean, variance, inv_std, and what rounding took from the mean (channels,).
 extern "C" __global__ void batchnorm_statistics(const ACT* x, const REAL* parts, REAL* mean,
-                                                REAL* variance, REAL* inv_std, REAL epsilon,
-                                                int count, int channels) {
+                                                REAL* variance, REAL* inv_std, REAL* missing,
+                                                REAL epsilon, int count, int channels) {
     const int channel = channel_to_finish();
     Moments moments[1] = {};
     const Index plane = Index(count) * channels;
@@ -90,7 +90,9 @@ extern "C" __global__ void batchnorm_statistics(const ACT* x, const REAL* parts,
         }
     add_up_rows<FINISH_COLUMNS, FINISH_ROWS>(moments);
     if (threadIdx.y || channel >= channels) return;
-    mean[channel] = REAL(x[channel]) + moments[0].mean;
+    const REAL first = REAL(x[channel]);
+    mean[channel] = first + moments[0].mean;
+    missing[channel] = moments[0].mean - (mean[channel] - first);
     variance[channel] = moments[0].spread / moments[0].count;
     inv_std[channel] = REAL(1) / sqrt(variance[channel] + epsilon);
 }
@@ -135,14 +137,15 @@ typedef Cells<(HEIGHT + 1) / 2, (WIDTH + 1) / 2> AllCells;               // and 
 // y, with a pool winner (rows of y, channels).  `rows` counts rows of y.
 extern "C" __global__ void __launch_bounds__(COLUMNS * ROWS) batchnorm_apply(
     const ACT* x, const REAL* gamma, const REAL* beta, const REAL* mean, const REAL* inv_std,
-    ACT* y, unsigned char* winner, Index rows, int channels, Index chunk) {
+    const REAL* missing, ACT* y, unsigned char* winner, Index rows, int channels, Index chunk) {
     const Share mine(rows, channels, chunk);
     if (!mine.inside) return;
     REAL scale[VEC], shift[VEC], centre[VEC], inverse[VEC];
 #pragma unroll
     for (int v = 0; v < VEC; v++) {
         const int c = mine.channel + v;
-        scale[v] = gamma[c], shift[v] = beta[c], centre[v] = mean[c], inverse[v] = inv_std[c];
+        scale[v] = gamma[c], centre[v] = mean[c], inverse[v] = inv_std[c];
+        shift[v] = beta[c] - scale[v] * (missing[c] * inverse[v]);
     }
 #pragma unroll 2
     for (int t = 0; t < mine.count; t++) {

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 
 from tinynet.backend import Array, load_library, register
@@ -40,8 +38,8 @@ def batchnorm_forward_cuda(
         return batchnorm_fused_forward.reference(x, gamma, beta, epsilon, epilogue)
     if epilogue == "relu_pool":
         window_over((x.shape[1], x.shape[2]), (2, 2), (2, 2))  # ValueError for too small an image
-    mean, variance, inv_std = statistics(x, epsilon)
-    y, kept = normalise(x, gamma, beta, mean, inv_std, epilogue)
+    mean, variance, inv_std, missing = statistics(x, epsilon)
+    y, kept = normalise(x, gamma, beta, mean, inv_std, missing, epilogue)
     return y, FusedCache(BatchNormCache(x, gamma, inv_std, mean, variance), kept)
 
 
@@ -63,7 +61,7 @@ def batchnorm_frozen_forward_cuda(
     if not covers(x, gamma, beta, mean, variance):
         return batchnorm_frozen_forward.reference(x, gamma, beta, mean, variance, epsilon)
     inv_std = inverse_root(variance, epsilon)
-    y, _ = normalise(x, gamma, beta, mean, inv_std)
+    y, _ = normalise(x, gamma, beta, mean, inv_std, load_library("cupy").zeros_like(mean))
     return y, FrozenBatchNormCache(x, gamma, inv_std, mean)
 
 
@@ -78,28 +76,20 @@ def batchnorm_frozen_backward_cuda(
     return gradients(dy, x, gamma, inv_std, mean, frozen=True)
 
 
-class Statistics(NamedTuple):
-    """Of each channel, (C,)."""
-
-    mean: Array
-    variance: Array
-    inv_std: Array
-
-
 def covers(x: Array, *per_channel: Array) -> bool:
     """Whether the kernels here normalise x with γ and the like of these dtypes."""
     return bool(x.size) and all(dtype_macros(x, a) is not None for a in per_channel)
 
 
-def statistics(x: Array, epsilon: float) -> Statistics:
-    """μ, σ² and 1 / √(σ² + ε) of each channel of x (..., C)."""
+def statistics(x: Array, epsilon: float) -> list[Array]:
+    """μ, σ², 1 / √(σ² + ε) and what μ lost to rounding, (C,), of each channel of x (..., C)."""
     xp, x, (rows, channels), dtype = load_library("cupy"), contiguous(x), flat(x), real_dtype(x)
     by = divide(rows, channels, x.itemsize, x)
     given = definitions(x, by.definitions)
     parts = xp.empty((3, by.parts, channels), dtype)
     sizes = np.int64(rows), np.int32(channels), np.int64(by.chunk)
     function("batchnorm", "batchnorm_moments", given)(by.grid, by.block, (x, parts, *sizes))
-    found = Statistics(*(xp.empty(channels, dtype) for _ in range(3)))
+    found = [xp.empty(channels, dtype) for _ in range(4)]
     numbers = dtype.type(epsilon), np.int32(by.parts), np.int32(channels)
     finish = function("batchnorm", "batchnorm_statistics", given)
     finish(by.finish, FINISH, (x, parts, *found, *numbers))
@@ -117,10 +107,17 @@ def inverse_root(variance: Array, epsilon: float) -> Array:
 
 
 def normalise(
-    x: Array, gamma: Array, beta: Array, mean: Array, inv_std: Array, epilogue: str = "none"
+    x: Array,
+    gamma: Array,
+    beta: Array,
+    mean: Array,
+    inv_std: Array,
+    missing: Array,
+    epilogue: str = "none",
 ) -> tuple[Array, EpilogueCache]:
     """y = epilogue(γ (x − μ) / √(σ² + ε) + β), and the epilogue's cache.
 
+    missing    μ − mean
     epilogue   one of EPILOGUES; "relu_pool" wants x (N, H, W, C) of 2 × 2 cells at least
     """
     xp, shape, size = load_library("cupy"), list(x.shape), (1, 1)
@@ -132,7 +129,7 @@ def normalise(
     x, (rows, channels) = contiguous(x), flat(y)
     by = divide(rows, channels, x.itemsize, x, y, winner)
     given = definitions(x, by.definitions, EPILOGUES.index(epilogue), size)
-    per_channel = map(contiguous, (gamma, beta, mean, inv_std))
+    per_channel = map(contiguous, (gamma, beta, mean, inv_std, missing))
     sizes = np.int64(rows), np.int32(channels), np.int64(by.chunk)
     kernel = function("batchnorm", "batchnorm_apply", given)
     kernel(by.grid, by.block, (x, *per_channel, y, winner, *sizes))

@@ -16,10 +16,17 @@ def load() -> None:
     Raises ImportError, with the remedy, where Numba is installed but does not work.
     """
     kernels = import_module("tinynet.engine.kernels")
+    without = "or set TINYNET_KERNELS=numpy to do without Numba"
     try:
-        kernels.import_all(__name__)
-    except ImportError as error:
+        disabled = import_module("numba").config.DISABLE_JIT
+        if not disabled:
+            kernels.import_all(__name__)
+    except Exception as error:  # its installation or its settings, of whatever kind
+        remedy = "pip install --upgrade numba"
+        if "cannot cache" in str(error):
+            remedy = "set NUMBA_CACHE_DIR to a folder that can be written to"
         raise ImportError(
-            f"Numba is installed but does not work ({error}): pip install --upgrade numba, or set "
-            "TINYNET_KERNELS=numpy to do without"
+            f"Numba is installed but does not work ({error}): {remedy}, {without}"
         ) from error
+    if disabled:
+        raise ImportError(f"NUMBA_DISABLE_JIT is set, and nothing is compiled: unset it, {without}")

@@ -83,13 +83,16 @@ def batchnorm_forward_numba(
     pools = epilogue == "relu_pool" and x.ndim == 4 and min(x.shape[1:3]) > 1
     if not covered(x, gamma, beta) or not (pools or epilogue in EPILOGUES[:2]):
         return without_numba(batchnorm_fused_forward)(x, gamma, beta, epsilon, epilogue)
-    mean, variance = statistics(x)
+    exact, variance = statistics(x)
+    mean, variance = exact.astype(x.dtype), variance.astype(x.dtype)
     inv_std = 1 / np.sqrt(variance + x.dtype.type(epsilon))
+    scale = gamma * inv_std
+    beta = beta - scale * (exact - mean).astype(x.dtype)  # what rounding took from a large mean
     if pools:
-        y, winner = _pooled(x, mean, gamma * inv_std, beta)
+        y, winner = _pooled(x, mean, scale, beta)
         kept = EpilogueCache(epilogue, None, winner, x.shape[1:3])
     else:
-        y = _cut(x, mean, gamma * inv_std, beta, floor=0 if epilogue == "relu" else -np.inf)
+        y = _cut(x, mean, scale, beta, floor=0 if epilogue == "relu" else -np.inf)
         kept = EpilogueCache(epilogue, y if epilogue == "relu" else None)
     return y, FusedCache(BatchNormCache(x, gamma, inv_std, mean, variance), kept)
 
@@ -108,7 +111,7 @@ def batchnorm_frozen_forward_numba(
 
 
 def statistics(x: Array) -> tuple[Array, Array]:
-    """Mean and variance (C,) of each channel of x (..., C), in x's dtype."""
+    """Mean and variance (C,) of each channel of x (..., C), in float64."""
     rows = as_rows(x)
     per_block, channels = images_per_block(rows[:1].nbytes), x.shape[-1]
 
@@ -120,8 +123,7 @@ def statistics(x: Array) -> tuple[Array, Array]:
     parts = over_blocks(len(rows), per_block, work)
     starts, cells = range(0, len(rows), per_block), rows.shape[1] // channels
     counts = [min(per_block, len(rows) - start) * cells for start in starts]
-    mean, variance = joined_moments(parts, counts)
-    return mean.astype(x.dtype), variance.astype(x.dtype)
+    return joined_moments(parts, counts)
 
 
 def _tiled_to(rows: Array, *vectors: Array) -> list[Array]:
@@ -145,7 +147,7 @@ def _pooled(x: Array, mean: Array, scale: Array, beta: Array) -> tuple[Array, Ar
     n, height, width, channels = x.shape
     shape = n, height // 2, width // 2, channels
     y, winner = empty(shape, x.dtype), empty(shape, np.uint8)
-    x, beta = seen(x), seen(beta)
+    x = seen(x)
 
     def work(images: slice) -> None:
         _scale_and_pool(x[images], mean, scale, beta, y[images], winner[images])

@@ -9,12 +9,12 @@ from __future__ import annotations
 import numpy as np
 
 from tinynet.backend import Array, without_numba
-from tinynet.engine.kernels import winograd_switch
 from tinynet.engine.kernels.numba import depthwise, im2col, winograd
 from tinynet.engine.kernels.numba.arrays import flat
 from tinynet.engine.kernels.numba.products import GAP, PANEL, panels, whole_rows
 from tinynet.engine.kernels.numba.vectors import LANES
 from tinynet.engine.kernels.numba.winograd import POINTS, TILE
+from tinynet.engine.kernels.numpy.winograd import allowed
 from tinynet.engine.memory import empty, empty_like
 from tinynet.engine.plan.epilogues import (
     EPILOGUES,
@@ -108,7 +108,7 @@ def fits_winograd(w: Array, window: Window, epilogue: str) -> bool:
     """Return True for 3×3 at stride 1, with channels enough to fill a register."""
     channels, filters = w.shape[2:]
     return (
-        winograd_switch.WINOGRAD
+        allowed()
         and window.kernel == (3, 3)
         and window.stride == window.dilation == (1, 1)
         and min(channels, filters) >= LANES

@@ -35,17 +35,22 @@ def batchnorm_forward_numpy(
     m, per_block = x.dtype.type(n * height * width), images_per_block(x[:1].nbytes)
     y, kept = epilogues.empty_output(n, (height, width), channels, epilogue, x.dtype)
 
-    mean = sum(over_blocks(n, per_block, lambda images: column_sums(x[images]))) / m
-    mean_row = tiled(mean, width)
+    near: Array = sum(over_blocks(n, per_block, lambda images: column_sums(x[images]))) / m
+    mean_row = tiled(near, width)
 
-    def squares(images: slice) -> Array:
+    def moments(images: slice) -> tuple[Array, Array]:
         centred = _centred(x, images, mean_row)
+        sums = column_sums(centred)
         np.multiply(centred, centred, out=centred)
-        return column_sums(centred)
+        return sums, column_sums(centred)
 
-    variance = sum(over_blocks(n, per_block, squares)) / m
+    parts = over_blocks(n, per_block, moments)
+    missing, spread = (sum(part[i] for part in parts) / m for i in range(2))
+    # the sum of large numbers lost digits, which those of x − near still have
+    mean, variance = near + missing, np.maximum(spread - missing * missing, 0)
     inv_std = 1 / np.sqrt(variance + x.dtype.type(epsilon))
-    scale_row, beta_row = tiled(gamma * inv_std, width), tiled(beta, width)
+    scale = gamma * inv_std
+    scale_row, beta_row = tiled(scale, width), tiled(beta - scale * missing, width)
 
     def normalise(images: slice) -> None:
         z = _centred(x, images, mean_row)

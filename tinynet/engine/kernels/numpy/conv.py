@@ -20,8 +20,7 @@ from typing import Any
 import numpy as np
 
 from tinynet.backend import Array
-from tinynet.engine.kernels import winograd_switch
-from tinynet.engine.kernels.numpy import depthwise, epilogues, grouped, im2col
+from tinynet.engine.kernels.numpy import depthwise, epilogues, grouped, im2col, winograd
 from tinynet.engine.kernels.numpy.few_channels import MOST_CHANNELS, FewChannels
 from tinynet.engine.kernels.numpy.strips import (
     MARGIN,
@@ -105,7 +104,7 @@ def strip_algorithm(
     fewer = min(w.shape[2:])
     if w.shape[2] <= MOST_CHANNELS:
         return None if need_dx else (FewChannels, frame)
-    if not winograd_switch.WINOGRAD or x.dtype != np.float32 or fewer < FEWEST_CHANNELS:
+    if x.dtype != np.float32 or fewer < FEWEST_CHANNELS or not winograd.allowed():
         return None
     enough = len(x) * frame.tiles * frame.across >= TILES_POSITIONS
     return (WinogradTiles if fewer >= TILES_CHANNELS and enough else WinogradRows), frame

@@ -28,6 +28,7 @@ the result (z, dx or dw; 4 images of 16 × 16, 32 filters), root of the mean squ
 from __future__ import annotations
 
 import math
+import os
 from functools import cached_property
 
 import numpy as np
@@ -73,6 +74,20 @@ A_T = np.array(
     np.float32,
 )
 A = np.ascontiguousarray(A_T.T)
+
+
+def allowed() -> bool:
+    """Whether kernels may use it: not with TINYNET_WINOGRAD=0, which keeps to plain sums.
+
+    Raises ValueError for a value that is neither yes nor no.
+    """
+    setting = os.environ.get("TINYNET_WINOGRAD", "")
+    choices = {"": True}
+    choices |= dict.fromkeys(("1", "true", "yes", "on"), True)
+    choices |= dict.fromkeys(("0", "false", "no", "off"), False)
+    if setting.strip().lower() not in choices:
+        raise ValueError(f"TINYNET_WINOGRAD is {setting!r}: unset it, or export 1 or 0")
+    return choices[setting.strip().lower()]
 
 
 def over_rows(g: Array, matrix: Array) -> Array:
