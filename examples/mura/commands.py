@@ -64,7 +64,7 @@ def prepare(a: argparse.Namespace) -> None:
     report_counts(dataset)
     print(
         f"{len(prepared.labels):,} images, {settings.side} × {settings.side}, "
-        f"are ready in {prepared.folder}"
+        f"are ready in {shown(prepared.folder)}"
     )
 
 
@@ -80,13 +80,13 @@ def breakdown(a: argparse.Namespace) -> None:
     print(breakdown_text(dataset))
     report_counts(dataset)
     breakdown_figure(dataset, a.picture)
-    print(f"picture: {a.picture}")
+    print(f"picture: {shown(a.picture)}")
 
 
 def train(a: argparse.Namespace) -> None:
     how = device(a)
     with resumed_run(a, how) if a.resume else new_run(a, how) as (run, prepared, model):
-        print(f"run folder: {run.folder}", file=sys.stderr)
+        print(f"run folder: {shown(run.folder)}", file=sys.stderr)
         train_and_evaluate(run, prepared, model, how)
 
 
@@ -99,8 +99,8 @@ def transfer(a: argparse.Namespace) -> None:
     prepared, _ = prepare_images(data, settings, **reading(a))
     results = Experiment(a.run, plan, settings, prepared, how).run()
     print(f"\n{transfer_plot.as_table(results)}")
-    print(f"figures: {a.run / 'transfer.json'}")
-    print(f"plot: {transfer_plot.plot(results, a.figure or a.run / 'transfer.png')}")
+    print(f"figures: {shown(a.run / 'transfer.json')}")
+    print(f"plot: {shown(transfer_plot.plot(results, a.figure or a.run / 'transfer.png'))}")
     print(notice(prepared.synthetic))
     print(f"done in {duration(time.monotonic() - began)}")
 
@@ -111,14 +111,28 @@ def evaluate(a: argparse.Namespace) -> None:
     if a.out is not None and holds_something(a.out):
         raise UserError(f"{a.out} is not empty: name another folder with --out")
     if a.data is None:
-        prepared = open_prepared(run.cache)
+        if a.cache or a.workers or a.skip_bad:
+            raise UserError("--cache, --workers and --skip-bad are for other images: add --data")
+        prepared = open_prepared(run.cache, side=run.settings.side, fit=run.settings.fit)
+        root = run.data
     else:
-        prepared, _ = prepare_images(a.data, run.settings, required=("valid",), **reading(a))
+        prepared, dataset = prepare_images(a.data, run.settings, required=("valid",), **reading(a))
+        root = dataset.root
     out = a.out or evaluation_folder(run, a.rule or run.settings.rule, a.threshold)
-    chosen = {"rule": a.rule, "threshold": a.threshold, "baselines": a.baselines}
     try:
         metrics = evaluate_run(
-            run, prepared, how, **chosen, out=out, others=others, mirror=a.tta, command=typed()
+            run,
+            prepared,
+            how,
+            rule=a.rule,
+            threshold=a.threshold,
+            baselines=a.baselines,
+            out=out,
+            root=root,
+            parts=a.parts,
+            others=others,
+            mirror=a.tta,
+            command=typed(),
         )
     except BaseException:
         with suppress(OSError):
@@ -243,7 +257,7 @@ def resumed_run(a: argparse.Namespace, how: Computing) -> Iterator[tuple[Run, Pr
     if a.run is None:
         raise UserError("--resume needs the run's folder: --run runs/NAME")
     run = open_run(a.run)
-    prepared = open_prepared(run.cache)
+    prepared = open_prepared(run.cache, side=run.settings.side, fit=run.settings.fit)
     wanted = from_flags(a, run.settings)
     parts = tuple(part for part in PARTS if any(i.part == part for i in prepared.images))
     given = {  # flag -> what was given, what the run has
@@ -322,7 +336,7 @@ def show(metrics: dict[str, Any], folder: Path) -> None:
     print(f"  {'study kappa':20s} {plain(study['kappa'])}{said}")
     for name, baseline in metrics["baselines"].items():
         print(f"  {name.replace('_', ' '):20s} {plain(baseline['study']['kappa'])}")
-    print(f"report: {(folder / 'report.html').resolve()}")
+    print(f"report: {shown((folder / 'report.html').resolve())}")
     print(notice(metrics["synthetic"]))
 
 

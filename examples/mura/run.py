@@ -16,7 +16,7 @@ import itertools
 import json
 import platform
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -48,8 +48,6 @@ from tinynet.train.files import LOCK, InUseError, holds_something, locked, remov
 
 CACHES = Path("data/prepared")
 CONFIG = "config.json"
-# settings whose default was another one before they had a flag
-EARLIER = {"batchnorm_momentum": 0.99}
 
 
 @dataclass(frozen=True)
@@ -161,7 +159,7 @@ def open_run(folder: Path) -> Run:
         raise UserError(f"{folder} holds no run (no config.json): give the folder of one")
     config = read_record(file, RUN | MORE)
     try:
-        settings = Settings.from_json(EARLIER | config["settings"])
+        settings = Settings.from_json(config["settings"])
     except UserError as error:
         raise UserError(f"{file}: {error}") from None
     return Run(folder, settings, Path(config["data"]), Path(config["cache"]), config["synthetic"])
@@ -251,6 +249,8 @@ def evaluate_run(
     threshold: float = 0.5,
     baselines: bool | None = None,
     out: Path | None = None,
+    root: Path | None = None,
+    parts: Collection[str] = PARTS,
     others: Sequence[Run] = (),
     mirror: bool = False,
     command: str = "",
@@ -259,14 +259,20 @@ def evaluate_run(
 
     rule, baselines   None: as the run's settings say
     out       folder to write to, None: the run's own, with what its training ends with
+    root      MURA-v1.1 of the prepared images, None: the run's
+    parts     body parts of the validation images
     others    runs whose probabilities are averaged with this one's
     mirror    average over each image and its mirror image
     command   what was typed, for the report of an evaluation in another folder
     """
     s, folder = run.settings, out or run.folder
-    train, valid = (prepared.rows(prepared.split(split)) for split in SPLITS)
+    chosen = prepared.split("train"), prepared.split("valid", parts)
+    train, valid = map(prepared.rows, chosen)
     if not len(valid):
-        raise UserError(f"{prepared.folder} has no validation images: give others with --data")
+        raise UserError(
+            f"{prepared.folder} has no validation images of {', '.join(parts)}: "
+            "give others with --data or --parts"
+        )
     if baselines and not len(train):
         raise UserError("the data have no training images for the baselines: add --no-baselines")
     if baselines is None:
@@ -283,7 +289,6 @@ def evaluate_run(
         images,
         rule=rule or s.rule,
         threshold=threshold,
-        seed=s.seed,
         synthetic=run.synthetic or prepared.synthetic or any(other.synthetic for other in others),
         baselines=baseline_probabilities(prepared, train, valid) if baselines else None,
     )
@@ -298,7 +303,7 @@ def evaluate_run(
     save_metrics(folder / "metrics.json", metrics)
     write_figures(folder, run.history, metrics, probability, data)
     if not others:
-        write_sheet(folder, models[0], data, probability)
+        write_sheet(folder, models[0], data, probability, root or run.data)
     write_report(folder, run.folder)
     return load_metrics(folder / "metrics.json")
 

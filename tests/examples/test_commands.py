@@ -182,8 +182,24 @@ def test_a_run_that_is_there_already_is_kept(mura, tmp_path, cli):
             message.replace("--no-", "--")
         )
     assert (tmp_path / "run/last.safetensors").read_bytes() == before
+    message = cli.error("evaluate", "--run", "run", "--parts", "wrist")
+    assert "no validation images of WRIST" in message
+    assert "add --data" in cli.error("evaluate", "--run", "run", "--cache", "cache")
     config = tmp_path / "run/config.json"
     values = read_json(config)
+    for damage, said in (
+        ({"settings": values["settings"] | {"side": "16"}}, 'settings.side is "16", want a whole'),
+        ({"settings": values["settings"] | {"rule": "least"}}, "--rule is least, want one of mean"),
+        ({"settings": values["settings"] | {"keep_prob": 2}}, "--keep-prob is 2"),
+        ({"data": 3}, "data is 3, want text"),
+        ({"synthetic": None}, "synthetic is null, want true or false"),
+        ({"resumed": [1]}, "resumed is [1], want names and values"),
+    ):
+        config.write_text(json.dumps(values | damage))
+        for command in (["evaluate"], ["train", "--resume"], ["predict", "x.png"]):
+            message = cli.error(*command, "--run", "run")
+            assert "config.json" in message
+            assert said in message
     values["settings"]["hidden"] = 5
     config.write_text(json.dumps(values))
     message = cli.error("evaluate", "--run", "run")  # a checkpoint of another model
@@ -391,9 +407,11 @@ def test_every_kind_of_file_from_prepare_to_explain(mura, tmp_path, cli):
         assert cli.err.splitlines()[-1].startswith("error: left out: clinic/damaged.png")
     assert len(read_text("out.csv").splitlines()) == 9
     assert len(list(Path("seen").iterdir())) == 8
-    assert "is not a table of predict" in cli.error(
-        "predict", "--run", "run", "clinic/image1.png", "--csv", "clinic/image1.png"
-    )
+    shutil.copy("clinic/image1.png", "mine.csv")
+    for table in ("clinic/image1.png", "mine.csv"):
+        before = Path(table).read_bytes()
+        cli.error("predict", "--run", "run", "clinic/image1.png", "--csv", table)
+        assert Path(table).read_bytes() == before
 
 
 @pytest.mark.usefixtures("no_figures")

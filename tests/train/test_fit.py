@@ -202,7 +202,7 @@ def test_callbacks_get_the_row_and_the_model():
     ("settings", "match"),
     [
         ({"epochs": 0}, "epochs is 0"),
-        ({"patience": 0}, "patience 0"),
+        ({"patience": 0}, "patience is 0"),
         ({"batch_size": 0}, "batches of 0"),
         ({"metrics": ["acuracy"]}, "metric is 'acuracy'"),
         ({"monitor": "val_loss"}, "monitor is 'val_loss', want one of train_loss, train_accuracy$"),

@@ -332,11 +332,8 @@ def _check_settings(
     functions: dict[str, Metric],
     validated: bool,
 ) -> None:
-    check_number("epochs", epochs, whole=True)
-    if patience is not None:
-        check_number("patience", patience, whole=True)
-    if epochs < 1 or (patience is not None and patience < 1):
-        raise ValueError(f"epochs is {epochs}, patience {patience}: want at least 1 of each")
+    check_number("epochs", epochs, 1, whole=True)
+    check_number("patience", 1 if patience is None else patience, 1, whole=True)
     columns = [
         f"{part}_{name}"
         for part in ("train", "validation")[: 1 + validated]

@@ -212,7 +212,7 @@ def _updates(model: Layer, optimizer: Optimizer) -> dict[int, tuple[float, float
     copies: dict[str, Parameter] = {}
     for name, parameter in originals.items():
         copies[name] = copy(parameter)
-        copies[name].value = parameter.value.copy()
+        copies[name].value, copies[name].grad = parameter.value.copy(), parameter.grad.copy()
     deepcopy(optimizer).step(copies)
     return {
         id(p): (_norm([copies[name].value - p.value]), _norm([p.value]))
