@@ -58,9 +58,11 @@ class Parameter:
     """A learned array, ``value``, with its gradient, ``grad``, of the same shape.
 
     trainable   False: optimisers leave it alone (``backward`` still computes its gradient)
+    Raises TypeError for a value that is not an array of floating point.
     """
 
     def __init__(self, value: Array, trainable: bool = True) -> None:
+        check_array("Parameter", "value", value)
         self.value = value
         # zeros takes no memory until it is written to, zeros_like does: a network that only
         # predicts has no gradients
