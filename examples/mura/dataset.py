@@ -364,6 +364,7 @@ class SplitReader:
         """("FILE, line 3", fields, as written) of every row; a header is passed over, and named."""
         for number, (where, row) in enumerate(read_rows(file)):
             text = ",".join(row)
+            text = text if len(text) <= 200 else f"{text[:200]}..."
             while len(row) > 1 and not row[-1]:  # a comma at the end
                 row.pop()
             row[0] = str(PurePosixPath(row[0].replace("\\", "/")))

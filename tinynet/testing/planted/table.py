@@ -129,7 +129,8 @@ def page(outcomes: Sequence[Outcome], made: str) -> str:
         "passes, each beside the right code and with one thing wrong. tinynet's check catches "
         f"**{caught} of {total}**, and raises {f'{alarms} false alarms' if alarms else 'no alarm'} "
         "on the same code without the bug. `tests/testing/test_planted.py` holds it to that, and "
-        "to no false alarm on more than 2,000 drawn geometries of the right layers.",
+        "`tests/layers/test_pairs.py` to no false alarm on more than 2,000 drawn geometries of the "
+        "right layers.",
         f"Missing, layers and losses without planted bugs: {', '.join(missing) or 'none'}.",
         _summary(outcomes),
         _alone(outcomes),
