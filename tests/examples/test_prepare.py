@@ -262,18 +262,21 @@ def test_a_folder_that_is_not_ours_is_left_alone(data, tmp_path):
 
 def test_open_refuses_what_is_not_a_cache(data, tmp_path):
     cache = tmp_path / "cache"
-    again = f"delete the folder {cache} and run prepare again"
+    make = f"python -m examples.mura prepare --data FOLDER --cache {cache}"
+    again = f"delete the folder {cache}, then run {make}"
 
-    def says():
+    def says(**kind):
         with pytest.raises(UserError) as caught:
-            open_prepared(cache)
+            open_prepared(cache, **kind)
         return str(caught.value)
 
-    assert says() == (
-        f"{cache} holds no prepared images (no manifest.json): "
-        f"make them with python -m examples.mura prepare --data FOLDER --cache {cache}"
-    )
+    assert says() == (f"{cache} holds no prepared images (no manifest.json): run {make}")
     run(data, cache)
+    kind = make.replace("FOLDER", "FOLDER --side 8 --fit stretch")
+    assert says(side=8, fit="stretch") == (
+        f"{cache} holds images of 16 x 16 (stretch), want 8 x 8 (stretch): "
+        f"delete the folder {cache}, then run {kind}"
+    )
     manifest = (cache / MANIFEST).read_text()
     for content in ("{", "[]", '{"format": "of something else", "version": 1}'):
         (cache / MANIFEST).write_text(content)
