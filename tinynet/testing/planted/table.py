@@ -31,7 +31,6 @@ ONE_WEIGHT = {
 
 
 def main() -> None:
-    """Run all of them and write the page."""
     parser = argparse.ArgumentParser(
         prog="python -m tinynet.testing.planted",
         description="Run every planted bug through tinynet's check and the usual ones.",
@@ -119,7 +118,6 @@ def rejections(case: Case, *, wrong: bool) -> tuple[int, ...]:
 
 
 def page(outcomes: Sequence[Outcome], made: str) -> str:
-    """The whole page; ``made`` says when and where."""
     total, missing = len(outcomes), without_bugs()
     caught, alarms = sum(bool(o.said) for o in outcomes), sum(o.alarm for o in outcomes)
     parts = [
@@ -219,7 +217,6 @@ def _marks(outcome: Outcome) -> tuple[str, ...]:
 
 
 def _short(planted: Planted) -> str:
-    """The name without the layer, which is the heading."""
     return planted.name.removeprefix(f"{planted.breaks}: ")
 
 
