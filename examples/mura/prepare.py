@@ -21,6 +21,7 @@ import os
 import shlex
 import shutil
 from collections.abc import Collection, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -140,6 +141,9 @@ def prepare(
                     finish(data, cache, plan, bad)
         except (OSError, CheckpointError) as error:
             raise unwritable(cache, plan, error) from error
+    with suppress(OSError):  # that of another user may not be written to
+        for name in (PLAN, DONE):
+            (cache / name).unlink(missing_ok=True)
     refuse_other(read_plan(cache / MANIFEST)[0], plan, cache)
     prepared = open_prepared(cache)
     refuse_bad(prepared.left_out, skip_bad)
@@ -394,8 +398,6 @@ def finish(data: Dataset, cache: Path, plan: Plan, bad: dict[int, str]) -> None:
         ],
     }
     write_whole(cache / MANIFEST, json.dumps(manifest, indent=1).encode())
-    for name in (PLAN, DONE):
-        (cache / name).unlink(missing_ok=True)
 
 
 def drop_rows(file: Path, rows: NDArray[np.int64]) -> None:
