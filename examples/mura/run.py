@@ -293,7 +293,6 @@ def evaluate_run(
         images,
         rule=rule or s.rule,
         threshold=threshold,
-        seed=s.seed,
         synthetic=run.synthetic or prepared.synthetic or any(other.synthetic for other in others),
         baselines=baseline_probabilities(prepared, train, valid) if baselines else None,
     )

@@ -74,7 +74,7 @@ def make_run(folder, images=None):
     p = p[: len(images)]
     rng = np.random.default_rng(0)
     baselines = {"majority": np.full(len(p), 0.4), "logistic_regression": rng.random(len(p))}
-    metrics = evaluate(p, images, synthetic=True, resamples=50, baselines=baselines)
+    metrics = evaluate(p, images, synthetic=True, baselines=baselines)
     pixels = rng.integers(0, 256, (len(p), 16, 16), np.uint8)
     data = SimpleNamespace(images=images, pixels=pixels.__getitem__)
     save_metrics(folder / "metrics.json", metrics)

@@ -215,7 +215,8 @@ class Loss(Checked, ABC):
         y, v = to_device(y, "numpy"), None if sample_weight is None else np.asarray(sample_weight)
         counted, own = self.counted(y), None
         if self.class_weight is not None and y.ndim == 1:
-            own = self.class_weight[y if counted is None else np.where(counted, y, 0)]
+            numbers = y + 0  # of booleans, which are no mask here
+            own = self.class_weight[numbers if counted is None else np.where(counted, numbers, 0)]
         if v is not None and y.ndim == 2 and self.each_number:
             v = np.broadcast_to(v[:, None], y.shape)
         divisors = counted if self.mean_over == "batch" else _product(v, counted, own)
