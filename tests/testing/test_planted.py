@@ -34,7 +34,7 @@ def test_the_bug_is_caught_and_the_code_without_it_passes(planted):
 
 
 def test_there_are_enough_of_them_each_with_a_name_and_its_bug_in_words():
-    assert len(BY_NAME) == len(PLANTED) >= 218
+    assert len(BY_NAME) == len(PLANTED) >= 237
     for planted in PLANTED:
         assert len(planted.bug) < 100, planted.name
         assert planted.name.startswith(planted.breaks + ": ")
@@ -91,8 +91,8 @@ def convolutions(draw):
 def pools(draw):
     g = draw(drawn.pool_geometries(max_batch=2, max_pool=3, max_stride=3))
     window = (g.pool_size, g.stride, g.padding)
-    kinds = [layers.MaxPool2D(*window), layers.SumPool2D(*window)]
-    kinds += [layers.AvgPool2D(*window, count_padding) for count_padding in (True, False)]
+    kinds = [kind(*window, dilation=g.dilation) for kind in (layers.MaxPool2D, layers.SumPool2D)]
+    kinds += [layers.AvgPool2D(*window, counted, g.dilation) for counted in (True, False)]
     return draw(st.sampled_from(kinds)), draw(drawn.tie_free_arrays(g.input_shape))
 
 
@@ -102,6 +102,8 @@ def simple(draw):
     dense = Dense(c, c, rng=np.random.default_rng(0))
     kinds = [layers.ReLU(threshold) for threshold in (0.0, 0.5, -0.5)]
     kinds += [Sequential(layers.Scale(20.0), layers.ReLU6()), Sigmoid(), layers.Softmax()]
+    kinds += [layers.LeakyReLU(), layers.Tanh(), layers.GELU(), layers.GlobalMaxPool2D()]
+    kinds += [layers.Softmax(1), layers.GroupNorm(c, c), layers.LayerNorm(c), dense]
     kinds += [layers.GlobalAvgPool2D(), layers.Flatten(), layers.AdaptiveAvgPool2D(2)]
     kinds += [layers.ChannelShuffle(c), layers.ChannelSlice(c - 1, c), layers.Scale(-3.0)]
     kinds += [layers.LocalResponseNorm(size, 0.5) for size in (1, 3, 5)]

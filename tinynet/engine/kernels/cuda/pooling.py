@@ -20,12 +20,16 @@ MOST_TAPS = 256  # that a byte tells apart
 
 @register(max_pool2d_forward, "cuda")
 def max_pool2d_forward_cuda(
-    x: Array, pool_size: int | Pair, stride: int | Pair | None = None, padding: Padding = "valid"
+    x: Array,
+    pool_size: int | Pair,
+    stride: int | Pair | None = None,
+    padding: Padding = "valid",
+    dilation: int | Pair = 1,
 ) -> tuple[Array, MaxPoolCache]:
     """max_pool2d_forward: x (N, H, W, C) -> y (N, H', W', C)."""
-    window = pool_window(x, pool_size, stride, padding)
+    window = pool_window(x, pool_size, stride, padding, dilation)
     if dtype_macros(x) is None or window.kernel[0] * window.kernel[1] > MOST_TAPS or not x.size:
-        return max_pool2d_forward.reference(x, pool_size, stride, padding)
+        return max_pool2d_forward.reference(x, pool_size, stride, padding, dilation)
     xp, shape = load_library("cupy"), (len(x), *window.output_size, x.shape[3])
     y, winner = xp.empty(shape, x.dtype), xp.empty(shape, np.uint8)
     kernel = function("pooling", "max_pool2d_forward", definitions(window, x))

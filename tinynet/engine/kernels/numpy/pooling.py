@@ -31,10 +31,15 @@ from tinynet.layers.window import Padding, Pair, Window
 
 @register(max_pool2d_forward, "numpy")
 def max_pool2d_forward_numpy(
-    x: Array, pool_size: int | Pair, stride: int | Pair | None = None, padding: Padding = "valid"
+    x: Array,
+    pool_size: int | Pair,
+    stride: int | Pair | None = None,
+    padding: Padding = "valid",
+    dilation: int | Pair = 1,
 ) -> tuple[Array, MaxPoolCache]:
     """max_pool2d_forward: x (N, H, W, C) -> y (N, H', W', C)."""
-    window = pool_window(x, pool_size, stride, padding)
+    how = pool_size, stride, padding, dilation
+    window = pool_window(x, *how)
     shape = (x.shape[0], *window.output_size, x.shape[3])
     cells = window.kernel[0] * window.kernel[1]
     y, winner = np.empty(shape, x.dtype), np.empty(shape, np.uint8 if cells <= 256 else np.uint16)
@@ -59,7 +64,7 @@ def max_pool2d_forward_numpy(
             equal = tap == best
             found |= equal if all_real else equal & tap_real
         if not found.all():  # a NaN equals nothing
-            best[...], cache = max_pool2d_forward.reference(x[images], pool_size, stride, padding)
+            best[...], cache = max_pool2d_forward.reference(x[images], *how)
             number[...] = cache.winner
 
     over_blocks(x.shape[0], images_per_block(x[:1].nbytes), work)
@@ -82,12 +87,16 @@ def max_pool2d_backward_numpy(dy: Array, cache: MaxPoolCache) -> Array:
 
 @register(sum_pool2d_forward, "numpy")
 def sum_pool2d_forward_numpy(
-    x: Array, pool_size: int | Pair, stride: int | Pair | None = None, padding: Padding = "valid"
+    x: Array,
+    pool_size: int | Pair,
+    stride: int | Pair | None = None,
+    padding: Padding = "valid",
+    dilation: int | Pair = 1,
 ) -> tuple[Array, SumPoolCache]:
     """sum_pool2d_forward: x (N, H, W, C) -> y (N, H', W', C)."""
-    window = pool_window(x, pool_size, stride, padding)
+    window = pool_window(x, pool_size, stride, padding, dilation)
     if x.dtype.kind != "f":
-        return sum_pool2d_forward.reference(x, pool_size, stride, padding)
+        return sum_pool2d_forward.reference(x, pool_size, stride, padding, dilation)
     y = _sums(x, window, None)
     return y, SumPoolCache(window, output_like(y))
 
@@ -107,11 +116,13 @@ def avg_pool2d_forward_numpy(
     stride: int | Pair | None = None,
     padding: Padding = "valid",
     count_padding: bool = False,
+    dilation: int | Pair = 1,
 ) -> tuple[Array, AvgPoolCache]:
     """avg_pool2d_forward: x (N, H, W, C) -> y (N, H', W', C)."""
-    window = pool_window(x, pool_size, stride, padding)
+    window = pool_window(x, pool_size, stride, padding, dilation)
     if x.dtype.kind != "f":
-        return avg_pool2d_forward.reference(x, pool_size, stride, padding, count_padding)
+        how = pool_size, stride, padding, count_padding, dilation
+        return avg_pool2d_forward.reference(x, *how)
     n = cells_under(window, x, padding, count_padding)
     y = _sums(x, window, n)
     return y, AvgPoolCache(n, window, output_like(y))
