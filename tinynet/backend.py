@@ -407,6 +407,7 @@ def swappable(
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
         if kwargs:  # a kernel may name its arguments otherwise
             bound = parameters.bind(*args, **kwargs)
+            bound.apply_defaults()
             args, kwargs = bound.args, bound.kwargs  # type: ignore[assignment]
         first = args[0] if args else None
         if type(first) is not np.ndarray or first.dtype not in KERNEL_DTYPES:

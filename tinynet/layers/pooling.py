@@ -11,6 +11,7 @@ from tinynet.layers.window import (
     Padding,
     Pair,
     Window,
+    dilation_text,
     pair,
     size_text,
     stride_text,
@@ -58,8 +59,8 @@ class AvgPoolCache(NamedTuple):
 def pool_window(
     x: Array,
     pool_size: int | Pair,
-    stride: int | Pair | None,
-    padding: Padding,
+    stride: int | Pair | None = None,
+    padding: Padding = "valid",
     dilation: int | Pair = 1,
 ) -> Window:
     """The geometry of a pooling window over x (N, H, W, C); the stride defaults to the window.
@@ -113,14 +114,23 @@ def _sum_under(window: Window, p: Array) -> Array:
     return y
 
 
-def cells_under(window: Window, x: Array, padding: Padding, count_padding: bool) -> Array:
-    """Number of cells under each window, (1, H', W', 1): those of x, or of its padding too.
+def averages_over(
+    x: Array,
+    pool_size: int | Pair,
+    stride: int | Pair | None = None,
+    padding: Padding = "valid",
+    count_padding: bool = False,
+    dilation: int | Pair = 1,
+) -> tuple[Window, Array]:
+    """The window, and how many cells each average is over, (1, H', W', 1): those of x, or all.
 
     The rows and columns that "ceil" adds are never counted, as in PyTorch.
     """
+    window = pool_window(x, pool_size, stride, padding, dilation)
     inside = window.inside(like=x).astype(x.real.dtype)
-    count_padding = count_padding and padding != "ceil"
-    return _sum_under(window, array_module(x).ones_like(inside) if count_padding else inside)
+    if count_padding and padding != "ceil":
+        inside = array_module(x).ones_like(inside)
+    return window, _sum_under(window, inside)
 
 
 @swappable
@@ -222,8 +232,7 @@ def avg_pool2d_forward(
     what the padding "ceil" adds never counts.
     Returns y (N, H', W', C); cache: n for every window, and the geometry.
     """
-    window = pool_window(x, pool_size, stride, padding, dilation)
-    n = cells_under(window, x, padding, count_padding)
+    window, n = averages_over(x, pool_size, stride, padding, count_padding, dilation)
     y = _sum_under(window, window.pad(x)) / n
     return y, AvgPoolCache(n, window, output_like(y))
 
@@ -338,7 +347,8 @@ class _Pool2D(Stateless):
             raise ValueError(f"{self!r}: {error}") from None
 
     def label(self) -> str:
-        return f"{size_text(self.pool_size)} {self.operation}-pool{stride_text(self.stride)}"
+        text = f"{size_text(self.pool_size)} {self.operation}-pool{stride_text(self.stride)}"
+        return text + dilation_text(self.dilation)
 
     def __repr__(self) -> str:
         rows, columns = self.pool_size

@@ -5,6 +5,9 @@ Max-pool windows of 2×2 that meet, as most are, have a sweep to themselves.
 
 from __future__ import annotations
 
+from functools import wraps
+from typing import Any
+
 import numpy as np
 
 from tinynet.backend import Array, output_like, register, without_numba
@@ -18,9 +21,9 @@ from tinynet.layers.pooling import (
     AvgPoolCache,
     MaxPoolCache,
     SumPoolCache,
+    averages_over,
     avg_pool2d_backward,
     avg_pool2d_forward,
-    cells_under,
     global_avg_pool2d_backward,
     global_avg_pool2d_forward,
     max_pool2d_backward,
@@ -29,7 +32,7 @@ from tinynet.layers.pooling import (
     sum_pool2d_backward,
     sum_pool2d_forward,
 )
-from tinynet.layers.window import Padding, Pair, Window
+from tinynet.layers.window import Pair, Window
 
 Geometry = tuple[Pair, Pair, Pair, Pair]  # kernel, stride, dilation, padding before the input
 
@@ -89,17 +92,12 @@ def _max(x: Array, geometry: Geometry, y: Array, winner: Array) -> None:
 
 
 @register(max_pool2d_forward, "numba")
-def max_pool2d_forward_numba(
-    x: Array,
-    pool_size: int | Pair,
-    stride: int | Pair | None = None,
-    padding: Padding = "valid",
-    dilation: int | Pair = 1,
-) -> tuple[Array, MaxPoolCache]:
+@wraps(max_pool2d_forward.reference, assigned=())
+def max_pool2d_forward_numba(x: Array, *how: Any) -> tuple[Array, MaxPoolCache]:
     """max_pool2d_forward: x (N, H, W, C) -> y (N, H', W', C)."""
-    window = pool_window(x, pool_size, stride, padding, dilation)
+    window = pool_window(x, *how)
     if not covered(x) or window.kernel[0] * window.kernel[1] > 256:
-        return without_numba(max_pool2d_forward)(x, pool_size, stride, padding, dilation)
+        return without_numba(max_pool2d_forward)(x, *how)
     shape = len(x), *window.output_size, x.shape[3]
     y, winner, x = empty(shape, x.dtype), empty(shape, np.uint8), seen(x)
 
@@ -240,17 +238,12 @@ def _spread_out(dy: Array, window: Window, shares: Array) -> Array:
 
 
 @register(sum_pool2d_forward, "numba")
-def sum_pool2d_forward_numba(
-    x: Array,
-    pool_size: int | Pair,
-    stride: int | Pair | None = None,
-    padding: Padding = "valid",
-    dilation: int | Pair = 1,
-) -> tuple[Array, SumPoolCache]:
+@wraps(sum_pool2d_forward.reference, assigned=())
+def sum_pool2d_forward_numba(x: Array, *how: Any) -> tuple[Array, SumPoolCache]:
     """sum_pool2d_forward: x (N, H, W, C) -> y (N, H', W', C)."""
-    window = pool_window(x, pool_size, stride, padding, dilation)
+    window = pool_window(x, *how)
     if not covered(x):
-        return without_numba(sum_pool2d_forward)(x, pool_size, stride, padding, dilation)
+        return without_numba(sum_pool2d_forward)(x, *how)
     y = _pooled(x, window, np.ones(window.output_size, x.dtype))
     return y, SumPoolCache(window, output_like(y))
 
@@ -264,20 +257,12 @@ def sum_pool2d_backward_numba(dy: Array, cache: SumPoolCache) -> Array:
 
 
 @register(avg_pool2d_forward, "numba")
-def avg_pool2d_forward_numba(
-    x: Array,
-    pool_size: int | Pair,
-    stride: int | Pair | None = None,
-    padding: Padding = "valid",
-    count_padding: bool = False,
-    dilation: int | Pair = 1,
-) -> tuple[Array, AvgPoolCache]:
+@wraps(avg_pool2d_forward.reference, assigned=())
+def avg_pool2d_forward_numba(x: Array, *how: Any) -> tuple[Array, AvgPoolCache]:
     """avg_pool2d_forward: x (N, H, W, C) -> y (N, H', W', C)."""
-    window = pool_window(x, pool_size, stride, padding, dilation)
-    if not covered(x):
-        how = pool_size, stride, padding, count_padding, dilation
+    if x.ndim != 4 or not covered(x):
         return without_numba(avg_pool2d_forward)(x, *how)
-    n = cells_under(window, x, padding, count_padding)
+    window, n = averages_over(x, *how)
     y = _pooled(x, window, 1 / n[0, :, :, 0])
     return y, AvgPoolCache(n, window, output_like(y))
 
