@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import importlib
 import os
+from ast import literal_eval
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -172,6 +173,10 @@ def _is_layer(value: Any) -> bool:
     return hasattr(value, "backward") and not isinstance(value, type)
 
 
+def _is_among(choices: Sequence[str], value: Any) -> bool:
+    return isinstance(value, str) and value in choices
+
+
 def _is_named(name: str, value: Any) -> bool:
     return type(value).__name__ == name
 
@@ -232,7 +237,12 @@ def check_arguments(function: Callable[..., Any]) -> Callable[..., None]:
         annotation = _NAMED.get(name, str(parameter.annotation))
         plain = annotation.removesuffix(" | None")
         kind = _KINDS.get(plain)
-        if plain.startswith("Callable["):
+        alias = getattr(function, "__globals__", {}).get(plain)
+        literal = str(alias) if str(alias).startswith("typing.Literal[") else plain
+        if "Literal[" in literal:
+            choices = literal_eval(literal[literal.index("[") :])
+            kind = partial(_is_among, choices), f"one of {', '.join(choices)}"
+        elif plain.startswith("Callable["):
             kind = _is_function, "a function"
         elif plain.endswith("Cache"):
             kind = partial(_is_named, plain), "the cache that the forward pass returned"
@@ -251,7 +261,8 @@ def check_arguments(function: Callable[..., Any]) -> Callable[..., None]:
                 continue
             if not fits(value) and not (optional and value is None):
                 number = isinstance(value, Real) and not isinstance(value, bool)
-                error = ValueError if number and "number" in wanted else TypeError
+                a_value = "one of" in wanted or (number and "number" in wanted)
+                error = ValueError if a_value else TypeError
                 raise error(f"{who}: {shown} is {described(value)}, want {wanted}")
             if name in _LEAST and value is not None and value < _LEAST[name]:
                 raise ValueError(
@@ -370,6 +381,11 @@ def output_like(x: Array, *others: Array) -> Output:
     return Output(x.shape, x.dtype if known else None)
 
 
+def native(dtype: Any) -> Any:
+    """The dtype in this machine's order of bytes, in which NumPy's results are."""
+    return dtype if dtype.isnative else dtype.newbyteorder("=")
+
+
 def check_gradient(name: str, dy: Array, output: Output | None) -> None:
     """Raise ValueError or TypeError, naming the function, unless dy has y's shape and dtype.
 
@@ -381,7 +397,7 @@ def check_gradient(name: str, dy: Array, output: Output | None) -> None:
         came = dy.shape if hasattr(dy, "shape") else type(dy).__name__
         raise ValueError(f"{name}: the gradient is {came}, want {output.shape}, the output's shape")
     stored = dy.dtype.name == "bfloat16"  # how a GPU's activations are kept, whatever y was
-    if output.dtype is not None and dy.dtype != output.dtype and not stored:
+    if output.dtype is not None and native(dy.dtype) != native(output.dtype) and not stored:
         raise TypeError(f"{name}: the gradient is {dy.dtype}, want {output.dtype}, as the output")
 
 

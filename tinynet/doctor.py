@@ -43,7 +43,7 @@ LITTLE_MEMORY = 1.5e9  # bytes; a training step on 100 images of 128 × 128 take
 # Optional packages, and the extra of setup.cfg that installs each.
 PACKAGES = {
     **{"numba": "fast", "cupy-cuda13x": "gpu", "ml-dtypes": "gpu"},
-    **dict.fromkeys(("pillow", "matplotlib", "jinja2", "filelock"), "example"),
+    **dict.fromkeys(("pillow", "matplotlib", "jinja2"), "example"),
     **{"h5py": "weights", "onnx": "onnx", "psutil": "doctor", "py-cpuinfo": "doctor"},
 }
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import combinations
-from typing import Any, Literal, NamedTuple, TypeAlias, get_args
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 
-from tinynet.backend import Array, check_choice, check_number, checked, described, to_device
+from tinynet.backend import Array, check_number, checked, described, to_device
 
 Labels: TypeAlias = Array | Sequence[Any]
 Weights: TypeAlias = Labels | None
@@ -41,6 +41,7 @@ def accuracy(y_true: Labels, y_pred: Labels, sample_weight: Weights = None) -> f
     return float(np.average(true == predicted, weights=_weights(sample_weight, len(true))))
 
 
+@checked
 def confusion_matrix(
     y_true: Labels,
     y_pred: Labels,
@@ -59,7 +60,6 @@ def confusion_matrix(
     Raises ValueError as ``accuracy`` does, and for labels of num_classes or more.
     """
     true, predicted = _labels(y_true, y_pred)
-    check_choice("rows", rows, ("true", "predicted"))
     largest = int(max(true.max(), predicted.max()))
     classes = largest + 1
     if num_classes is not None:
@@ -93,6 +93,7 @@ def rates(y_true: Labels, y_pred: Labels, sample_weight: Weights = None) -> Rate
     )
 
 
+@checked
 def precision(
     y_true: Labels, y_pred: Labels, average: Average = "binary", sample_weight: Weights = None
 ) -> float:
@@ -108,6 +109,7 @@ def precision(
     return _averaged(y_true, y_pred, average, sample_weight, 0.0)
 
 
+@checked
 def recall(
     y_true: Labels, y_pred: Labels, average: Average = "binary", sample_weight: Weights = None
 ) -> float:
@@ -118,6 +120,7 @@ def recall(
     return _averaged(y_true, y_pred, average, sample_weight, 1.0)
 
 
+@checked
 def f1(
     y_true: Labels, y_pred: Labels, average: Average = "binary", sample_weight: Weights = None
 ) -> float:
@@ -129,7 +132,6 @@ def _averaged(
     y_true: Labels, y_pred: Labels, average: Average, sample_weight: Any, of_true: float
 ) -> float:
     """TP over a mean of the positives, of weight ``of_true``, and of those predicted."""
-    check_choice("average", average, get_args(Average))
     classes = 2 if average == "binary" else None
     matrix = confusion_matrix(y_true, y_pred, classes, sample_weight=sample_weight)
     hits, true, predicted = np.diag(matrix), matrix.sum(axis=1), matrix.sum(axis=0)
@@ -143,6 +145,7 @@ def _averaged(
     return float(np.average(shares[seen], weights=true[seen] if average == "weighted" else None))
 
 
+@checked
 def cohen_kappa(
     y_true: Labels,
     y_pred: Labels,
@@ -189,8 +192,6 @@ def kappa_of(matrix: Array, weights: Literal["linear", "quadratic"] | None = Non
         raise ValueError(
             f"the confusion matrix is {counts.tolist()}, want (K, K) counts or shares, not all 0"
         )
-    if weights is not None:
-        check_choice("weights", weights, ("linear", "quadratic"))
     steps = abs(np.subtract.outer(range(len(counts)), range(len(counts))))
     apart = {None: np.minimum(steps, 1), "linear": steps, "quadratic": steps**2}[weights]
     # Counts in Python's integers, n² times numerator and denominator, so that p_e = 1 is met
@@ -256,6 +257,8 @@ def log_loss(y_true: Labels, probabilities: Labels, sample_weight: Weights = Non
     probability.
     """
     true, p = _label_array("y_true", y_true), _on_cpu(probabilities)
+    if p.dtype.kind not in "biuf":
+        raise ValueError(f"probabilities are {described(probabilities)}, want numbers from 0 to 1")
     p = p if p.dtype.kind == "f" else p.astype(np.float64)
     p = np.stack([1 - p, p], axis=1) if p.ndim == 1 else p
     epsilon = np.finfo(p.dtype).eps
@@ -273,6 +276,7 @@ def log_loss(y_true: Labels, probabilities: Labels, sample_weight: Weights = Non
     return float(np.average(losses, weights=_weights(sample_weight, len(true))))
 
 
+@checked
 def auc(
     y_true: Labels,
     score: Labels,
@@ -296,8 +300,6 @@ def auc(
     if multi_class is None:
         fpr, tpr, _ = roc_curve(y_true, score, sample_weight)
         return area_under_curve(fpr, tpr)
-    check_choice("multi_class", multi_class, ("ovr", "ovo"))
-    check_choice("average", average, ("macro", "weighted"))
     true, scores = _label_array("y_true", y_true), _on_cpu(score)
     classes = np.arange(scores.shape[-1])
     found = np.unique(true)

@@ -4,13 +4,16 @@ A schedule is called before each epoch: ``schedule(epoch, history)``, with the n
 done, from 0, and the rows that describe them, and returns the learning rate. It keeps nothing
 between calls, so a run that resumes needs no state of it. With ``fit(schedule_per="step")`` it is
 called before each step with the number of steps done, and its ``epochs`` are steps.
+
+All raise TypeError or ValueError for settings out of range: rates and factors are from 0, numbers
+of epochs whole and from 1.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
 from typing import Any, Protocol
 
 from tinynet.backend import check_instance, check_number, described
@@ -24,9 +27,17 @@ class Schedule(Protocol):
     def __call__(self, epoch: int, history: History) -> float: ...
 
 
-def _check_from_zero(schedule: Any, *names: str) -> None:
-    for name in names:
-        check_number(name, getattr(schedule, name), 0)
+class _Checked:
+    """Base of the schedules: compares settings with their annotations."""
+
+    def __post_init__(self) -> None:
+        for field in fields(self):  # type: ignore[arg-type]
+            value, name = getattr(self, field.name), field.name
+            if field.type == "bool":
+                check_instance(name, value, bool, "True or False")
+            elif field.type in ("int", "float"):
+                least = int(field.type == "int" and field.default != 0)
+                check_number(name, value, least, whole=field.type == "int")
 
 
 def _cosine(start: float, end: float, share: float) -> float:
@@ -35,25 +46,21 @@ def _cosine(start: float, end: float, share: float) -> float:
 
 
 @dataclass(frozen=True)
-class Constant:
+class Constant(_Checked):
     """The same learning rate throughout: η(t) = η.  Report §2.3.5."""
 
     learning_rate: float
-
-    def __post_init__(self) -> None:
-        _check_from_zero(self, "learning_rate")
 
     def __call__(self, epoch: int, history: History = ()) -> float:
         return self.learning_rate
 
 
 @dataclass(frozen=True)
-class StepDecay:
+class StepDecay(_Checked):
     """Multiply the learning rate by a factor at fixed intervals.  Report §2.3.5.
 
         η(t) = η₀ · factor^⌊t / every⌋
 
-    Raises ValueError for a rate or factor below 0, or ``every`` below 1.
     Source: He et al. 2016, "Deep residual learning", §4.2: divided by 10 at set points.
     """
 
@@ -61,34 +68,27 @@ class StepDecay:
     factor: float = 0.1
     every: int = 30
 
-    def __post_init__(self) -> None:
-        _check_from_zero(self, "initial", "factor")
-        check_number("every", self.every, 1, whole=True)
-
     def __call__(self, epoch: int, history: History = ()) -> float:
         return self.initial * self.factor ** (epoch // self.every)
 
 
 @dataclass(frozen=True)
-class MultiStep:
+class MultiStep(_Checked):
     """Multiply the learning rate by a factor at given epochs.  Report §2.3.5.
 
         η(t) = η₀ · factor^(number of milestones up to t)
 
     milestones   epochs, whole numbers from 1: the first at the lower rate, counted from 0
-    Raises ValueError for a rate or factor below 0, or for milestones that are not such numbers.
     Source: He et al. 2016, "Deep residual learning", §4.2: divided by 10 at set points.
     """
 
     initial: float
-    milestones: Iterable[int]
+    milestones: Sequence[int]
     factor: float = 0.1
 
     def __post_init__(self) -> None:
-        _check_from_zero(self, "initial", "factor")
-        if isinstance(self.milestones, str) or not isinstance(self.milestones, Iterable):
-            raise TypeError(f"milestones are {described(self.milestones)}, want a list of numbers")
-        object.__setattr__(self, "milestones", tuple(self.milestones))  # of an iterator, too
+        super().__post_init__()
+        check_instance("milestones", self.milestones, Sequence, "a list of whole numbers")
         for milestone in self.milestones:
             check_number("a milestone", milestone, 1, whole=True)
 
@@ -97,12 +97,11 @@ class MultiStep:
 
 
 @dataclass(frozen=True)
-class Cosine:
+class Cosine(_Checked):
     """Half a cosine from the initial to the final learning rate, then flat.  Report §2.3.5, ours.
 
         η(t) = η_T + (η₀ - η_T) (1 + cos(π t / T)) / 2,   T = epochs
 
-    Raises ValueError for a rate below 0, or ``epochs`` below 1.
     Source: Loshchilov & Hutter 2017, "SGDR", eq. 5, without restarts.
     """
 
@@ -110,22 +109,17 @@ class Cosine:
     epochs: int
     final: float = 0.0
 
-    def __post_init__(self) -> None:
-        _check_from_zero(self, "initial", "final")
-        check_number("epochs", self.epochs, 1)
-
     def __call__(self, epoch: int, history: History = ()) -> float:
         return _cosine(self.initial, self.final, min(epoch / self.epochs, 1.0))
 
 
 @dataclass(frozen=True)
-class CosineRestarts:
+class CosineRestarts(_Checked):
     """Half a cosine from the initial to the final rate, again and again.  Report §2.3.5, ours.
 
         η(t) = η_T + (η₀ - η_T) (1 + cos(π t_i / T_i)) / 2,   T_{i+1} = factor · T_i
 
     period   T_0, epochs of the first cosine; t_i counts from its beginning
-    Raises ValueError for a rate below 0, or a ``period`` or ``factor`` that is not whole, from 1.
     Source: Loshchilov & Hutter 2017, "SGDR", eq. 5.
     """
 
@@ -133,11 +127,6 @@ class CosineRestarts:
     period: int
     factor: int = 1
     final: float = 0.0
-
-    def __post_init__(self) -> None:
-        _check_from_zero(self, "initial", "final")
-        check_number("period", self.period, 1, whole=True)
-        check_number("factor", self.factor, 1, whole=True)
 
     def __call__(self, epoch: int, history: History = ()) -> float:
         done, length = epoch, self.period
@@ -149,7 +138,7 @@ class CosineRestarts:
 
 
 @dataclass(frozen=True)
-class OneCycle:
+class OneCycle(_Checked):
     """Up to the highest rate, then down to almost nothing.  Report §2.3.5, ours.
 
         η rises from peak / div_factor to peak, until t = warm_up · T − 1, and falls to
@@ -158,7 +147,6 @@ class OneCycle:
     warm_up   share of the epochs in which it rises, 0.3 by default, below 1
     linear    False: both ways are half a cosine
     With ``schedule_per="step"``, as it is usually run, ``epochs`` is the number of steps in all.
-    Raises ValueError for settings out of range.
     Source: Smith & Topin 2018, "Super-convergence"; in PyTorch's two phases and without its cycle
     of the momentum.
     """
@@ -171,20 +159,15 @@ class OneCycle:
     linear: bool = False
 
     def __post_init__(self) -> None:
-        _check_from_zero(self, "peak")
-        check_instance("linear", self.linear, bool, "True or False")
-        check_number("epochs", self.epochs, 1, whole=True)
+        super().__post_init__()
         for name in ("div_factor", "final_div_factor"):
             check_number(name, getattr(self, name), 1)
-        if not check_number("warm_up", self.warm_up, 0) < 1:
+        if self.warm_up >= 1:
             raise ValueError(f"warm_up is {self.warm_up}, want a share from 0, below 1")
 
     def __call__(self, epoch: int, history: History = ()) -> float:
-        low, top, last = (
-            self.peak / self.div_factor,
-            self.warm_up * self.epochs - 1,
-            self.epochs - 1,
-        )
+        low, last = self.peak / self.div_factor, self.epochs - 1
+        top = self.warm_up * self.epochs - 1
         if epoch < top:
             start, end, share = low, self.peak, epoch / top
         else:
@@ -194,14 +177,13 @@ class OneCycle:
 
 
 @dataclass(frozen=True)
-class WarmUp:
+class WarmUp(_Checked):
     """Climb in equal steps to another schedule's rate, then follow it.  Report §2.3.5, ours.
 
         η(t) = min((t + 1) / epochs, 1) · schedule(t)
 
     The last of the ``epochs`` is the first at the full rate. The inner schedule counts from the
     same epoch 0, so that a cosine ends where it was told to.
-    Raises ValueError for ``epochs`` below 1.
     Source: Goyal et al. 2017, "Accurate, large minibatch SGD", §2.2.  Not in the report.
     """
 
@@ -209,18 +191,18 @@ class WarmUp:
     epochs: int
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if isinstance(self.schedule, type) or not callable(self.schedule):
             raise TypeError(
                 f"schedule is {described(self.schedule)}, want a schedule, such as Constant(0.1)"
             )
-        check_number("epochs", self.epochs, 1)
 
     def __call__(self, epoch: int, history: History = ()) -> float:
         return min((epoch + 1) / self.epochs, 1.0) * self.schedule(epoch, history)
 
 
 @dataclass(frozen=True)
-class ReduceOnPlateau:
+class ReduceOnPlateau(_Checked):
     """Reduce the learning rate when a monitored number stops improving.  Report §2.3.5.
 
     After ``patience`` epochs in a row without a new best, the rate is multiplied by ``factor``,
@@ -232,7 +214,7 @@ class ReduceOnPlateau:
     minimum     the learning rate goes no lower
     cooldown    epochs after a reduction during which the count of patience stands still
     maximise    True where higher is better: kappa, accuracy
-    Raises ValueError for settings out of range, and if the history lacks the column.
+    Raises ValueError if the history lacks the column.
     Source: the rule that He et al. 2016, "Deep residual learning", §3.4, apply by hand.
     """
 
@@ -247,11 +229,8 @@ class ReduceOnPlateau:
 
     def __post_init__(self) -> None:
         check_instance("monitor", self.monitor, str, "a column of the history")
-        check_instance("maximise", self.maximise, bool, "True or False")
-        _check_from_zero(self, "initial", "min_delta", "minimum")
-        check_number("patience", self.patience, 1, whole=True)
-        check_number("cooldown", self.cooldown, 0, whole=True)
-        if not 0 < check_number("factor", self.factor) < 1:
+        super().__post_init__()
+        if not 0 < self.factor < 1:
             raise ValueError(f"factor is {self.factor}, want a number between 0 and 1")
         if self.minimum > self.initial:
             raise ValueError(f"minimum is {self.minimum}, want at most initial, {self.initial}")

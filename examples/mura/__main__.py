@@ -7,49 +7,78 @@ import signal
 import sys
 import traceback
 from collections.abc import Sequence
-from io import TextIOWrapper
+from types import FrameType
+from typing import NoReturn
 
-from examples.mura.errors import UserError
-from examples.mura.flags import build_parser
-from examples.mura.output import shown
-from tinynet.backend import default_kernels
-from tinynet.interop import WeightsError
-from tinynet.train import TrainingError
-from tinynet.train.checkpoint import CheckpointError
+from examples.mura.streams import lost, standard_streams
 
-FAILURES = (
-    *(UserError, CheckpointError, WeightsError, TrainingError),
-    *(OSError, ImportError, MemoryError),
-)
+# Other imports are in functions: they take a second, in which an interrupt is handled already
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command; returns the exit status: 0, 1 for an error, 2 for a wrong flag, 130."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, TextIOWrapper):  # what the terminal cannot show is escaped
-            stream.reconfigure(errors="backslashreplace")
+    """Run a command; returns the exit status.
+
+    0; 1 for an error; 2 for a wrong flag; for a signal, as in a shell, 128 + its number: 130 for
+    Ctrl-C, 143 for SIGTERM, 129 for SIGHUP.
+    """
+    came = [int(signal.SIGINT)]
+
+    def interrupt(number: int, frame: FrameType | None) -> NoReturn:
+        came[0] = number
+        raise KeyboardInterrupt
+
+    names = ("SIGINT", "SIGTERM", "SIGHUP")  # Windows has no SIGHUP
+    numbers = [s for s in signal.Signals if s.name in names]
+    numbers = [s for s in numbers if signal.getsignal(s) != signal.SIG_IGN]  # as under nohup
+    before = {number: signal.signal(number, interrupt) for number in numbers}
+    try:
+        with standard_streams() as output:
+            try:
+                status = run(argv)
+                if error := lost(output):
+                    print(f"error: standard output: {in_one_line(error)}", file=sys.stderr)
+                    status = 1
+            except KeyboardInterrupt as stopped:
+                for number in numbers:  # a second one ends the program at once
+                    signal.signal(number, signal.SIG_DFL)
+                print(str(stopped) or "interrupted", file=sys.stderr)
+                status = 128 + came[0]
+            return status
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def run(argv: Sequence[str] | None) -> int:
+    from examples.mura.errors import UserError
+    from examples.mura.flags import build_parser
+    from examples.mura.output import shown
+    from tinynet.interop import WeightsError
+    from tinynet.train import TrainingError
+    from tinynet.train.files import CheckpointError
+
     arguments = build_parser().parse_args(argv)
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # end as on Ctrl-C
     try:
         check_environment()
         from examples.mura import commands  # here, so that --help need not wait for matplotlib
 
         getattr(commands, arguments.command)(arguments)
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
-    except FAILURES as error:
+    except (
+        *(UserError, CheckpointError, WeightsError, TrainingError),
+        *(OSError, ImportError, MemoryError),
+    ) as error:
         if arguments.debug:
             traceback.print_exc()
         print(f"error: {shown(in_one_line(error))}", file=sys.stderr)
         return 1
-    finally:
-        signal.signal(signal.SIGTERM, before)
     return 0
 
 
 def check_environment() -> None:
     """Raise UserError for a variable that no command could work with."""
+    from examples.mura.errors import UserError
+    from tinynet.backend import default_kernels
+
     try:
         default_kernels()
     except ValueError as error:
@@ -72,4 +101,6 @@ def in_one_line(error: Exception) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    status = main()
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # all is saved: a last Ctrl-C need not be told of
+    sys.exit(status)

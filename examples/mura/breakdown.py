@@ -121,10 +121,11 @@ def table_of_parts(images: Sequence[Image]) -> list[list[str]]:
         ["", "Patients", "Studies", "normal", "abnormal", "share"]
         + ["Images", "normal", "abnormal", "share", "Views", "most"]
     ]
-    by_part = {part.capitalize(): [i for i in images if i.part == part] for part in PARTS}
-    for name, group in (by_part | {"All": list(images)}).items():
-        if not group:
-            continue
+    rows_of = {part.capitalize(): [i for i in images if i.part == part] for part in PARTS}
+    rows_of = {name: group for name, group in rows_of.items() if group}
+    if len(rows_of) > 1:
+        rows_of["All"] = list(images)
+    for name, group in rows_of.items():
         row = [name, f"{count_patients(group):,}"]
         counts = count(group)
         for normal, abnormal in (counts.studies, counts.images):

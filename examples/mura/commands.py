@@ -6,7 +6,8 @@ import argparse
 import shlex
 import sys
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import fields, replace
 from datetime import datetime
 from pathlib import Path
@@ -25,11 +26,12 @@ from examples.mura.predict import Notes, as_table, predict_files, refuse_to_over
 from examples.mura.prepare import Prepared, open_prepared
 from examples.mura.printed import counted, duration, rounded
 from examples.mura.run import (
+    CONFIG,
     Run,
     claimed,
     evaluate_run,
     evaluation_folder,
-    holds_something,
+    in_use,
     load_model,
     load_models,
     note_resumed,
@@ -42,6 +44,7 @@ from examples.mura.settings import DEMO, TRANSFER, Settings, check, from_flags
 from examples.mura.training import new_network, sha256, train_run, with_weights
 from examples.mura.transfer import Experiment, Plan
 from tinynet.models import Classifier
+from tinynet.train.files import CheckpointError, holds_something
 
 
 def demo(a: argparse.Namespace) -> None:
@@ -49,9 +52,8 @@ def demo(a: argparse.Namespace) -> None:
     how = device(a)
     settings, model = network(from_flags(a, DEMO))
     data = synthetic_data(a.data_folder, a.data_seed, a.patients)
-    run, prepared = started(a, Path("runs/demo"), settings, data, how)
-    train_or_say_how_to_resume(run, prepared, model, how)
-    show(evaluate_run(run, prepared, how), run.folder)
+    with started(a, Path("runs/demo"), settings, data, how) as (run, prepared):
+        train_and_evaluate(run, prepared, model, how)
     print(f"done in {duration(time.monotonic() - began)}")
 
 
@@ -62,7 +64,7 @@ def prepare(a: argparse.Namespace) -> None:
     report_counts(dataset)
     print(
         f"{len(prepared.labels):,} images, {settings.side} × {settings.side}, "
-        f"are ready in {prepared.folder}"
+        f"are ready in {shown(prepared.folder)}"
     )
 
 
@@ -78,15 +80,14 @@ def breakdown(a: argparse.Namespace) -> None:
     print(breakdown_text(dataset))
     report_counts(dataset)
     breakdown_figure(dataset, a.picture)
-    print(f"picture: {a.picture}")
+    print(f"picture: {shown(a.picture)}")
 
 
 def train(a: argparse.Namespace) -> None:
     how = device(a)
-    run, prepared, model = resumed_run(a, how) if a.resume else new_run(a, how)
-    print(f"run folder: {run.folder}", file=sys.stderr)
-    train_or_say_how_to_resume(run, prepared, model, how)
-    show(evaluate_run(run, prepared, how), run.folder)
+    with resumed_run(a, how) if a.resume else new_run(a, how) as (run, prepared, model):
+        print(f"run folder: {shown(run.folder)}", file=sys.stderr)
+        train_and_evaluate(run, prepared, model, how)
 
 
 def transfer(a: argparse.Namespace) -> None:
@@ -98,8 +99,8 @@ def transfer(a: argparse.Namespace) -> None:
     prepared, _ = prepare_images(data, settings, **reading(a))
     results = Experiment(a.run, plan, settings, prepared, how).run()
     print(f"\n{transfer_plot.as_table(results)}")
-    print(f"figures: {a.run / 'transfer.json'}")
-    print(f"plot: {transfer_plot.plot(results, a.figure or a.run / 'transfer.png')}")
+    print(f"figures: {shown(a.run / 'transfer.json')}")
+    print(f"plot: {shown(transfer_plot.plot(results, a.figure or a.run / 'transfer.png'))}")
     print(notice(prepared.synthetic))
     print(f"done in {duration(time.monotonic() - began)}")
 
@@ -110,14 +111,28 @@ def evaluate(a: argparse.Namespace) -> None:
     if a.out is not None and holds_something(a.out):
         raise UserError(f"{a.out} is not empty: name another folder with --out")
     if a.data is None:
-        prepared = open_prepared(run.cache)
+        if a.cache or a.workers or a.skip_bad:
+            raise UserError("--cache, --workers and --skip-bad are for other images: add --data")
+        prepared = open_prepared(run.cache, side=run.settings.side, fit=run.settings.fit)
+        root = run.data
     else:
-        prepared, _ = prepare_images(a.data, run.settings, required=("valid",), **reading(a))
+        prepared, dataset = prepare_images(a.data, run.settings, required=("valid",), **reading(a))
+        root = dataset.root
     out = a.out or evaluation_folder(run, a.rule or run.settings.rule, a.threshold)
-    chosen = {"rule": a.rule, "threshold": a.threshold, "baselines": a.baselines}
     try:
         metrics = evaluate_run(
-            run, prepared, how, **chosen, out=out, others=others, mirror=a.tta, command=typed()
+            run,
+            prepared,
+            how,
+            rule=a.rule,
+            threshold=a.threshold,
+            baselines=a.baselines,
+            out=out,
+            root=root,
+            parts=a.parts,
+            others=others,
+            mirror=a.tta,
+            command=typed(),
         )
     except BaseException:
         with suppress(OSError):
@@ -189,27 +204,32 @@ def device(a: argparse.Namespace) -> Computing:
     return how
 
 
-def new_run(a: argparse.Namespace, how: Computing) -> tuple[Run, Prepared, Classifier]:
+@contextmanager
+def new_run(a: argparse.Namespace, how: Computing) -> Iterator[tuple[Run, Prepared, Classifier]]:
     """A run with the settings of the flags, and its network as it is to be trained."""
     settings, model = network(from_flags(a, Settings()))
     data = a.data or synthetic_data()
     folder = Path("runs") / f"{datetime.now():%Y-%m-%d-%H%M%S}"
-    run, prepared = started(a, folder, settings, data, how)
-    return run, prepared, model
+    with started(a, folder, settings, data, how) as (run, prepared):
+        yield run, prepared, model
 
 
+@contextmanager
 def started(
     a: argparse.Namespace, folder: Path, settings: Settings, data: Path, how: Computing
-) -> tuple[Run, Prepared]:
-    """A run in the folder that was asked for; by default in ``folder``, or the next one free."""
+) -> Iterator[tuple[Run, Prepared]]:
+    """A run in the folder that was asked for; by default in ``folder``, or the next one free.
+
+    Its folder is locked to the end of the block.
+    """
     if a.run is not None and holds_something(a.run):
         raise taken(a.run)  # before any work is done
     facts = how.facts
     if settings.weights:
         facts |= {"weights_sha256": sha256(settings.weights)}
     prepared, dataset = prepare_images(data, settings, **reading(a))
-    place = claimed(a.run or folder, numbered=a.run is None)
-    return start_run(place, settings, dataset.root, prepared, typed(), facts), prepared
+    with claimed(a.run or folder, numbered=a.run is None) as place:
+        yield start_run(place, settings, dataset.root, prepared, typed(), facts), prepared
 
 
 def network(given: Settings) -> tuple[Settings, Classifier]:
@@ -227,7 +247,8 @@ def network(given: Settings) -> tuple[Settings, Classifier]:
     return settings, new_network(settings)
 
 
-def resumed_run(a: argparse.Namespace, how: Computing) -> tuple[Run, Prepared, None]:
+@contextmanager
+def resumed_run(a: argparse.Namespace, how: Computing) -> Iterator[tuple[Run, Prepared, None]]:
     """The run in ``--run``, with the settings and images that it was started with.
 
     Only ``--epochs`` may be larger than before. Raises UserError for any other flag that says
@@ -236,7 +257,7 @@ def resumed_run(a: argparse.Namespace, how: Computing) -> tuple[Run, Prepared, N
     if a.run is None:
         raise UserError("--resume needs the run's folder: --run runs/NAME")
     run = open_run(a.run)
-    prepared = open_prepared(run.cache)
+    prepared = open_prepared(run.cache, side=run.settings.side, fit=run.settings.fit)
     wanted = from_flags(a, run.settings)
     parts = tuple(part for part in PARTS if any(i.part == part for i in prepared.images))
     given = {  # flag -> what was given, what the run has
@@ -255,22 +276,26 @@ def resumed_run(a: argparse.Namespace, how: Computing) -> tuple[Run, Prepared, N
                 f"{kept if kept != '' else 'none'}, or start a new run"
             )
     run = replace(run, settings=wanted)
-    note_resumed(run, how, typed())
-    return run, prepared, None
+    with in_use(run.folder):
+        note_resumed(run, how, typed())
+        yield run, prepared, None
 
 
-def train_or_say_how_to_resume(
+def train_and_evaluate(
     run: Run, prepared: Prepared, model: Classifier | None, how: Computing
 ) -> None:
+    """Do both; what stops them on the way says how to go on."""
+    again = f"python -m examples.mura train --run {run.folder} --resume{how.flags}"
     try:
         train_run(run, prepared, model, how)
+        show(evaluate_run(run, prepared, how), run.folder)
     except KeyboardInterrupt:
-        print(
-            f"\nstopped; continue with: python -m examples.mura train --run {run.folder} --resume"
-            f"{how.flags}",
-            file=sys.stderr,
-        )
-        raise
+        raise KeyboardInterrupt(f"stopped; continue with: {again}") from None
+    except (CheckpointError, OSError) as error:
+        if not (run.folder / CONFIG).exists():  # it has gone
+            raise
+        reason = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) else error
+        raise UserError(f"{reason}; then continue with: {again}") from error
 
 
 def synthetic_data(folder: Path = SYNTHETIC, seed: int = 0, patients: int | None = None) -> Path:
@@ -311,7 +336,7 @@ def show(metrics: dict[str, Any], folder: Path) -> None:
     print(f"  {'study kappa':20s} {plain(study['kappa'])}{said}")
     for name, baseline in metrics["baselines"].items():
         print(f"  {name.replace('_', ' '):20s} {plain(baseline['study']['kappa'])}")
-    print(f"report: {(folder / 'report.html').resolve()}")
+    print(f"report: {shown((folder / 'report.html').resolve())}")
     print(notice(metrics["synthetic"]))
 
 

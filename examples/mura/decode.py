@@ -17,12 +17,11 @@ is inverted, and EXIF's orientation is applied.
 
 from __future__ import annotations
 
+import os
 import re
 import warnings
 from collections.abc import Generator
-from concurrent.futures import as_completed
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import suppress
+from contextlib import closing, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -32,8 +31,7 @@ from numpy.typing import NDArray
 from PIL import Image as Pillow
 from PIL import ImageChops, ImageFile, ImageOps, TiffImagePlugin, UnidentifiedImageError
 
-from examples.mura.errors import UserError
-from examples.mura.processes import usable_cores, worker_pool
+from examples.mura.processes import in_workers, usable_cores
 
 Fit = Literal["stretch", "letterbox"]
 FITS: tuple[Fit, ...] = ("stretch", "letterbox")
@@ -88,19 +86,27 @@ def read_square(file: Path, side: int, fit: Fit = "stretch") -> NDArray[np.uint8
 
     fit  "stretch" fills the square and loses the aspect ratio; "letterbox" keeps it and pads
          with black, the grey level of air
+    Raises BadImage as ``read_grey`` does.
+    """
+    return to_square(read_grey(file), side, fit)
+
+
+def read_grey(file: Path) -> Pillow.Image:
+    """Return the image in ``file`` in grey levels, upright, at its full size.
+
     Raises BadImage if the file is missing, empty, truncated, too large or not one image.
     """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of odd metadata; what matters is raised
-            if not file.is_file():  # a pipe would be waited for
+            if not os.path.isfile(file):  # a pipe would be waited for
                 raise BadImage(reason(file))
             # of a name Pillow would map the file, and get a TIFF that lies on its side wrong
             with file.open("rb") as stream, Pillow.open(stream, formats=tuple(FORMATS)) as image:
                 image.draft("L", image.size)  # of a JPEG decode the grey alone
                 refuse_large(image, file.stat().st_size)
                 refuse_several(image)
-                return to_square(to_grey(image), side, fit)
+                return to_grey(image)
     except BadImage:
         raise
     except Exception as error:  # decoders raise whatever a damaged file leads them to
@@ -173,7 +179,9 @@ def to_grey(image: ImageFile.ImageFile) -> Pillow.Image:
     grey = colours.convert("L")
     if short and np.asarray(grey).max() < 64:
         raise BadImage("has 16-bit colours that use 14 bits or fewer: save it as 16-bit grey")
-    return ImageChops.multiply(grey, colours.getchannel("A")) if clear else grey
+    if clear and (alpha := colours.getchannel("A")).getbbox():  # else it is a channel left unused
+        return ImageChops.multiply(grey, alpha)
+    return grey
 
 
 def grey_levels(pixels: NDArray[np.number]) -> NDArray[np.uint8]:
@@ -206,21 +214,25 @@ def to_square(image: Pillow.Image, side: int, fit: Fit) -> NDArray[np.uint8]:
 
     Bicubic is sharper than the triangle filter and rings less around metal than Lanczos.
     """
-    filter_ = Pillow.Resampling.BICUBIC
-    if fit == "stretch":
-        return np.asarray(image.resize((side, side), filter_, reducing_gap=3.0))
-    scale = side / max(image.size)
-    width, height = (max(1, round(scale * length)) for length in image.size)
+    left, top, right, bottom = place(image.size, side, fit)
+    size = (right - left, bottom - top)
     square = Pillow.new("L", (side, side))
-    inside = image.resize((width, height), filter_, reducing_gap=3.0)
-    square.paste(inside, ((side - width) // 2, (side - height) // 2))
+    square.paste(image.resize(size, Pillow.Resampling.BICUBIC, reducing_gap=3.0), (left, top))
     return np.asarray(square)
 
 
+def place(size: tuple[int, int], side: int, fit: Fit) -> tuple[int, int, int, int]:
+    """Where in the square an image of (width, height) lies: left, top, right, bottom."""
+    scale = side / max(size)
+    width, height = (side if fit == "stretch" else max(1, round(scale * n)) for n in size)
+    left, top = (side - width) // 2, (side - height) // 2
+    return left, top, left + width, top + height
+
+
 def reason(file: Path, error: Exception | None = None) -> str:
-    if not file.exists():
+    if not os.path.exists(file):
         return "is a link to a file that is not there" if file.is_symlink() else "is missing"
-    if not file.is_file():
+    if not os.path.isfile(file):
         return "is not a file"
     if isinstance(error, Pillow.DecompressionBombError):
         return TOO_LARGE
@@ -241,25 +253,15 @@ def decode_files(
     """Decode every job's image into its row of ``pixels``, whose rows start at byte ``offset``.
 
     Yields (row, None) for an image whose pixels are written and (row, what is wrong) for a bad
-    one, in any order.  Closing the generator stops the processes.
+    one.  Closing the generator stops the processes.
     """
     if workers is None:
         workers = usable_cores() if len(jobs) >= POOL_FROM else 1
     decode = partial(decode_chunk, pixels, offset, side, fit)
     chunks = [jobs[i : i + CHUNK] for i in range(0, len(jobs), CHUNK)]
-    if workers <= 1:
-        for chunk in chunks:
-            yield from decode(chunk)
-        return
-    try:
-        with worker_pool(workers) as pool:
-            for future in as_completed([pool.submit(decode, chunk) for chunk in chunks]):
-                yield from future.result()
-    except BrokenProcessPool as error:
-        raise UserError(
-            "a process that decodes images ended early, perhaps for want of memory: "
-            "run it again with --workers 1, it goes on from there"
-        ) from error
+    with closing(in_workers(decode, chunks, workers)) as outcomes:
+        for some in outcomes:
+            yield from some
 
 
 def decode_chunk(pixels: Path, offset: int, side: int, fit: Fit, chunk: list[Job]) -> list[Outcome]:

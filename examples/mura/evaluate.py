@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +19,12 @@ from examples.mura.dataset import Image
 from examples.mura.errors import UserError
 from examples.mura.records import Schema, read_record
 from examples.mura.studies import (
+    INTERVAL,
     RULES,
     Cases,
     image_cases,
+    kappa_interval,
     patient_counts,
-    percentile_interval,
-    resampled_kappas,
     study_cases,
 )
 from tinynet.backend import Array
@@ -74,25 +73,12 @@ TARGETS = (0.80, 0.90, 0.95)  # sensitivities and specificities that users ask f
 SWEEP = tuple(round(0.1 * k, 1) for k in range(1, 10))
 
 
-@dataclass(frozen=True)
-class Bootstrap:
-    """How the intervals are drawn: number of resamples, and the seed."""
-
-    resamples: int = 2000
-    seed: int = 0
-
-    def kappas(self, counts: NDArray[np.int64]) -> NDArray[np.float64]:
-        return resampled_kappas(counts, self.resamples, self.seed)
-
-
 def evaluate(
     probability: NDArray[np.floating],
     images: Sequence[Image],
     *,
     rule: str = "mean",
     threshold: float = 0.5,
-    resamples: int = 2000,
-    seed: int = 0,
     synthetic: bool,
     baselines: Mapping[str, NDArray[np.floating]] | None = None,
 ) -> Metrics:
@@ -101,7 +87,6 @@ def evaluate(
     probability (n,)   of each image being abnormal, in the order of ``images``
     rule               how views make a study: see ``studies.RULES``
     threshold          abnormal above it; baselines always use 0.5
-    resamples, seed    bootstrap over patients, for the 95% intervals of kappa
     baselines          name -> probability (n,), scored in the same way
     Raises UserError if there are no images, or a study has two labels.
     """
@@ -109,7 +94,6 @@ def evaluate(
         raise UserError(
             "there are no images to evaluate: check that --data has the split asked for"
         )
-    bootstrap = Bootstrap(resamples, seed)
     levels = levels_of(probability, images, rule, threshold)
     return {
         "synthetic": synthetic,
@@ -117,11 +101,11 @@ def evaluate(
         "rule": rule,
         "rule_in_words": RULES[rule],
         "threshold": threshold,
-        "interval": f"95%, percentile bootstrap over patients, {resamples} resamples, seed {seed}",
-        **{level: scores_in_full(cases, bootstrap) for level, cases in levels.items()},
-        "parts": by_part(levels, lambda cases: scores_and_roc(cases, bootstrap)),
+        "interval": INTERVAL,
+        **{level: scores_in_full(cases) for level, cases in levels.items()},
+        "parts": by_part(levels, scores_and_roc),
         "baselines": {
-            name: baseline_scores(levels_of(p, images, rule), levels, bootstrap)
+            name: baseline_scores(levels_of(p, images, rule), levels)
             for name, p in (baselines or {}).items()
         },
     }
@@ -143,7 +127,7 @@ def by_part(levels: Mapping[str, Cases], score: Callable[[Cases], Metrics]) -> M
     }
 
 
-def scores(cases: Cases, bootstrap: Bootstrap) -> Metrics:
+def scores(cases: Cases) -> Metrics:
     """Counts, accuracy, confusion matrix, four rates, kappa with its interval, AUC.
 
     The confusion matrix has the true classes as rows: [[normal called normal, normal called
@@ -165,7 +149,7 @@ def scores(cases: Cases, bootstrap: Bootstrap) -> Metrics:
     }
     notes = []
     if len(counts) > 1:
-        found["kappa_interval"] = percentile_interval(bootstrap.kappas(counts))
+        found["kappa_interval"] = kappa_interval(counts)
     else:
         notes.append("one patient only: kappa has no interval")
     if found["normal"] and found["abnormal"]:
@@ -177,14 +161,14 @@ def scores(cases: Cases, bootstrap: Bootstrap) -> Metrics:
     return found
 
 
-def scores_and_roc(cases: Cases, bootstrap: Bootstrap) -> Metrics:
-    found = scores(cases, bootstrap)
+def scores_and_roc(cases: Cases) -> Metrics:
+    found = scores(cases)
     return {**found, "roc": None if found["auc"] is None else roc_points(cases)}
 
 
-def scores_in_full(cases: Cases, bootstrap: Bootstrap) -> Metrics:
+def scores_in_full(cases: Cases) -> Metrics:
     """``scores_and_roc``, and what else users ask for: calibration and thresholds."""
-    found = scores_and_roc(cases, bootstrap)
+    found = scores_and_roc(cases)
     return {
         **found,
         # mean of (p − y)²: 0 is perfect, always saying one half gives 0.25.  Source: Brier 1950
@@ -195,24 +179,21 @@ def scores_in_full(cases: Cases, bootstrap: Bootstrap) -> Metrics:
     }
 
 
-def baseline_scores(
-    levels: Mapping[str, Cases], network: Mapping[str, Cases], bootstrap: Bootstrap
-) -> Metrics:
+def baseline_scores(levels: Mapping[str, Cases], network: Mapping[str, Cases]) -> Metrics:
     """Scores of a baseline, and by how much the network's kappa exceeds its kappa."""
-    found: Metrics = {level: scores(cases, bootstrap) for level, cases in levels.items()}
+    found: Metrics = {level: scores(cases) for level, cases in levels.items()}
     for level, cases in levels.items():
-        found[level]["network_exceeds_by"] = kappa_difference(network[level], cases, bootstrap)
-    return found | {"parts": by_part(levels, lambda cases: scores(cases, bootstrap))}
+        found[level]["network_exceeds_by"] = kappa_difference(network[level], cases)
+    return found | {"parts": by_part(levels, scores)}
 
 
-def kappa_difference(a: Cases, b: Cases, bootstrap: Bootstrap) -> Metrics:
+def kappa_difference(a: Cases, b: Cases) -> Metrics:
     """Kappa of ``a`` less that of ``b``, two classifiers of the same cases; interval paired."""
     one, other = patient_counts(a), patient_counts(b)
     difference = cohen_kappa(a.label, a.abnormal) - cohen_kappa(b.label, b.abnormal)
     if len(one) < 2:
         return {"kappa": difference, "interval": None}
-    paired = bootstrap.kappas(one) - bootstrap.kappas(other)
-    return {"kappa": difference, "interval": percentile_interval(paired)}
+    return {"kappa": difference, "interval": kappa_interval(one, other)}
 
 
 def roc_points(cases: Cases) -> Metrics:

@@ -9,35 +9,43 @@ Sources: Draelos & Carin 2020, "Use HiResCAM instead of Grad-CAM"; Selvaraju et 
 
 from __future__ import annotations
 
+import io
 import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from matplotlib import rc_context
-from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
+from PIL import Image
 
 from examples.mura.augment import normalise
 from examples.mura.dataset import EXPLAINED
+from examples.mura.decode import BadImage, Fit, place, read_grey
 from examples.mura.errors import UserError
-from examples.mura.figures import STYLE, row_of_images, save
+from examples.mura.figures import STYLE, row_of_images, save, sign
 from examples.mura.model import CLASSES
 from examples.mura.output import shown
 from examples.mura.predict import Notes, decoded, find_images, refuse_none
+from examples.mura.printed import number
 from examples.mura.radiographs import InputForm, Radiographs
 from examples.mura.settings import Settings
 from tinynet.backend import to_device
 from tinynet.losses import SoftmaxCrossEntropy
-from tinynet.train.checkpoint import CheckpointError
+from tinynet.train.checkpoint import CheckpointError, write_whole
 from tinynet.train.evaluation import device_of, predict
 from tinynet.visualize import grad_cam, overlaid
+from tinynet.visualize.cam import enlarged
 
 AT_ONCE = 16
+LARGEST = 4096  # pixels
+INCHES = 7.2  # width of a picture, to the size of its letters
 ACROSS = 4  # images in a row of the sheet
 
 
@@ -92,11 +100,12 @@ def explain_files(
         for i, p in enumerate(probability.tolist()):
             file, picture = good[i], pictures[good[i]]
             try:
-                with rc_context(STYLE):
-                    figure = one_image(pixels[i], heat[i], shown(file.name), p, label)
-                    save(figure, picture, synthetic)
-            except CheckpointError as error:
-                notes.bad.append(str(error))
+                image = radiograph(file)
+                seen = spread(heat[i], image, settings.fit)
+                drawn = one_image(image, seen, shown(file.name), p, label, synthetic)
+                write_whole(picture, drawn)
+            except (CheckpointError, BadImage) as error:
+                notes.bad.append(f"{file} {error}" if isinstance(error, BadImage) else str(error))
             else:
                 explained.append(Explained(file, picture, p))
     refuse_none([one.file for one in explained], notes)
@@ -127,44 +136,100 @@ def heat_maps(
     """Probability of abnormal (n,), and heat (n, side, side), of images (n, side, side)."""
     x = form(normalise(pixels))
     there = to_device(x, device_of(model))
+    names = [name for name in model.named_layers() if name]
+    if layer is not None and layer not in names:
+        base = [name for name in names if name.startswith("base.")] or names
+        raise UserError(
+            f"--layer {layer}: the network has no such layer, its base has {base[0]} to {base[-1]}"
+        )
     try:
         heat = grad_cam(model, there, CLASSES.index(label), layer, average=average)
     except ValueError as error:
-        raise UserError(str(error)) from error
+        raise UserError(
+            f"--layer {layer or '(default)'}: {str(error).removeprefix('grad_cam: ')}"
+        ) from error
     probability = predict(model, SoftmaxCrossEntropy(), x)[:, 1]
     return probability.astype(np.float64), to_device(heat, "numpy")
 
 
+def radiograph(file: Path) -> NDArray[np.uint8]:
+    """The image (H, W) at its own resolution, reduced beyond ``LARGEST`` pixels a side.
+
+    Raises BadImage if it cannot be decoded.
+    """
+    image = read_grey(file)
+    image.thumbnail((LARGEST, LARGEST))
+    return np.asarray(image)
+
+
+def spread(heat: NDArray[np.floating], image: NDArray[np.uint8], fit: Fit) -> NDArray[np.floating]:
+    """The heat (side, side) of a network's input over the image (H, W) that it was made from."""
+    height, width = image.shape
+    left, top, right, bottom = place((width, height), len(heat), fit)
+    inside = heat[top:bottom, left:right]
+    return enlarged(inside[None], (height, width))[0]
+
+
 def one_image(
-    pixels: NDArray[np.uint8], heat: NDArray[np.floating], name: str, p: float, label: str
-) -> Figure:
-    """The network's input, and beside it the same with the heat over it."""
-    figure = Figure(figsize=(7.2, 4.3), layout="constrained")
-    left, right = figure.subplots(1, 2)
-    show(left, pixels, None)
-    show(right, pixels, heat)
-    left.set_title(
-        name if len(name) <= 34 else "…" + name[-33:], loc="left", fontsize=10, parse_math=False
-    )
-    right.set_title(f"probability of abnormal {p:.2f}", loc="left", fontsize=10, fontweight="bold")
+    image: NDArray[np.uint8],
+    heat: NDArray[np.floating],
+    name: str,
+    p: float,
+    label: str,
+    synthetic: bool,
+) -> bytes:
+    """A PNG of the radiograph, and beside it the same with the heat over it, pixel for pixel."""
+    pictures = [overlaid(image, h) for h in (np.zeros_like(heat), heat)]
+    height, width = pictures[0].shape[:2]
+    gap = max(width, 360) // 20
+    step = max(width, 360) + gap
+    total = 2 * step + gap
+    dpi = total / INCHES
+    foot = round(0.45 * dpi)
+    whole = height + 2 * foot
     seen = f"bright: speaks for {label}" if heat.max() > 0 else f"nothing here speaks for {label}"
-    right.set_xlabel(seen, fontsize=9)
-    return figure
+    if len(name) > 34:
+        name = "…" + name[-33:]
+    places = [gap / total, (gap + step) / total]
+    above, below = 1 - 0.75 * foot / whole, 0.6 * foot / whole
+    with rc_context(STYLE):
+        figure = Figure(figsize=(INCHES, whole / dpi), dpi=dpi)
+        figure.text(places[0], above, name, fontsize=10, parse_math=False)
+        title = f"probability of abnormal {number(p)}"
+        figure.text(places[1], above, title, fontsize=10, fontweight="bold")
+        figure.text(places[1], below, seen, fontsize=9)
+        sign(figure, synthetic, 0.1 * foot / whole)
+        canvas = FigureCanvasAgg(figure)
+        canvas.draw()
+    page = np.array(canvas.buffer_rgba())[..., :3]
+    for k, picture in enumerate(pictures):
+        left = gap + k * step
+        page[foot : foot + height, left : left + width] = picture
+    png = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(page)).save(png, "PNG")
+    return png.getvalue()
 
 
 def write_sheet(
-    run_folder: Path, model: Any, data: Radiographs, probability: NDArray[np.floating]
+    folder: Path,
+    model: Any,
+    data: Radiographs,
+    probability: NDArray[np.floating],
+    root: Path | None = None,
 ) -> Path:
-    """Draw ``explained_sheet`` of the evaluated images into ``run_folder/figures``."""
+    """Draw ``explained_sheet`` of the evaluated images into ``folder/figures``."""
     with rc_context(STYLE):
-        figure = explained_sheet(model, data, probability)
-        return save(figure, run_folder / "figures" / "explained.png", data.prepared.synthetic)
+        figure = explained_sheet(model, data, probability, root)
+        return save(figure, folder / "figures" / "explained.png", data.prepared.synthetic)
 
 
-def explained_sheet(model: Any, data: Radiographs, probability: NDArray[np.floating]) -> Figure:
+def explained_sheet(
+    model: Any, data: Radiographs, probability: NDArray[np.floating], root: Path | None = None
+) -> Figure:
     """The images found most surely abnormal, and what speaks for it: right calls above wrong ones.
 
     probability   (n,) of each image of ``data`` being abnormal
+    root          MURA-v1.1, whose radiographs are shown; without them, the network's input
     """
     labels = data.labels
     order = np.argsort(-np.asarray(probability), kind="stable")
@@ -175,17 +240,15 @@ def explained_sheet(model: Any, data: Radiographs, probability: NDArray[np.float
     figure = Figure(figsize=(8.4, 5.6), layout="constrained")
     parts = figure.subfigures(len(groups), 1, squeeze=False)[:, 0]
     for part, (heading, chosen) in zip(parts, groups, strict=True):
-        images = data.pixels(chosen)
-        heat = heat_maps(model, images, data.form, "abnormal")[1] if len(chosen) else images
+        squares = data.pixels(chosen)
+        heat = heat_maps(model, squares, data.form, "abnormal")[1] if len(chosen) else squares
         for k, ax in enumerate(row_of_images(part, heading, len(chosen), ACROSS)):
-            show(ax, images[k], heat[k])
-            ax.set_title(f"p = {probability[chosen[k]]:.2f}", fontsize=9)
+            image, seen = squares[k], heat[k]
+            with suppress(BadImage):
+                if root is not None:
+                    image = radiograph(root.joinpath(*data.images[chosen[k]].path.parts[1:]))
+                    seen = spread(heat[k], image, data.prepared.fit)
+            ax.imshow(overlaid(image, seen))
+            ax.spines[:].set_visible(False)
+            ax.set_title(f"p = {number(probability[chosen[k]])}", fontsize=9)
     return figure
-
-
-def show(ax: Axes, pixels: NDArray[np.uint8], heat: NDArray[np.floating] | None) -> None:
-    plain = np.repeat(pixels[..., None], 3, axis=-1)
-    ax.imshow(plain if heat is None else overlaid(pixels, heat), interpolation="nearest")
-    ax.set_xticks([])
-    ax.set_yticks([])
-    ax.spines[:].set_visible(False)

@@ -86,12 +86,16 @@ def write_figures(
 
 def save(figure: Figure, path: Path, synthetic: bool) -> Path:
     """Write the figure, with its notice below; returns its path."""
-    notice = "synthetic radiographs · not for clinical use" if synthetic else "not for clinical use"
-    figure.supxlabel(notice, x=0.99, ha="right", fontsize=8, color=GREY)
+    sign(figure, synthetic)
     data = io.BytesIO()
     figure.savefig(data, format="png")
     write_whole(path, data.getvalue())
     return path
+
+
+def sign(figure: Figure, synthetic: bool, y: float = 0.01) -> None:
+    notice = "synthetic radiographs · not for clinical use" if synthetic else "not for clinical use"
+    figure.supxlabel(notice, x=0.99, y=y, ha="right", fontsize=8, color=GREY)
 
 
 def measures(history: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 
 from examples.mura.computing import DEVICES
 from examples.mura.dataset import PARTS
-from examples.mura.settings import DEMO, TRANSFER, Settings, add_flags
+from examples.mura.settings import DEMO, TRANSFER, Settings, add_flags, some_text
 from examples.mura.studies import RULES
 from examples.mura.transfer import Plan
 from tinynet.engine.precision import PRECISIONS
@@ -37,6 +37,13 @@ def file(text: str) -> Path:
     return path
 
 
+def table(text: str) -> Path:
+    path = file(text)
+    if path.suffix.lower() != ".csv" and (path.is_file() or not path.exists()):  # a device may be
+        raise ArgumentTypeError(f"{text!r} has to end in .csv")
+    return path
+
+
 def picture(text: str) -> Path:
     path = file(text)
     if path.suffix.lower() not in PICTURES:
@@ -56,7 +63,6 @@ def seed(text: str) -> int:
 
 
 FOLDER: dict[str, Any] = {"type": folder, "metavar": "DIR"}
-FILE: dict[str, Any] = {"type": file, "metavar": "FILE"}
 PICTURE: dict[str, Any] = {"type": picture, "metavar": "FILE"}
 NUMBER: dict[str, Any] = {"type": count, "metavar": "N"}
 SWITCH: dict[str, Any] = {"action": "store_true"}
@@ -162,7 +168,7 @@ def predict(sub: ArgumentParser) -> None:
     several_runs_flags(sub)
     rule_flags(sub)
     files_argument(sub)
-    sub.add_argument("--csv", **FILE, help="write the table here too")
+    sub.add_argument("--csv", type=table, metavar="FILE", help="write the table here too")
     sub.add_argument("--separate", **SWITCH, help="treat every file as a separate study")
     computing_flags(sub)
 
@@ -234,7 +240,8 @@ def rule_flags(sub: ArgumentParser) -> None:
 
 
 def files_argument(sub: ArgumentParser) -> None:
-    sub.add_argument("files", nargs="+", metavar="FILE", help="images, or folders of them")
+    text = "images, or folders of them"
+    sub.add_argument("files", nargs="+", type=some_text, metavar="FILE", help=text)
 
 
 def computing_flags(sub: ArgumentParser, precisions: tuple[str, ...] = PRECISIONS) -> None:

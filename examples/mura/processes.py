@@ -1,72 +1,91 @@
-"""Several processes: workers that stop with their parent, and a lock where two would collide."""
+"""Worker processes that end with the work they were started for.
+
+Imports nothing that takes long: a worker can be ended from here on.
+"""
 
 from __future__ import annotations
 
-import errno
 import os
 import signal
-import sys
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from multiprocessing import connection, get_context, parent_process
-from pathlib import Path
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
+from typing import TypeVar
 
-from filelock import FileLock, Timeout
+from examples.mura.errors import UserError
 
-NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP)  # what some network drives answer
+T = TypeVar("T")
+R = TypeVar("R")
+
 MOST_WORKERS = 60  # Windows cannot wait for more than 61 processes
 
 
-@contextmanager
-def locked(lock: Path, making: str) -> Iterator[None]:
-    """Hold a lock against other processes; if one has it, say so on stderr and wait.
+def in_workers(
+    work: Callable[[T], R], tasks: Sequence[T], workers: int, chunk: int = 1
+) -> Generator[R, None, None]:
+    """``work(task)`` for each task, in order, by worker processes; by this one if one is enough.
 
-    lock     a file in an existing folder; it is left there
-    making   completes the sentence "another process is making ..."
-    The operating system frees the lock when a process ends, however it ends. Raises OSError if
-    the file cannot be made; on a filesystem without locks the block runs without one.
+    chunk   tasks that are handed to a process at a time
+    The processes end with this generator, or with this process, however they end; at once if it is
+    closed early, or interrupted. Raises UserError if one of them ended by itself.
     """
-    held = FileLock(lock)
-    try:
-        try:
-            held.acquire(timeout=0)
-        except Timeout:
-            print(f"waiting: another process is making {making}", file=sys.stderr)
-            held.acquire()
-    except OSError as error:
-        if error.errno not in NO_LOCKS:
-            raise
-    try:
-        yield
-    finally:
-        held.release()
-
-
-@contextmanager
-def worker_pool(workers: int) -> Iterator[ProcessPoolExecutor]:
-    """A process pool that ends with this block, or with this process, however it ends."""
+    workers = min(workers, MOST_WORKERS, -(-len(tasks) // chunk))
+    if workers <= 1:
+        yield from map(work, tasks)
+        return
     # spawn works on every system; a fork beside BLAS's threads can deadlock
     context = get_context("spawn")
-    pool = ProcessPoolExecutor(min(workers, MOST_WORKERS), context, initializer=start_worker)
+    watched, held = context.Pipe(duplex=False)  # the system closes what a process holds as it ends
+    pool = ProcessPoolExecutor(workers, context, initializer=start_worker, initargs=(watched,))
     try:
-        yield pool
+        with starting():
+            results = pool.map(work, tasks, chunksize=chunk)
+        yield from results
+        pool.shutdown()
+    except BrokenProcessPool as error:
+        time.sleep(0.2)  # a signal to all of them comes to this process too: it is the cause
+        raise UserError(
+            "a worker process ended early, perhaps for want of memory: close other programs and "
+            "run the same command again, it goes on from there"
+        ) from error
     finally:
+        held.close()  # ends the workers that are left
         pool.shutdown(cancel_futures=True)
+        watched.close()
 
 
-def start_worker() -> None:
-    """Leave Ctrl-C to the parent process, and end when it ends."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=end_with_parent, daemon=True).start()
+@contextmanager
+def starting() -> Iterator[None]:
+    """Within this block, where processes are started, an interrupt waits and is not theirs."""
+    from tinynet.train.interrupts import held_interrupts
+
+    with held_interrupts():
+        if not hasattr(signal, "pthread_sigmask"):  # Windows
+            yield
+            return
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])  # inherited by them
+        try:
+            yield
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def end_with_parent() -> None:
-    parent = parent_process()
-    if parent is not None:
-        connection.wait([parent.sentinel])
-        os._exit(1)
+def start_worker(watched: Connection) -> None:
+    """Leave interrupts to the parent process, and end as soon as it is done with its workers."""
+    for name in ("SIGINT", "SIGHUP"):  # not SIGTERM, by which a pool ends what is left of it
+        if hasattr(signal, name):  # Windows has no SIGHUP
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
+    threading.Thread(target=end_with, args=(watched,), daemon=True).start()
+
+
+def end_with(watched: Connection) -> None:
+    watched.poll(None)  # until the other end is closed
+    os._exit(1)
 
 
 def usable_cores() -> int:

@@ -76,7 +76,7 @@ def write_report(folder: Path, run_folder: Path | None = None) -> Path:
         run=list(flattened({k: v for k, v in config.items() if k not in APART} | evaluated)),
     )
     path = folder / "report.html"
-    write_whole(path, page.encode())
+    write_whole(path, page.encode(errors="backslashreplace"))
     return path
 
 

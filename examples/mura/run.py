@@ -7,6 +7,7 @@ predictions.csv      probability of each evaluated image
 metrics.json         every figure               figures/           the pictures
 report.html          all of it, to be read
 evaluations/         the last four again, for each later ``evaluate`` in a folder of its name
+run.lock             empty; locked while a run fills the folder, left there afterwards
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ import itertools
 import json
 import platform
 import sys
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
@@ -43,11 +44,10 @@ from examples.mura.report import data_counts, write_report
 from examples.mura.settings import Settings
 from tinynet.models import Classifier
 from tinynet.train.checkpoint import load_checkpoint, write_whole
+from tinynet.train.files import LOCK, InUseError, holds_something, locked, remove_half_written
 
 CACHES = Path("data/prepared")
 CONFIG = "config.json"
-# settings whose default was another one before they had a flag
-EARLIER = {"batchnorm_momentum": 0.99}
 
 
 @dataclass(frozen=True)
@@ -97,24 +97,42 @@ def start_run(
     return run
 
 
-def claimed(folder: Path, numbered: bool) -> Path:
-    """Make the folder, with an empty config.json that tells other processes that it is taken.
+@contextmanager
+def claimed(folder: Path, numbered: bool) -> Iterator[Path]:
+    """An empty folder, locked against other processes to the end of the block.
 
     numbered   if the folder holds something, take ``folder-2``, ...; False: raise UserError
     """
     place, number = folder, 1
-    while True:
-        if not holds_something(place):
-            place.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as lock:
+        while True:
             try:
-                (place / CONFIG).touch(exist_ok=False)
-                return place
-            except FileExistsError:
-                pass  # another process was first, a moment ago
-        if not numbered:
-            raise taken(place)
-        number += 1
-        place = folder.with_name(f"{folder.name}-{number}")
+                if not holds_something(place):
+                    lock.enter_context(in_use(place))
+                    if not holds_something(place):  # else another process was first, a moment ago
+                        break
+                    lock.close()
+            except InUseError:
+                if not numbered:
+                    raise
+            else:
+                if not numbered:
+                    raise taken(place)
+            number += 1
+            place = folder.with_name(f"{folder.name}-{number}")
+        yield place
+
+
+@contextmanager
+def in_use(folder: Path) -> Iterator[None]:
+    """Lock a run's folder, and remove what kills have left half-written there.
+
+    Raises InUseError if another process has it.
+    """
+    with locked(folder / LOCK):
+        for place in (folder, folder / "figures", folder / "features"):
+            remove_half_written(place)
+        yield
 
 
 def evaluation_folder(run: Run, rule: str, threshold: float) -> Path:
@@ -128,10 +146,6 @@ def evaluation_folder(run: Run, rule: str, threshold: float) -> Path:
     return place
 
 
-def holds_something(folder: Path) -> bool:
-    return folder.exists() and any(folder.iterdir())
-
-
 def taken(folder: Path) -> UserError:
     return UserError(
         f"{folder} is not empty: continue that run with --resume, or name another --run folder"
@@ -142,12 +156,10 @@ def open_run(folder: Path) -> Run:
     """The run in ``folder``; raises UserError if there is none or its config is damaged."""
     file = folder / CONFIG
     if not file.exists():
-        raise UserError(
-            f"{folder} holds no run (no config.json): give the folder of one with --run"
-        )
+        raise UserError(f"{folder} holds no run (no config.json): give the folder of one")
     config = read_record(file, RUN | MORE)
     try:
-        settings = Settings.from_json(EARLIER | config["settings"])
+        settings = Settings.from_json(config["settings"])
     except UserError as error:
         raise UserError(f"{file}: {error}") from None
     return Run(folder, settings, Path(config["data"]), Path(config["cache"]), config["synthetic"])
@@ -237,6 +249,8 @@ def evaluate_run(
     threshold: float = 0.5,
     baselines: bool | None = None,
     out: Path | None = None,
+    root: Path | None = None,
+    parts: Collection[str] = PARTS,
     others: Sequence[Run] = (),
     mirror: bool = False,
     command: str = "",
@@ -245,14 +259,20 @@ def evaluate_run(
 
     rule, baselines   None: as the run's settings say
     out       folder to write to, None: the run's own, with what its training ends with
+    root      MURA-v1.1 of the prepared images, None: the run's
+    parts     body parts of the validation images
     others    runs whose probabilities are averaged with this one's
     mirror    average over each image and its mirror image
     command   what was typed, for the report of an evaluation in another folder
     """
     s, folder = run.settings, out or run.folder
-    train, valid = (prepared.rows(prepared.split(split)) for split in SPLITS)
+    chosen = prepared.split("train"), prepared.split("valid", parts)
+    train, valid = map(prepared.rows, chosen)
     if not len(valid):
-        raise UserError(f"{prepared.folder} has no validation images: give others with --data")
+        raise UserError(
+            f"{prepared.folder} has no validation images of {', '.join(parts)}: "
+            "give others with --data or --parts"
+        )
     if baselines and not len(train):
         raise UserError("the data have no training images for the baselines: add --no-baselines")
     if baselines is None:
@@ -269,7 +289,6 @@ def evaluate_run(
         images,
         rule=rule or s.rule,
         threshold=threshold,
-        seed=s.seed,
         synthetic=run.synthetic or prepared.synthetic or any(other.synthetic for other in others),
         baselines=baseline_probabilities(prepared, train, valid) if baselines else None,
     )
@@ -284,7 +303,7 @@ def evaluate_run(
     save_metrics(folder / "metrics.json", metrics)
     write_figures(folder, run.history, metrics, probability, data)
     if not others:
-        write_sheet(folder, models[0], data, probability)
+        write_sheet(folder, models[0], data, probability, root or run.data)
     write_report(folder, run.folder)
     return load_metrics(folder / "metrics.json")
 

@@ -21,6 +21,7 @@ from tinynet.models.architecture import ARCHITECTURES
 
 OWN_FLAGS = ("filters", "hidden", "batch_norm", "keep_prob")  # vgg_like's settings with a flag
 LARGEST_SIDE, MOST, MOST_WEIGHTS = 4096, 1_000_000, 10**9
+EARLIER: dict[str, Any] = {"batchnorm_momentum": 0.99}  # before it was a setting
 FREEZE = ("none", "statistics", "base")
 
 
@@ -149,12 +150,10 @@ class Settings:
                 f"config.json has the setting {unknown[0]!r}, which this version does not know: "
                 "use the version that made the run"
             )
-        plain = {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
-        if wrong := mismatch(plain, schema, "settings"):
-            raise UserError(f"{wrong}: restore config.json, or start a new run")
-        fixed: dict[str, Any] = {
-            k: tuple(v) if isinstance(v, list) else v for k, v in plain.items()
-        }
+        if wrong := mismatch(values, schema, "settings"):
+            raise UserError(f"{wrong}: restore the file, or start a new run")
+        fixed: dict[str, Any]
+        fixed = {k: tuple(v) if isinstance(v, list) else v for k, v in (EARLIER | values).items()}
         settings = cls(**fixed)
         check(settings)
         return settings
@@ -228,11 +227,17 @@ def add_flag(group: Any, f: Field[Any], kind: Any, default: Any) -> None:
         choices = f.metadata["choices"]
         group.add_argument(
             flag,
-            type=str if choices else kind,
+            type=str if choices else some_text if kind is str else kind,
             choices=choices,
             metavar=None if choices else metavar,
             **common,
         )
+
+
+def some_text(text: str) -> str:
+    if not text.strip():  # of a shell's variable that is not set
+        raise argparse.ArgumentTypeError("it is empty: give a value, or leave the flag out")
+    return text
 
 
 def from_flags(arguments: argparse.Namespace, defaults: Settings) -> Settings:

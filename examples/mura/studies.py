@@ -5,10 +5,8 @@ sees one view at a time, and one of three rules combines its probabilities (repo
 rule a study has one number, abnormal above the threshold: whatever is read off those numbers (ROC
 curve, tables of thresholds) is what ``--threshold`` then does.
 
-Intervals are those of the percentile bootstrap over patients: images and studies of one patient
-resemble each other, so patients are drawn again with replacement, not images. Kappa needs only the
-confusion matrix, and that of a resample is the sum of its patients' matrices: 2,000 resamples are
-one matrix product. Source: Efron & Tibshirani 1993, An Introduction to the Bootstrap, ch. 13.
+Images and studies of one patient resemble each other, so intervals take patients for the unit, and
+they hold where the usual ones fail: of few patients, and where almost all decisions are right.
 """
 
 from __future__ import annotations
@@ -21,7 +19,6 @@ from numpy.typing import NDArray
 
 from examples.mura.dataset import Image
 from examples.mura.errors import UserError
-from tinynet.train.data import generator
 
 RULES = {
     "mean": "mean of the views' probabilities",
@@ -29,8 +26,8 @@ RULES = {
     "middle: the mean of all, but between these two)",
     "max": "largest of the views' probabilities",
 }
-CONFIDENCE = 0.95
-DRAWS_AT_ONCE = 2_000_000  # patients drawn in one chunk: bounds the memory to some 50 MB
+INTERVAL = "95%, from each patient's influence on kappa, with four patients more, at chance"
+Z = 1.96  # standard deviations on either side that hold 95%
 
 
 @dataclass(frozen=True)
@@ -177,28 +174,46 @@ def patient_counts(cases: Cases) -> NDArray[np.int64]:
     return np.bincount(cell, minlength=4 * len(names)).reshape(-1, 2, 2)
 
 
-def resampled_kappas(
-    counts: NDArray[np.int64], resamples: int = 2000, seed: int = 0
-) -> NDArray[np.float64]:
-    """Kappas (resamples,) of the patients of ``patient_counts``, drawn again with replacement.
+def kappa_interval(
+    counts: NDArray[np.int64], other: NDArray[np.int64] | None = None
+) -> list[float]:
+    """95% interval of kappa, or of its difference from that of another classifier.
 
-    The draws depend only on the seed and the number of patients: two classifiers of the same
-    patients get the same resamples, so their differences are paired.
+        κ̃ ± 1.96 s,   s² = m / (m − 1) Σ_i r_i²
+
+    r_i is patient i's influence on κ: the delta method with patients as clusters. Where all
+    decisions are right, every r_i is 0 and the interval would have no width; so, as Agresti and
+    Coull do for a proportion, four patients are added that agree as by chance, one in each cell,
+    each with the mean number of cases (for a difference eight halves, in all combinations of label
+    and both decisions). κ̃ is the kappa with them, m their number with them. The interval is widened
+    to hold κ itself. In simulations of 10 to 200 patients with 1 to 3 views and accuracies from 0.6
+    to 0.97 it holds the true kappa in 94% to 99% (tests/examples/test_evaluate.py).
+    counts, other (patients, 2, 2)   of ``patient_counts``, of the same patients
+    Sources: Fleiss, Cohen & Everitt 1969 (the slopes of κ); Agresti & Coull 1998.
     """
-    patients = len(counts)
-    rng = generator(seed, "bootstrap")
-    cells = counts.reshape(patients, 4).astype(np.float64)
-    chunk = max(1, DRAWS_AT_ONCE // patients)
-    totals = []
-    for start in range(0, resamples, chunk):
-        m = min(chunk, resamples - start)
-        drawn = rng.integers(patients, size=(m, patients)) + patients * np.arange(m)[:, None]
-        times = np.bincount(drawn.ravel(), minlength=m * patients).reshape(m, patients)
-        totals.append(times @ cells)
-    return kappas(np.concatenate(totals).reshape(-1, 2, 2))
+    label, one, two = np.indices((2, 2, 2)).reshape(3, 8)
+    patients, share = len(counts), counts.sum() / len(counts)
+    weights = np.concatenate([np.ones(patients), np.full(8, 0.5)])
+    m, middle, found, influence = weights.sum(), 0.0, 0.0, np.zeros(patients + 8)
+    for sign, c, decision in ((1, counts, one), (-1, other, two)):
+        if c is not None:
+            added = share * np.eye(4)[2 * label + decision]
+            kappa, r = _influences(np.concatenate([c.reshape(-1, 4), added]), weights)
+            middle, influence = middle + sign * kappa, influence + sign * r
+            found += sign * float(kappas(c.sum(axis=0)))
+    s = np.sqrt(m / (m - 1) * (weights @ influence**2))
+    limit = 1 if other is None else 2
+    low, high = min(middle - Z * s, found), max(middle + Z * s, found)
+    return [max(float(low), -limit), min(float(high), limit)]
 
 
-def percentile_interval(values: NDArray[np.float64]) -> list[float]:
-    tail = (1 - CONFIDENCE) / 2
-    low, high = np.quantile(values, [tail, 1 - tail])
-    return [float(low), float(high)]
+def _influences(
+    counts: NDArray[np.float64], weights: NDArray[np.float64]
+) -> tuple[float, NDArray[np.float64]]:
+    """Kappa, and by how much it moves with each patient's weight; counts (patients, 4)."""
+    total = weights @ counts
+    p = total.reshape(2, 2) / total.sum()
+    rows, columns = p.sum(axis=1), p.sum(axis=0)
+    agreed, beyond = np.trace(p), 1 - rows @ columns
+    slope = np.eye(2) / beyond - (1 - agreed) / beyond**2 * (columns[:, None] + rows)
+    return 1 - (1 - agreed) / beyond, counts @ (slope - np.sum(p * slope)).ravel() / total.sum()

@@ -17,6 +17,7 @@ import numpy as np
 
 from examples.mura.dataset import PARTS, Image, read_dataset, split_by_patient
 from examples.mura.errors import UserError
+from examples.mura.output import warn
 from examples.mura.phantom import generate
 from examples.mura.prepare import Prepared, cache_name, prepare
 from tinynet.losses import SoftmaxCrossEntropy
@@ -46,6 +47,7 @@ def main(folder: Path | None = None, side: int = 64, epochs: int = 8) -> float:
     # The data: small grey squares, decoded once. No patient is in two of the three sets.
     data = read_dataset(folder or generate(Path("data/synthetic")))
     prepared = prepare(data, Path("data/prepared") / cache_name(data, side, "stretch"), side=side)
+    warn([*data.warnings, *prepared.warnings])
     train, held_out = split_by_patient(data.split("train"), 0.1, seed=0)
     valid = data.split("valid")
 

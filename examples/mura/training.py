@@ -10,13 +10,13 @@ trained the head on cached features.
 from __future__ import annotations
 
 import hashlib
-import json
 import sys
 from dataclasses import replace
 from inspect import signature
 from pathlib import Path
 from typing import Any, Literal
 
+from examples.mura import records
 from examples.mura.computing import CPU, Computing
 from examples.mura.errors import UserError
 from examples.mura.model import build_loss, build_model, build_optimizer, build_schedule
@@ -25,8 +25,8 @@ from examples.mura.radiographs import Radiographs
 from examples.mura.report import too_few
 from examples.mura.run import Run, load_model, open_run, training_rows
 from examples.mura.settings import Settings, parsed
-from tinynet.interop import load_keras, load_torch, load_weights
-from tinynet.interop.names import names_of
+from tinynet.interop import WeightsError, load_keras, load_torch, load_weights
+from tinynet.interop.names import NAMES, names_of
 from tinynet.layer import Layer
 from tinynet.models import Classifier
 from tinynet.models.architecture import ARCHITECTURES, Architecture
@@ -38,8 +38,8 @@ from tinynet.train.transfer import HeadOnly, frozen_table, unfreeze_from
 
 Kind = Literal["run", "tinynet", "torch", "keras"]
 SUFFIXES: dict[str, Kind] = {
-    **dict.fromkeys((".h5", ".keras"), "keras"),
-    **dict.fromkeys((".pth", ".pt", ".bin"), "torch"),
+    **dict.fromkeys((".h5", ".hdf5", ".keras"), "keras"),
+    **dict.fromkeys((".pth", ".pt", ".bin", ".ckpt", ".tar"), "torch"),
 }
 # how each library's networks want photographs, if not as "torch"
 PREPROCESSING = {
@@ -86,8 +86,8 @@ def kind_of(weights: str) -> Kind:
 def with_weights(s: Settings) -> Settings:
     """The settings completed by what ``weights`` ask for: channels, preprocessing, the builder's.
 
-    What was given is left as it is. Raises UserError as ``kind_of`` does, WeightsError if the
-    architecture's weights are not known in the library's files.
+    What was given is left as it is. Raises UserError as ``kind_of`` does, and if the library has
+    no such network, or a file's settings are damaged.
     """
     if not s.weights:
         return s
@@ -96,9 +96,20 @@ def with_weights(s: Settings) -> Settings:
         other = open_run(Path(s.weights)).settings
         return with_form(s, other.form.channels, other.form.name)
     if kind == "tinynet":
-        settings = json.loads(load_arrays(s.weights)[1].get("settings", "{}"))
+        text = load_arrays(s.weights)[1].get("settings", "{}")
+        try:
+            settings = records.parsed(text, {"input_shape?": [int, int, int], str: object})
+        except ValueError as error:
+            raise UserError(f"--weights {s.weights}: {error}: use another file") from error
         return with_form(s, settings.get("input_shape", (0, 0, 1))[2], "centred")
-    names = names_of(s.model, kind)
+    try:
+        names = names_of(s.model, kind)
+    except WeightsError as error:
+        known = [n for n, made in NAMES.items() if kind in {names.library for names in made}]
+        raise UserError(
+            f"--weights {s.weights}: {kind} has no network like {s.model}: give a run's folder or "
+            f"a file of tinynet, or --model {', '.join(sorted(known))}"
+        ) from error
     wanted = dict(names.requires)
     if names.epsilon is not None and "epsilon" in signature(ARCHITECTURES[s.model]).parameters:
         wanted["epsilon"] = names.epsilon
@@ -195,15 +206,19 @@ def freeze(model: Classifier, s: Settings) -> None:
 def train_run(run: Run, prepared: Prepared, model: Classifier | None, how: Computing = CPU) -> None:
     """Train a network, keeping last and best checkpoints and the history in the run's folder.
 
-    model   the run's ``new_network``; None: go on from the run's last checkpoint
+    model   the run's ``new_network``; None: go on from the run's last checkpoint, or begin if the
+            run was stopped before its first
     how     where it is computed; the network is moved there
     """
     s = run.settings
-    resume = model is None
-    if model is None:
+    last = run.folder / "last.safetensors"
+    resume = model is None and last.exists()
+    if resume:
         model = build_model(s)
-        load_checkpoint(run.folder / "last.safetensors", model)
+        load_checkpoint(last, model)
         freeze(model, s)
+    elif model is None:
+        model = new_network(s)
     network = how.placed(model)
     train, held_out = training_rows(prepared, s)
     if few := too_few(len(held_out)):

@@ -33,6 +33,8 @@ from examples.mura.errors import UserError
 from examples.mura.model import CLASSES, build_loss, build_model, build_optimizer
 from examples.mura.prepare import MANIFEST, Prepared, read_plan
 from examples.mura.radiographs import Radiographs
+from examples.mura.records import Schema, read_record
+from examples.mura.run import in_use
 from examples.mura.settings import Settings
 from tinynet.layer import Layer
 from tinynet.layers import Dense, Flatten, Sequential
@@ -51,6 +53,15 @@ METHODS = {
     "probe": "carried base, frozen; linear probe trained",
     "frozen": "carried base, frozen; head trained",
     "fine_tuned": "carried base; head trained, then everything",
+}
+MEASURED: Schema = {"auc": float, "kappa": float, str: object}
+RESULTS: Schema = {
+    "synthetic": bool,
+    **dict.fromkeys(("plan", "settings"), {str: object}),
+    "images": str,
+    **dict.fromkeys(("base?", "as_it_is?"), MEASURED),
+    "points": [MEASURED | {"method": str, "size": int, "seed": int, "seconds": float}],
+    str: object,
 }
 Point = dict[str, Any]  # method, size, seed, auc, kappa, seconds
 
@@ -97,17 +108,29 @@ class Experiment:
         Raises UserError for a plan that the images do not allow, and if the folder holds another.
         """
         self.check()
+        with in_use(self.folder):
+            return self.done()
+
+    def done(self) -> dict[str, Any]:
         results, plan = self.begun(), self.plan
+        self.save(results)  # at once: whatever else is in the folder is of this experiment
         base = self.trained_base()
         for name, parts in (("base", plan.base_parts), ("as_it_is", plan.target_parts)):
             results[name] = self.measure(base, self.radiographs("valid", parts))
-        done = {(point["size"], point["seed"]) for point in results["points"]}
+        measured: dict[tuple[int, int], set[str]] = {}
+        for p in results["points"]:
+            measured.setdefault((p["size"], p["seed"]), set()).add(p["method"])
+        done = {key for key, methods in measured.items() if methods >= set(METHODS)}
+        results["points"] = [p for p in results["points"] if (p["size"], p["seed"]) in done]
         for repeat, size in product(range(plan.repeats), plan.sizes):
             seed = repeat + self.settings.seed
             if (size, seed) not in done:
                 results["points"] += Trial(self, base, size, seed).points()
-            write_whole(self.folder / "transfer.json", json.dumps(results, indent=1).encode())
+            self.save(results)
         return results
+
+    def save(self, results: dict[str, Any]) -> None:
+        write_whole(self.folder / "transfer.json", json.dumps(results, indent=1).encode())
 
     def check(self) -> None:
         """Raise UserError for a plan that makes no sense, or lacks images."""
@@ -147,12 +170,11 @@ class Experiment:
         if not file.exists():
             kind = {"synthetic": self.prepared.synthetic, "not_for_clinical_use": True}
             return {**kind, **made_of, "points": []}
-        try:
-            results = json.loads(file.read_text(encoding="utf-8"))
-            same = all(results[key] == value for key, value in made_of.items())
-        except (ValueError, KeyError, TypeError) as error:
-            raise UserError(f"{file} cannot be read ({error}): give another folder") from error
-        if not same:
+        results: dict[str, Any] = read_record(file, RESULTS, "give another folder with --run")
+        settings = Settings.from_json(results["settings"])
+        if (results["plan"], results["images"], settings) != (
+            *(made_of["plan"], images), self.settings,
+        ):  # fmt: skip
             raise UserError(
                 f"{file} was made with other settings or images: give another folder with --run"
             )

@@ -133,15 +133,15 @@ def test_what_pytest_says():
         "failures": ["FAILED tests/a.py::test_x - no"],
         "tail": [],
     }
-    cut = parts.outcome("....F..s  [ 40%]\n...")
-    assert cut["counts"] == {"passed": 9, "failed": 1, "skipped": 1}
-    assert parts.outcome("no module named pytest")["tail"] == ["no module named pytest"]
+    for cut in ("....F..s  [ 40%]", "no module named pytest"):
+        assert parts.outcome(cut) == {"counts": {}, "failures": [], "tail": [cut]}
 
 
 def test_tests_that_take_too_long_are_cut_short(tmp_path):
     slow = tmp_path / "test_slow.py"
     slow.write_text("import time\ndef test_slow():\n    time.sleep(60)\n")
-    found = parts.run_tests([str(slow), "-c", "/dev/null"], limit=1)
+    (tmp_path / "pytest.ini").write_text("[pytest]\n")
+    found = parts.run_tests([str(slow), "-c", str(tmp_path / "pytest.ini")], limit=1)
     assert (found["exit"], found["cut_short"]) == (None, True)
 
 

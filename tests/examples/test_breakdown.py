@@ -62,6 +62,8 @@ def test_a_small_folder_by_hand(tmp_path):
         ["Hand", "3", "4", "3", "1", "25.0%", "6", "4", "2", "33.3%", "1.5", "2"],
         ["All", "4", "6", "4", "2", "33.3%", "11", "7", "4", "36.4%", "1.8", "3"],
     ]
+    elbows = [image for image in dataset.split("train") if image.part == "ELBOW"]
+    assert [row[0] for row in table_of_parts(elbows)] == ["", "Elbow"]  # no "All" to repeat it
     table = breakdown_text(dataset).split("\n\n")[2].splitlines()[1:]
     assert len({len(line) for line in table}) == 1  # columns line up
 

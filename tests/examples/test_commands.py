@@ -21,6 +21,7 @@ from examples.mura.run import load_model, open_run
 from tests.examples.small_mura import SMALL
 from tinynet.backend import default_kernels
 from tinynet.layers import BatchNorm
+from tinynet.train.checkpoint import CheckpointError
 
 REPOSITORY = Path(__file__).parents[2]
 FIGURES = {"curves_loss", "confusion_image", "confusion_study", "roc", "examples", "explained"}
@@ -181,8 +182,24 @@ def test_a_run_that_is_there_already_is_kept(mura, tmp_path, cli):
             message.replace("--no-", "--")
         )
     assert (tmp_path / "run/last.safetensors").read_bytes() == before
+    message = cli.error("evaluate", "--run", "run", "--parts", "wrist")
+    assert "no validation images of WRIST" in message
+    assert "add --data" in cli.error("evaluate", "--run", "run", "--cache", "cache")
     config = tmp_path / "run/config.json"
     values = read_json(config)
+    for damage, said in (
+        ({"settings": values["settings"] | {"side": "16"}}, 'settings.side is "16", want a whole'),
+        ({"settings": values["settings"] | {"rule": "least"}}, "--rule is least, want one of mean"),
+        ({"settings": values["settings"] | {"keep_prob": 2}}, "--keep-prob is 2"),
+        ({"data": 3}, "data is 3, want text"),
+        ({"synthetic": None}, "synthetic is null, want true or false"),
+        ({"resumed": [1]}, "resumed is [1], want names and values"),
+    ):
+        config.write_text(json.dumps(values | damage))
+        for command in (["evaluate"], ["train", "--resume"], ["predict", "x.png"]):
+            message = cli.error(*command, "--run", "run")
+            assert "config.json" in message
+            assert said in message
     values["settings"]["hidden"] = 5
     config.write_text(json.dumps(values))
     message = cli.error("evaluate", "--run", "run")  # a checkpoint of another model
@@ -283,6 +300,63 @@ def test_an_environment_that_names_no_kernels_is_one_line(monkeypatch, cli):
     assert "TINYNET_KERNELS is 'quick': unset it, or export one of reference" in message
 
 
+@pytest.mark.usefixtures("no_figures")
+@pytest.mark.parametrize(
+    ("name", "status", "place"),
+    [("SIGINT", 130, "new_network"), ("SIGTERM", 143, "fit"), ("SIGHUP", 129, "fit")],
+)
+def test_a_signal_is_one_line_and_the_run_goes_on(place, name, status, mura, monkeypatch, cli):
+    """Before the first checkpoint, too."""
+    if not hasattr(signal, name):
+        pytest.skip(f"this system has no {name}")
+    train = ["train", "--data", mura, "--run", "run", *TRAIN]
+    module = "training" if place == "fit" else "commands"
+    with monkeypatch.context() as patch:
+        number = getattr(signal, name)
+        patch.setattr(
+            f"examples.mura.{module}.{place}", lambda *_, **__: signal.raise_signal(number)
+        )
+        assert cli.run(*train)[0] == status
+    advice = "stopped; continue with: python -m examples.mura train --run run --resume"
+    assert cli.err.splitlines()[-1] == (advice if place == "fit" else "interrupted")
+    if place == "fit":
+        assert "continue that run with --resume" in cli.error(*train)
+        train = ["train", "--run", "run", "--resume"]
+    assert "report: " in cli(*train)
+
+
+@pytest.mark.usefixtures("no_figures")
+@pytest.mark.parametrize("removed", [False, True])
+def test_a_run_that_cannot_be_written_says_how_to_go_on(removed, mura, tmp_path, monkeypatch, cli):
+    def fail(*_, **__):
+        if removed:
+            shutil.rmtree(tmp_path / "run")
+        raise CheckpointError("last.safetensors: cannot be written")
+
+    train = ["train", "--data", mura, "--run", "run", *TRAIN]
+    with monkeypatch.context() as patch:
+        patch.setattr("examples.mura.training.fit", fail)
+        message = cli.error(*train)
+    advice = "; then continue with: python -m examples.mura train --run run --resume"
+    assert message.endswith(advice) is not removed
+    cli(*train if removed else ["train", "--run", "run", "--resume"])
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EPIPE])
+def test_output_that_fails_loses_nothing(number, mura, tmp_path, monkeypatch, capsys):
+    """A full disk is told; that a reader has gone is not."""
+
+    class Failing(io.StringIO):
+        def write(self, text):
+            raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(sys, "stdout", Failing())
+    status = main(["prepare", "--data", str(mura), "--cache", "cache", "--side", "16"])
+    assert (tmp_path / "cache/manifest.json").exists()
+    told = "error: standard output: the disk is full" in capsys.readouterr().err
+    assert (status, told) == ((1, True) if number == errno.ENOSPC else (0, False))
+
+
 def test_help_of_every_command(cli):
     for command in COMMANDS:
         assert "Not for clinical use" in " ".join(cli(command, "--help").split())
@@ -333,9 +407,11 @@ def test_every_kind_of_file_from_prepare_to_explain(mura, tmp_path, cli):
         assert cli.err.splitlines()[-1].startswith("error: left out: clinic/damaged.png")
     assert len(read_text("out.csv").splitlines()) == 9
     assert len(list(Path("seen").iterdir())) == 8
-    assert "is not a table of predict" in cli.error(
-        "predict", "--run", "run", "clinic/image1.png", "--csv", "clinic/image1.png"
-    )
+    shutil.copy("clinic/image1.png", "mine.csv")
+    for table in ("clinic/image1.png", "mine.csv"):
+        before = Path(table).read_bytes()
+        cli.error("predict", "--run", "run", "clinic/image1.png", "--csv", table)
+        assert Path(table).read_bytes() == before
 
 
 @pytest.mark.usefixtures("no_figures")

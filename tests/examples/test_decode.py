@@ -107,6 +107,9 @@ def test_what_is_transparent_lies_over_black(tmp_path):
     for kind in ("PNG", "TIFF"):
         Pillow.fromarray(clear).save(tmp_path / "a", kind)
         np.testing.assert_allclose(read_square(tmp_path / "a", 32), WANTED, atol=2)
+    clear[..., 0], clear[..., 1] = np.asarray(EIGHT), 0  # as programs leave a channel unused
+    Pillow.fromarray(clear).save(tmp_path / "a", "PNG")
+    np.testing.assert_allclose(read_square(tmp_path / "a", 32), WANTED, atol=2)
     EIGHT.convert("P").save(tmp_path / "a", "PNG", transparency=255)
     assert read_square(tmp_path / "a", 32)[:, -1].max() < 200
 

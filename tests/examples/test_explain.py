@@ -8,8 +8,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from examples.mura.dataset import Image as MuraImage
 from examples.mura.errors import UserError
-from examples.mura.explain import explain_files, explained_sheet, heat_maps, picture_paths
+from examples.mura.explain import (
+    explain_files,
+    explained_sheet,
+    heat_maps,
+    picture_paths,
+)
 from examples.mura.predict import Notes
 from examples.mura.radiographs import GREY
 from examples.mura.settings import Settings
@@ -28,9 +34,9 @@ def bright_is_abnormal():
     return Sequential(conv, ReLU(), Flatten(), classes)
 
 
-def draw(path, grey=200):
+def draw(path, grey=200, size=(8, 8)):
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(np.full((8, 8), grey, np.uint8)).save(path)
+    Image.new("L", size, grey).save(path)
     return path
 
 
@@ -64,6 +70,28 @@ def test_pictures_lie_beside_their_images_and_are_not_explained_again(tmp_path, 
         explained(first[0].picture)
 
 
+@pytest.mark.parametrize("fit", ["stretch", "letterbox"])
+@pytest.mark.parametrize("shape", [(300, 420), (500, 260)])
+def test_the_heat_lies_over_the_radiograph_itself(fit, shape, tmp_path):
+    """Every pixel of it is in the picture, whatever the size of the network's input."""
+    height, width = shape
+    grey = np.random.default_rng(0).integers(100, 256, shape).astype(np.uint8)
+    Image.fromarray(grey).save(tmp_path / "a.png")
+    settings = Settings(side=8, fit=fit)
+    one = explain_files(bright_is_abnormal(), [tmp_path / "a.png"], settings, synthetic=True)[0]
+    with Image.open(one.picture) as picture:
+        page = np.asarray(picture.convert("RGB"))
+    gap, top = max(width, 360) // 20, (len(page) - height) // 2
+    plain, over = (
+        page[top : top + height, left : left + width] for left in (gap, 2 * gap + max(width, 360))
+    )
+    np.testing.assert_array_equal(plain, np.repeat(grey[..., None], 3, axis=-1))
+    differs = (plain != over).any(axis=-1)
+    assert differs[: height // 3, : width // 3].mean() > 0.95  # where the network looks
+    assert not differs[3 * height // 4 :].any()
+    assert not differs[:, 3 * width // 4 :].any()
+
+
 def test_folders_are_kept_apart_in_another_folder(tmp_path):
     files = [tmp_path / "a/study1/image1.png", tmp_path / "a/study2/image1.png"]
     out = tmp_path / "out"
@@ -93,19 +121,28 @@ def test_what_cannot_be_used_is_named_and_the_rest_explained(tmp_path, monkeypat
 
 
 @pytest.mark.parametrize("labels", [[0, 1, 1], [1, 1, 1]])
-def test_a_sheet_of_few_images(labels):
+def test_a_sheet_of_few_images(labels, tmp_path):
     pixels = np.full((3, 8, 8), 200, np.uint8)
-    data = SimpleNamespace(labels=np.array(labels), pixels=pixels.__getitem__, form=GREY)
-    figure = explained_sheet(bright_is_abnormal(), data, np.array([0.2, 0.9, 0.5]))
+    images = [MuraImage("valid", "HAND", "patient1", "study1", f"{k}.png", 1) for k in range(3)]
+    draw(tmp_path.joinpath(*images[1].path.parts[1:]), size=(60, 50))
+    prepared = SimpleNamespace(fit="stretch")
+    data = SimpleNamespace(labels=np.array(labels), pixels=pixels.__getitem__, form=GREY,
+                           images=images, prepared=prepared)  # fmt: skip
+    figure = explained_sheet(bright_is_abnormal(), data, np.array([0.2, 0.9991, 0.5]), tmp_path)
     shown = [ax for part in figure.subfigs for ax in part.axes if ax.get_visible()]
-    assert [ax.get_title() for ax in shown][:2] == ["p = 0.90", "p = 0.50"]
+    sizes = [ax.get_images()[0].get_array().shape for ax in shown]
+    assert sizes[0] == (250, 300, 3)  # the radiograph, enlarged
+    assert sizes[1] == (256, 256, 3)  # without one, the network's input
+    assert [ax.get_title() for ax in shown][:2] == ["p = 0.999", "p = 0.50"]
     assert len(shown) == 3
 
 
 def test_what_makes_no_sense_is_named(tmp_path):
     with pytest.raises(UserError, match="no such file"):
         explained(tmp_path / "missing.png")
-    with pytest.raises(UserError, match="the model has no layer 'base.9'"):
+    with pytest.raises(
+        UserError, match="--layer base.9: the network has no such layer, its base has 0 to 3"
+    ):
         explained(draw(tmp_path / "a.png"), layer="base.9")
     assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
 
@@ -122,4 +159,6 @@ def test_the_command(mura, tmp_path, cli):
     shown = [line.split()[0] for line in out.splitlines() if ".explained.png" in line]
     assert sorted(shown) == sorted(f"{float(p):.3f}" for p in probabilities)
     message = cli.error("explain", "--run", "run", mura, "--layer", "base.conv")
-    assert "no layer 'base.conv'" in message
+    assert "--layer base.conv: the network has no such layer, its base has base.0 to" in message
+    message = cli.error("explain", "--run", "run", mura, "--layer", "head.1")
+    assert "--layer head.1: the output of layer 'head.1' is" in message

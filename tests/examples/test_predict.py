@@ -113,6 +113,8 @@ def test_what_is_not_an_image_is_named(tmp_path):
         predicted(tmp_path)
     with pytest.raises(UserError, match="no files were given"):
         predicted()
+    with pytest.raises(UserError, match="a file's name is empty: name images"):
+        predicted("")
     with pytest.raises(UserError, match="no such file: .*missing.png"):
         predicted(tmp_path / "missing.png")
     (tmp_path / "words.png").write_bytes(b"these are words")

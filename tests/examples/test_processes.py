@@ -9,14 +9,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from filelock import FileLock
 
 from examples.mura.dataset import read_dataset
 from examples.mura.decode import read_square
+from examples.mura.errors import UserError
 from examples.mura.phantom import generate
 from examples.mura.prepare import LOCK, MANIFEST, prepare
-from examples.mura.processes import locked
+from examples.mura.processes import in_workers
 from examples.mura.run import claimed
 from tests.examples.small_mura import make_mura
+from tinynet.train.files import InUseError, locked
 
 REPOSITORY = Path(__file__).parents[2]
 SET = {"train_patients": 3, "valid_patients": 1, "side": 48, "progress": False, "workers": 1}
@@ -111,10 +114,28 @@ def test_the_second_waits_for_the_first_set_of_radiographs(tmp_path, capsys):
         assert (root / name).read_bytes() == (wanted / name).read_bytes(), name
 
 
-def test_two_runs_never_take_one_folder(tmp_path, monkeypatch):
-    first = claimed(tmp_path / "runs/demo", numbered=True)
-    assert claimed(tmp_path / "runs/demo", numbered=True) == tmp_path / "runs/demo-2"
-    (first / "config.json").unlink()  # empty again, as it was before the first took it
-    monkeypatch.setattr("examples.mura.run.holds_something", lambda folder: False)
-    assert claimed(tmp_path / "runs/demo", numbered=True) == first
-    assert claimed(tmp_path / "runs/demo", numbered=True) == tmp_path / "runs/demo-3"
+def ends(task):
+    os._exit(3)
+
+
+@pytest.mark.slow
+def test_a_worker_that_dies_is_told_in_one_line():
+    with pytest.raises(UserError, match="ended early.*run the same command again"):
+        list(in_workers(ends, [1, 2], workers=2))
+
+
+def test_two_runs_never_take_one_folder(tmp_path):
+    folder = tmp_path / "runs/demo"
+    folder.mkdir(parents=True)
+    with FileLock(folder / "run.lock"):  # as another process would
+        with claimed(folder, numbered=True) as place:
+            assert place == tmp_path / "runs/demo-2"
+        with pytest.raises(InUseError, match="run is using"), claimed(folder, numbered=False):
+            pass
+    with claimed(folder, numbered=True) as place:
+        assert place == folder, "a lock that is left is nothing"
+        (place / "config.json").touch()
+    with claimed(folder, numbered=True) as place:
+        assert place == tmp_path / "runs/demo-2"
+    with pytest.raises(UserError, match="continue that run"), claimed(folder, numbered=False):
+        pass

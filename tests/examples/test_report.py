@@ -73,7 +73,7 @@ def make_run(folder, images=None):
     p = p[: len(images)]
     rng = np.random.default_rng(0)
     baselines = {"majority": np.full(len(p), 0.4), "logistic_regression": rng.random(len(p))}
-    metrics = evaluate(p, images, synthetic=True, resamples=50, baselines=baselines)
+    metrics = evaluate(p, images, synthetic=True, baselines=baselines)
     pixels = rng.integers(0, 256, (len(p), 16, 16), np.uint8)
     data = SimpleNamespace(images=images, pixels=pixels.__getitem__)
     save_metrics(folder / "metrics.json", metrics)
@@ -204,12 +204,12 @@ def test_legends_cover_no_data(monkeypatch, tmp_path):
 @pytest.mark.parametrize(
     ("file", "text", "said"),
     [
-        ("history.jsonl", "null", "it[0] is null, want names and values"),
-        ("history.jsonl", '{"epoch": true}', "it[0].epoch is true, want a whole number"),
-        ("history.jsonl", '{"epoch": 1, "train_loss": "low"}', "it[0].train_loss is"),
+        ("history.jsonl", "null", "row 1 is null, want names and values"),
+        ("history.jsonl", '{"epoch": true}', "row 1.epoch is true, want a whole number"),
+        ("history.jsonl", '{"epoch": 1, "train_loss": "low"}', "row 1.train_loss is"),
         ("history.jsonl", '{"epoch": 1, "train_loss": NaN}', "NaN"),
         ("config.json", "[]", "it is [], want names and values"),
-        ("config.json", "[" * 10_000, "recursion"),
+        ("config.json", "[" * 10_000, "nested too deeply"),
         ("config.json", '{"versions": []}', "versions is [], want names and values"),
         ("config.json", '{"data_counts": {"train": 3}}', "data_counts.train is 3"),
         ("metrics.json", '{"synthetic": 1}', "synthetic is 1, want true or false"),

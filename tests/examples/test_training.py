@@ -194,6 +194,7 @@ ERRORS = [  # flags, what their error says
     (["--preprocessing", "caffe"], "want it with --channels 3"),
     (["--weights", "nowhere.pth"], "nowhere.pth: there is no such file"),
     (["--weights", "w.zip"], "ends in '.zip'"),
+    (["--weights", "x.pth.tar"], "x.pth.tar: torch has no network like vgg_like: give a run's"),
     ([*SMALL, "--weights", "w.safetensors"], "vgg_like"),
     (["--model", "resnet101", *NARROW, "--weights", "w.safetensors"], "missing"),
     ([*SMALL, "--weights", "o.safetensors"], "batch_norm=False"),
@@ -205,7 +206,8 @@ def test_what_does_not_go_together_is_one_line_and_writes_nothing(tmp_path, monk
     monkeypatch.chdir(tmp_path)
     torch_file(tmp_path / "w.safetensors")
     own_file(tmp_path / "o.safetensors", batch_norm=False)
-    (tmp_path / "w.zip").write_bytes(b"PK")
+    for name in ("w.zip", "x.pth.tar"):
+        (tmp_path / name).write_bytes(b"PK")
     before = sorted(path.name for path in tmp_path.iterdir())
     for flags, said in ERRORS:
         assert said in cli.error("train", *flags), flags

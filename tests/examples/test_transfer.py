@@ -67,6 +67,10 @@ def test_a_run_that_was_stopped_goes_on(done, prepared, tmp_path, monkeypatch):
     for plan, settings in ((replace(PLAN, sizes=(6,)), S), (PLAN, replace(S, hidden=9))):
         with pytest.raises(UserError, match=r"transfer\.json was made with other .* --run"):
             Experiment(tmp_path, plan, settings, prepared).run()
+    for damage, said in (({"points": 3}, "points is 3, want a list"), ({"plan": None}, "plan is")):
+        (tmp_path / "transfer.json").write_text(json.dumps(results | damage))
+        with pytest.raises(UserError, match=rf"transfer\.json cannot be read \({said}"):
+            Experiment(tmp_path, PLAN, S, prepared).run()
 
 
 @pytest.mark.parametrize(

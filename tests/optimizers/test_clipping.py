@@ -111,3 +111,12 @@ def test_a_step_clips_what_is_trained_before_decay_and_the_rule(by, make, kernel
 def test_settings_out_of_range_are_errors(settings, error, match):
     with pytest.raises(error, match=match):
         SGD(0.1, **settings)
+
+
+@pytest.mark.parametrize("clip", [clip_by_norm, clip_by_value])
+def test_what_is_no_list_of_gradients_is_refused(clip):
+    for wrong, match in (([np.arange(3)], "int64, want floating"), (gradients()[0], "want a list")):
+        with pytest.raises(TypeError, match=match):
+            clip(wrong, 1.0)
+    with pytest.raises(ValueError, match="limit is -1.0, want a number from 0"):
+        clip(gradients(), -1.0)

@@ -116,7 +116,7 @@ def test_a_full_disk_leaves_nothing_half_written(base, tmp_path, monkeypatch):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(CheckpointError, match="cannot be written.*free some space"):
+    with pytest.raises(CheckpointError, match="cannot be written.*Free some space"):
         features(base, images(), tmp_path)
     assert list(tmp_path.iterdir()) == []
 

@@ -202,7 +202,7 @@ def test_callbacks_get_the_row_and_the_model():
     ("settings", "match"),
     [
         ({"epochs": 0}, "epochs is 0"),
-        ({"patience": 0}, "patience 0"),
+        ({"patience": 0}, "patience is 0"),
         ({"batch_size": 0}, "batches of 0"),
         ({"metrics": ["acuracy"]}, "metric is 'acuracy'"),
         ({"monitor": "val_loss"}, "monitor is 'val_loss', want one of train_loss, train_accuracy$"),
@@ -221,6 +221,20 @@ def test_settings_that_make_no_sense_are_refused_before_anything_is_written(
         history_of(model, folder=tmp_path / "run", **settings)
     assert_same(copy_of(network()), model.state())
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("settings", "match"),
+    [
+        ({"folder": ""}, "folder is '', want a path"),
+        ({"optimizer": "adam"}, r"optimizer is 'adam', want an optimizer, such as Adam\(1e-3\)"),
+        ({"optimizer": Adam}, "optimizer is the class Adam, want an optimizer"),
+        ({"schedule": Cosine}, "schedule is the class Cosine, want a function, or an instance"),
+    ],
+)
+def test_what_is_not_what_its_name_says_is_refused(settings, match):
+    with pytest.raises((TypeError, ValueError), match=match):
+        history_of(**settings)
 
 
 def test_a_wrong_dtype_is_the_layers_error():

@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 
-import tinynet.train.checkpoint
+import tinynet.train.files
 from tests.small_run import (
     assert_same,
     copy_of,
@@ -50,7 +50,8 @@ def test_a_folder_keeps_last_best_and_history(tmp_path):
         folder=folder,
         callbacks=[lambda row, model: states.append((copy_of(model), rows_of(folder)))],
     )
-    assert sorted(files_in(folder)) == ["best.safetensors", "history.jsonl", "last.safetensors"]
+    kept = ["best.safetensors", "history.jsonl", "last.safetensors", "run.lock"]
+    assert sorted(files_in(folder)) == kept
     rows = rows_of(folder)
     assert rows[:2] == history[:2]
     assert rows[2]["train_score"] is None  # NaN
@@ -74,7 +75,7 @@ def test_a_folder_that_holds_a_run_is_refused(tmp_path):
 
 
 def test_a_full_disk_ends_the_run_and_keeps_what_was_written(tmp_path, monkeypatch):
-    replace = tinynet.train.checkpoint.os.replace
+    replace = tinynet.train.files.os.replace
     written = []
 
     def replace_until_full(source, target):
@@ -83,7 +84,7 @@ def test_a_full_disk_ends_the_run_and_keeps_what_was_written(tmp_path, monkeypat
         written.append(target)
         replace(source, target)
 
-    monkeypatch.setattr(tinynet.train.checkpoint.os, "replace", replace_until_full)
+    monkeypatch.setattr(tinynet.train.files.os, "replace", replace_until_full)
     with pytest.raises(CheckpointError, match="No space left on device"):
         history_of(epochs=9, folder=tmp_path)
     position = json.loads(load_arrays(tmp_path / "last.safetensors")[1]["position"])

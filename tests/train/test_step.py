@@ -10,6 +10,7 @@ from tinynet.layers import BatchNorm, Conv2D, Dense, Dropout, Flatten, ReLU, Seq
 from tinynet.losses import CrossEntropy, MeanSquaredError, SoftmaxCrossEntropy, WithAuxiliary
 from tinynet.optimizers import SGD, Adam
 from tinynet.regularizers import L1, L2
+from tinynet.train import fit
 from tinynet.train.step import TrainingError, TrainStep
 
 
@@ -255,10 +256,24 @@ def test_a_wrong_label_in_a_later_piece_changes_nothing(bad, loss):
     assert_same(before, model.state())
 
 
-def test_a_batch_without_any_weight_is_refused():
-    step = TrainStep(network(), LOSSES["a piece without weight"], SGD(0.1), micro_batch=2)
-    with pytest.raises(ValueError, match="has class weight 0"):
-        step(batch()[0], np.zeros(6, int))
+@pytest.mark.parametrize(
+    ("labels", "match"),
+    [
+        (np.zeros(6, int), "has class weight 0"),
+        (np.ones(4, int), r"labels are \(4,\) for predictions \(6, 2\)"),
+        (np.ones(7, int), r"labels are \(7,\) for predictions \(6, 2\)"),
+        (np.array(1), r"labels are \(\) for predictions"),
+        (np.zeros(6), "labels are float64, want integers"),
+        (np.zeros(6, bool), "has class weight 0"),  # two classes, in pieces of two
+    ],
+)
+def test_labels_that_do_not_fit_a_batch_in_pieces_are_refused_as_in_one(labels, match):
+    for micro_batch in (2, None):
+        model = network()
+        step = TrainStep(model, LOSSES["a piece without weight"], SGD(0.1), micro_batch=micro_batch)
+        with pytest.raises(ValueError, match=match):
+            step(batch()[0], labels)
+        assert_same(copy_of(network()), model.state())
 
 
 @pytest.mark.parametrize(
@@ -267,3 +282,17 @@ def test_a_batch_without_any_weight_is_refused():
 def test_micro_batches_that_make_no_sense(micro_batch, error):
     with pytest.raises(error, match="micro_batch is .*, want a whole number from 1"):
         TrainStep(network(), LOSS, SGD(0.1), micro_batch=micro_batch)
+
+
+@pytest.mark.parametrize("by", ["value", "norm", "global_norm"])
+def test_a_gradient_that_is_not_finite_is_not_clipped_away(by):
+    class Overflows(ReLU):
+        def backward(self, dy, cache):
+            return np.full_like(dy, np.inf)
+
+    model = Sequential(
+        Dense(3, 5, rng=np.random.default_rng(0)), Overflows(), *network().layers[3:]
+    )
+    optimizer = SGD(0.1, clip=1.0, clip_by=by)
+    with pytest.raises(TrainingError, match="the weights are no longer finite: 0.weight"):
+        fit(model.to(dtype="float64"), LOSS, optimizer, batch(), epochs=1, progress=False)

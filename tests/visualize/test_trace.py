@@ -70,12 +70,22 @@ def test_figures_are_those_of_the_passes():
     assert trace.rows[1].weight_norm is trace.rows[1].weight_gradient is None
 
 
-@pytest.mark.parametrize("optimizer", [SGD(0.1, momentum=0.9), Adam(1e-2, weight_decay=0.1)])
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        SGD(0.1, momentum=0.9),
+        Adam(1e-2, weight_decay=0.1),
+        SGD(0.1, clip=1e-3, rates={"head": 0.5}),
+    ],
+)
 def test_updates_are_those_that_the_optimiser_then_makes(optimizer):
     model = everything()
     step(model, optimizer, seed=1)  # so that the optimiser remembers something
     model.base.children()["conv"].freeze()
     trace = backward_trace(model, LOSS, batch(), LABELS, optimizer=optimizer, seed=3)
+    plain = backward_trace(model, LOSS, batch(), LABELS, seed=3)  # gradients are shown unclipped
+    for row, without in zip(trace.rows, plain.rows, strict=True):
+        assert row.weight_gradient == without.weight_gradient
     before = {name: p.value.copy() for name, p in model.parameters().items()}
     step(model, optimizer, seed=3)
     after = {name: p.value for name, p in model.parameters().items()}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
+from itertools import pairwise
 from typing import Any
 
 from tinynet.backend import Array, array_module
@@ -66,23 +67,25 @@ def passes(
     return total, z
 
 
-def divided(loss: Loss, y: Array, most: int | None) -> tuple[list[slice], list[float]]:
-    """Pieces of a batch with labels y, of at most ``most`` examples, as even as they can be.
+def divided(loss: Loss, x: Array, y: Array, most: int | None) -> tuple[list[slice], list[float]]:
+    """Pieces of a batch x with labels y, of at most ``most`` examples, as even as they can be.
 
     And the shares of their mean losses in the batch's. None: all in one piece, in which labels
     stay, too, that the loss refuses.
     """
-    count = 1 if most is None else max(-(-len(y) // most), 1)
-    cuts = [i * len(y) // count for i in range(count + 1)]
-    pieces = [slice(*ends) for ends in zip(cuts, cuts[1:], strict=False)]
+    whole, size = ([slice(None)], [1.0]), x.shape[:1]
+    if most is None or not size or y.shape[:1] != size or len(x) <= most:
+        return whole
+    count = -(-len(x) // most)
+    cuts = [i * len(x) // count for i in range(count + 1)]
+    pieces = [slice(*ends) for ends in pairwise(cuts)]
     if loss.reduction == "sum":
         return pieces, [1.0] * count
     weights = [0.0]
-    if count > 1:
-        with suppress(IndexError):  # there is no such class
-            weights = [loss.weight_of(y[piece]) for piece in pieces]
+    with suppress(IndexError):  # there is no such class
+        weights = [loss.weight_of(y[piece]) for piece in pieces]
     total = sum(weights)
-    return (pieces, [w / total for w in weights]) if total else ([slice(0, len(y))], [1.0])
+    return (pieces, [w / total for w in weights]) if total else whole
 
 
 def _joined(outputs: list[Any]) -> Any:

@@ -90,7 +90,7 @@ class Step:
         parameters, mode = self.model.parameters(), Mode(train=True, rng=rng)
         statistics = {name: x.copy() for name, x in self.model.buffers().items()}
         self.optimizer.zero_grad(parameters)
-        batch = x, y, mode, self.precision, *divided(self.loss, y, self.micro_batch)
+        batch = x, y, mode, self.precision, *divided(self.loss, x, y, self.micro_batch)
         value, z = math.nan, None
         try:
             total, z = passes(self.model, self.loss, self.regularizer, *batch)

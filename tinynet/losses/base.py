@@ -115,10 +115,8 @@ class Loss(Checked, ABC):
         reduction: Reduction = "mean",
     ) -> None:
         check_number("label_smoothing", label_smoothing, 0, 1)
-        check_choice("mean_over", mean_over, get_args(MeanOver))
         if ignore_index is not None:
             check_number("ignore_index", ignore_index, whole=True)
-        check_choice("reduction", reduction, get_args(Reduction))
         self.class_weight = None if class_weight is None else _class_weight(class_weight)
         self.label_smoothing, self.mean_over = label_smoothing, mean_over
         self.ignore_index, self.reduction = ignore_index, reduction
@@ -217,7 +215,8 @@ class Loss(Checked, ABC):
         y, v = to_device(y, "numpy"), None if sample_weight is None else np.asarray(sample_weight)
         counted, own = self.counted(y), None
         if self.class_weight is not None and y.ndim == 1:
-            own = self.class_weight[y if counted is None else np.where(counted, y, 0)]
+            numbers = y + 0  # of booleans, which are no mask here
+            own = self.class_weight[numbers if counted is None else np.where(counted, numbers, 0)]
         if v is not None and y.ndim == 2 and self.each_number:
             v = np.broadcast_to(v[:, None], y.shape)
         divisors = self._divisors(v, counted, own)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Unpack
 
 from tinynet.backend import Array, Swappable, array_module
-from tinynet.optimizers.base import Optimizer, Shared, above_zero, update_rule
+from tinynet.optimizers.base import Optimizer, Settings, above_zero, update_rule
 
 __all__ = ["Adagrad", "adagrad_update"]
 
@@ -29,7 +29,7 @@ class Adagrad(Optimizer):
         v ← v + g²,   w ← w − η g / (√v + ε)
 
     epsilon   ε, added to √v
-    The others are ``Optimizer``'s.  Raises ValueError for settings out of range.
+    The others, and errors, are ``Optimizer``'s.
     Source: Duchi, Hazan & Singer 2011.
     """
 
@@ -39,12 +39,9 @@ class Adagrad(Optimizer):
         self,
         learning_rate: float = 0.01,
         epsilon: float = 1e-10,
-        *,
-        weight_decay: float = 0.0,
-        decoupled: bool = False,
-        **shared: Unpack[Shared],
+        **settings: Unpack[Settings],
     ) -> None:
-        super().__init__(learning_rate, weight_decay=weight_decay, decoupled=decoupled, **shared)
+        super().__init__(learning_rate, **settings)
         self.epsilon = above_zero("epsilon", epsilon)
 
     @property

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Unpack
 
 from tinynet.backend import Array, Swappable, array_module
-from tinynet.optimizers.base import Optimizer, Shared, above_zero, new_weight, update_rule
+from tinynet.optimizers.base import Optimizer, Settings, Shared, above_zero, new_weight, update_rule
 
 __all__ = ["Adam", "AdamW", "adam_update", "bias_corrections"]
 
@@ -62,7 +62,6 @@ class Adam(Optimizer):
                       β₁ = 1 - β and β₂ = 1 - α, and ``beta_1``, ``beta_2`` are not looked at
     The others are ``Optimizer``'s; with ``decoupled=True`` this is AdamW. t counts the updates of
     one parameter, so that one unfrozen late starts as all the others did.
-    Raises ValueError for settings out of range.
     """
 
     slots = ("m", "v")
@@ -77,11 +76,9 @@ class Adam(Optimizer):
         *,
         beta: float | None = None,
         alpha: float | None = None,
-        weight_decay: float = 0.0,
-        decoupled: bool = False,
-        **shared: Unpack[Shared],
+        **settings: Unpack[Settings],
     ) -> None:
-        super().__init__(learning_rate, weight_decay=weight_decay, decoupled=decoupled, **shared)
+        super().__init__(learning_rate, **settings)
         self.beta = new_weight("beta_1", beta_1, "beta", beta)
         self.alpha = new_weight("beta_2", beta_2, "alpha", alpha)
         self.epsilon = above_zero("epsilon", epsilon)

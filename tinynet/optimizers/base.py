@@ -8,7 +8,7 @@ else. ``g`` is the gradient of the batch's mean loss. The classes keep that memo
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Literal, ParamSpec, TypedDict, get_args
+from typing import Any, Literal, ParamSpec, TypedDict
 
 import numpy as np
 
@@ -18,7 +18,6 @@ from tinynet.backend import (
     Swappable,
     array_module,
     check_array,
-    check_choice,
     check_instance,
     check_number,
     described,
@@ -70,6 +69,13 @@ class Shared(TypedDict, total=False):
     clip_by: ClipBy
 
 
+class Settings(Shared, total=False):
+    """The same, and weight decay."""
+
+    weight_decay: float
+    decoupled: bool
+
+
 class Optimizer(Checked):
     """Base of the optimisers: which parameters change, at which rate, weight decay, memory.
 
@@ -86,7 +92,8 @@ class Optimizer(Checked):
     clip, clip_by   c, which gradients are held to before decay and the rule, in place: "value"
                     each number, "norm" each parameter's, "global_norm" the norm of all trainable
                     parameters' together; see ``clip_by_value`` and ``clip_by_norm``
-    Raises ValueError, at the first step, if ``rates`` or ``decays`` fit no parameter.
+    Raises ValueError for settings out of range and, at the first step, for ``rates`` or ``decays``
+    that fit no parameter.
     A subclass gives ``rule``, ``slots`` and ``numbers``, or writes ``update``.
     """
 
@@ -107,7 +114,6 @@ class Optimizer(Checked):
             for layer, factor in rates.items():
                 check_instance("a layer in rates", layer, str, "a name, such as 'base'")
                 check_number(f"rates[{layer!r}]", factor, 0)
-        check_choice("clip_by", clip_by, get_args(ClipBy))
         self.learning_rate = learning_rate
         self.weight_decay = weight_decay
         self.decoupled = decoupled
@@ -250,8 +256,12 @@ class Optimizer(Checked):
                 f"settings keeps {_slots_of(self.slots)} for each parameter: load it into an "
                 "optimiser of the kind that it was saved from"
             )
-        self.steps = _integer(state["step"])
-        self._updates = {name: _integer(state[key]) for name, key in updates.items()}
+        for key in memory:
+            if state[key].dtype.kind not in "fc":
+                raise ValueError(f"the state's {key} holds {state[key].dtype}, want floats")
+        counts = {key: _count(key, state[key]) for key in ("step", *updates.values())}
+        self.steps = counts["step"]
+        self._updates = {name: counts[key] for name, key in updates.items()}
         self._memory = {key: state[key].copy() for key in memory}
         self._known = None
 
@@ -328,12 +338,14 @@ def new_weight(old_name: str, old: float, new_name: str, new: float | None) -> f
     return new
 
 
+def _count(key: str, x: Array) -> int:
+    if x.shape != () or x.dtype.kind not in "iu" or not 0 <= (n := int(x)) < 2**62:
+        raise ValueError(f"the state's {key} is {x.dtype} {x.shape}, want a number of steps from 0")
+    return n
+
+
 def _is_inside(name: str, layer: str) -> bool:
     return f"{name}.".startswith(f"{layer}.")
-
-
-def _integer(x: Array) -> int:
-    return int(to_device(x, "numpy").item())
 
 
 def _slots_of(keys: Iterable[str]) -> str:

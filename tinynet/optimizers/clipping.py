@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tinynet.backend import Array, array_module, check_number, checked
+from tinynet.backend import Array, array_module, check_array, check_number, checked
 
 __all__ = ["clip_by_norm", "clip_by_value"]
 
@@ -24,6 +24,7 @@ def clip_by_value(gradients: Sequence[Array], limit: float) -> None:
     """
     check_number("clip_by_value: limit", limit, 0)
     for g in gradients:
+        check_array("clip_by_value", "a gradient", g)
         g[...] = array_module(g).clip(g, -limit, limit) + (g - g)
 
 
@@ -49,6 +50,7 @@ def clip_by_norm(gradients: Sequence[Array], limit: float) -> Any:
 
 def _squares(g: Array) -> Any:
     """Σ g² in float64: the squares of float32 overflow from 2e19 on."""
+    check_array("clip_by_norm", "a gradient", g)
     flat, xp = g.reshape(-1), array_module(g)
     parts = [flat[first : first + STRIP] for first in range(0, g.size, STRIP)]
     return sum(xp.square(part, dtype=np.float64).sum() for part in parts)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Unpack
 
 from tinynet.backend import Array, Swappable, array_module
-from tinynet.optimizers.base import Optimizer, Shared, above_zero, new_weight, update_rule
+from tinynet.optimizers.base import Optimizer, Settings, above_zero, new_weight, update_rule
 
 __all__ = ["RMSProp", "rmsprop_update"]
 
@@ -35,7 +35,7 @@ class RMSProp(Optimizer):
     epsilon   ε, added to √v; the report's is 1e-6
     alpha     α, the report's form, the weight of the new term: if given, ρ = 1 - α and ``rho``
               is not looked at
-    The others are ``Optimizer``'s.  Raises ValueError for settings out of range.
+    The others, and errors, are ``Optimizer``'s.
     """
 
     slots = ("v",)
@@ -47,11 +47,9 @@ class RMSProp(Optimizer):
         epsilon: float = 1e-8,
         *,
         alpha: float | None = None,
-        weight_decay: float = 0.0,
-        decoupled: bool = False,
-        **shared: Unpack[Shared],
+        **settings: Unpack[Settings],
     ) -> None:
-        super().__init__(learning_rate, weight_decay=weight_decay, decoupled=decoupled, **shared)
+        super().__init__(learning_rate, **settings)
         self.alpha = new_weight("rho", rho, "alpha", alpha)
         self.epsilon = above_zero("epsilon", epsilon)
 

@@ -26,8 +26,7 @@ class WeightAverage(Checked):
     decay     d, 0 to 1, and below 1
     model     (the attribute) a copy of the network that holds the averages
     updates   how many were made
-    Raises ValueError for another decay, TypeError for float16 weights, whose averages would
-    stand still.
+    Raises ValueError for another decay, TypeError for float16 weights.
     Source: Polyak & Juditsky 1992, "Acceleration of stochastic approximation by averaging"; in
     PyTorch ``AveragedModel`` with ``get_ema_multi_avg_fn(d)`` and ``use_buffers=True``.
     """
@@ -37,17 +36,15 @@ class WeightAverage(Checked):
             raise ValueError(f"the average's decay is {decay}, want from 0, below 1, such as 0.99")
         half = [name for name, x in model.state().items() if x.dtype == np.float16]
         if half:
-            raise TypeError(
-                f"{half[0]} is float16, in which an average stands still: use "
-                "model.to(dtype='float32')"
-            )
-        self.decay, self.updates, self.trained = decay, 0, model
+            advice = "in which an average stands still: use model.to(dtype='float32')"
+            raise TypeError(f"{half[0]} is float16, {advice}")
+        self.decay, self.updates, self._trained = decay, 0, model
         self.model = copies(model)
 
     def update(self) -> None:
         """Take in the weights and statistics as they are after a step."""
         averages = self.model.state()
-        for name, x in self.trained.state().items():
+        for name, x in self._trained.state().items():
             if self.updates:
                 change = x - averages[name]
                 change *= 1 - self.decay

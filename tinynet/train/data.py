@@ -11,6 +11,7 @@ import queue
 import threading
 import zlib
 from collections.abc import Callable, Generator, Iterable
+from contextlib import suppress
 from typing import Any, Protocol, TypeAlias, TypeVar
 
 import numpy as np
@@ -132,38 +133,42 @@ def prefetch(iterable: Iterable[T], depth: int = 2) -> Generator[T, None, None]:
 
 def _prefetch(iterable: Iterable[T], depth: int) -> Generator[T, None, None]:
     made: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
-    room = threading.Semaphore(depth - 1)  # the item in the making takes no room yet
-    closed = threading.Event()
+    room: queue.SimpleQueue[None] = queue.SimpleQueue()  # an entry for each item that may be made
+    closed = False
 
     def work() -> None:
         try:
             for item in iterable:
                 made.put(("item", item))
-                room.acquire()
-                if closed.is_set():
+                room.get()
+                if closed:
                     return
             made.put(("end", None))
         except BaseException as error:  # whatever it is, it belongs to the consumer
             made.put(("error", error))
 
+    for _ in range(depth - 1):  # the item in the making takes no room yet
+        room.put(None)
     # a copy of the context carries np.errstate and use_reference() into the thread
     context = contextvars.copy_context()
     thread = threading.Thread(target=context.run, args=(work,), name="prefetch", daemon=True)
     try:
-        thread.start()
-    except RuntimeError:  # threads cannot start here, as in a browser: nothing is read ahead
-        yield from iterable
-        return
-    try:
+        try:
+            thread.start()
+        except RuntimeError:  # threads cannot start here, as in a browser: nothing is read ahead
+            yield from iterable
+            return
         while True:
             kind, item = made.get()
             if kind == "end":
                 return
             if kind == "error":
                 raise item
-            room.release()
+            room.put(None)
             yield item
     finally:
-        closed.set()
-        room.release()  # wakes the thread if it was waiting for room
-        thread.join()
+        # An interrupt may come at any Python call: neither of these is one, so both are done
+        closed = True
+        room.put(None)  # wakes the thread if it was waiting for room
+        with suppress(RuntimeError):  # not started, or the interrupt came as it was
+            thread.join()

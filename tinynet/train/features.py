@@ -8,11 +8,11 @@ fit(HeadOnly(model), loss, optimizer, features, epochs=50)    seconds: the head 
 from __future__ import annotations
 
 import hashlib
-import os
 import sys
 import time
 from contextlib import closing
 from enum import Enum
+from math import prod
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -22,10 +22,13 @@ from tinynet._version import __version__
 from tinynet.backend import Array, to_device
 from tinynet.engine import one_blas_thread
 from tinynet.layer import EVAL, Layer, Parameter
-from tinynet.train.checkpoint import CheckpointError
 from tinynet.train.data import ArrayDataset, Dataset, as_dataset, batches, prefetch
 from tinynet.train.evaluation import device_of
+from tinynet.train.files import CheckpointError, written_whole
+from tinynet.train.reading import FileError, beginning, naming
 from tinynet.train.transfer import Frozen, frozen_part
+
+ADVICE = "delete it, and it is made again"
 
 
 class CachedFeatures(ArrayDataset):
@@ -76,7 +79,7 @@ def cached_features(
         took = f"{time.perf_counter() - start:.1f} s"
         done = f"found in {file}" if reused else f"computed in {took}, kept in {file}"
         print(f"features of {len(data):,} examples: {done}", file=sys.stderr)
-    return CachedFeatures(open_features(file, len(data)), labels, file, reused)
+    return CachedFeatures(open_features(file, len(data), base), labels, file, reused)
 
 
 def check_frozen(base: Layer) -> None:
@@ -168,27 +171,13 @@ def reading(data: Dataset, batch_size: int) -> Any:
 def write_features(file: Path, base: Layer, data: Dataset, batch_size: int) -> None:
     """Run the base and write its output as .npy, whole or not at all."""
     device = device_of(base)
-    part = file.with_name(f"{file.name}.{os.getpid()}.part")  # another process may do the same
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            # written, not mapped: a full disk is then an error and not the end of the process
-            with part.open("wb") as stream, closing(reading(data, batch_size)) as loaded:
-                for number, (x, _) in enumerate(loaded):
-                    z = to_device(base.forward(to_device(x, device), EVAL)[0], "numpy")
-                    if number == 0:
-                        write_header(stream, z, len(data))
-                    stream.write(np.ascontiguousarray(z).data)
-                stream.flush()
-                os.fsync(stream.fileno())
-            os.replace(part, file)
-        finally:
-            part.unlink(missing_ok=True)
-    except OSError as error:
-        raise CheckpointError(
-            f"{file}: cannot be written ({error.strerror or error}): free some space, or choose "
-            "a folder that can be written to"
-        ) from error
+    # written, not mapped: a full disk is then an error and not the end of the process
+    with written_whole(file) as stream, closing(reading(data, batch_size)) as loaded:
+        for number, (x, _) in enumerate(loaded):
+            z = to_device(base.forward(to_device(x, device), EVAL)[0], "numpy")
+            if number == 0:
+                write_header(stream, z, len(data))
+            stream.write(np.ascontiguousarray(z).data)
 
 
 def write_header(stream: BinaryIO, z: Array, count: int) -> None:
@@ -197,16 +186,21 @@ def write_header(stream: BinaryIO, z: Array, count: int) -> None:
     np.lib.format.write_array_header_1_0(stream, entries)
 
 
-def open_features(file: Path, count: int) -> Array:
+def open_features(file: Path, count: int, like: Layer) -> Array:
     """The memory map in ``file``; raises CheckpointError if it is damaged."""
-    try:
-        x = np.load(file, mmap_mode="r", allow_pickle=False)
-        found = f"{len(x)} examples"
-    except (OSError, ValueError, EOFError) as error:
-        x, found = None, str(error)
-    if x is None or len(x) != count:
-        raise CheckpointError(
-            f"{file}: is damaged (got {found}, want {count} examples): delete it, and it is made "
-            "again"
-        )
-    return x
+    own = next((p.value.dtype for p in like.parameters().values()), None)
+    with naming(file, CheckpointError):
+        beginning(file)
+        try:
+            with open(file, "rb") as stream:
+                np.lib.format.read_magic(stream)
+                shape, _, dtype = np.lib.format.read_array_header_1_0(stream)
+                offset = stream.tell()
+        except Exception as error:  # a damaged header can raise whatever Python's parser does
+            raise FileError(f"is damaged ({error}): {ADVICE}") from error
+        whole = file.stat().st_size - offset == prod(shape) * dtype.itemsize
+        right = whole and shape[:1] == (count,) and dtype.kind in "fV" and own in (None, dtype)
+        if not right:
+            found = f"{dtype} {shape}, want {count} examples of {own or 'floats'}"
+            raise FileError(f"is damaged ({found}): {ADVICE}")
+        return np.memmap(file, dtype, "r", offset, shape)

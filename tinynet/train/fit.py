@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
-from contextlib import closing
+from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -106,8 +106,9 @@ def fit(
 
     On Ctrl-C the step in hand is finished, a checkpoint written and KeyboardInterrupt raised.
     Raises TrainingError if the loss or a weight is no longer finite, and after an epoch, when it is
-    on disk, if a metric raised; CheckpointError if the folder holds another run or cannot be
-    written; ValueError or TypeError for settings that make no sense.
+    on disk, if a metric raised; CheckpointError if the folder holds another run, is in use by
+    another process or thread, or cannot be written; ValueError or TypeError for settings that make
+    no sense.
     """
     how = {"seed": seed, "regularizer": regularizer, "precision": precision}
     step = TrainStep(model, loss, optimizer, micro_batch=micro_batch, **how)  # type: ignore[arg-type]
@@ -136,13 +137,15 @@ def fit(
         "validation_examples": 0 if validation is None else len(validation),
     }
     files = None if folder is None else RunFolder(folder, model, optimizer, settings, averaged)
-    position = TrainingState() if files is None else files.resume() if resume else files.begin()
-    history = position.history
-    step.count = position.steps
     best_state: dict[str, Array] = {}
     failed: dict[str, Exception] = {}  # metrics that raised, in the last epoch
 
-    with Progress(epochs, size, len(history) * size + position.batch, progress) as shown:
+    with (
+        nullcontext(TrainingState()) if files is None else files.opened(resume) as position,
+        Progress(epochs, size, len(position.history) * size + position.batch, progress) as shown,
+    ):
+        history = position.history
+        step.count = position.steps
         try:
             while len(history) < epochs and not stalled(history, monitor, patience) and not failed:
                 _set_rate(optimizer, by["epoch"], "epoch", len(history), history)
@@ -329,11 +332,8 @@ def _check_settings(
     functions: dict[str, Metric],
     validated: bool,
 ) -> None:
-    check_number("epochs", epochs, whole=True)
-    if patience is not None:
-        check_number("patience", patience, whole=True)
-    if epochs < 1 or (patience is not None and patience < 1):
-        raise ValueError(f"epochs is {epochs}, patience {patience}: want at least 1 of each")
+    check_number("epochs", epochs, 1, whole=True)
+    check_number("patience", 1 if patience is None else patience, 1, whole=True)
     columns = [
         f"{part}_{name}"
         for part in ("train", "validation")[: 1 + validated]

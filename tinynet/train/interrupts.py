@@ -8,30 +8,36 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+INTERRUPTS = [s for s in signal.Signals if s.name in ("SIGINT", "SIGTERM", "SIGHUP")]
+
 
 @contextmanager
 def held_interrupts() -> Iterator[None]:
     """Within this block Ctrl-C waits, and is delivered right after it.
 
-    So does SIGTERM where the program handles it (say, by raising KeyboardInterrupt). A signal
-    that the program does not handle keeps its meaning. Outside the main thread, where Python
+    So do SIGTERM and SIGHUP where the program handles them (say, by raising KeyboardInterrupt). A
+    signal that the program does not handle keeps its meaning. Outside the main thread, where Python
     delivers no signals, nothing is done.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     came: list[int] = []
+    handlers = {n: h for n in INTERRUPTS if callable(h := signal.getsignal(n))}
+    held = True
 
     def note(number: int, frame: FrameType | None) -> None:
-        came.append(number)
+        if held:
+            came.append(number)
+        else:  # an interrupt kept this handler from being replaced
+            handlers[signal.Signals(number)](number, frame)
 
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    handlers = {n: h for n in numbers if callable(h := signal.getsignal(n))}
     try:
         for number in handlers:
             signal.signal(number, note)
         yield
     finally:
+        held = False
         for number, handler in handlers.items():
             signal.signal(number, handler)
         for late in dict.fromkeys(came):

@@ -17,8 +17,7 @@ from tinynet.train.evaluation import check_parts
 from tinynet.train.fit import epoch_batches
 from tinynet.train.step import TrainingError, TrainStep
 
-TOO_FAR = 4  # times the lowest mean loss so far: the weights run away
-KEPT = 0.9  # of the mean of the losses, from step to step
+TOO_FAR = 4  # times the lowest mean of ten losses so far: the weights run away
 
 
 @checked
@@ -39,14 +38,13 @@ def find_learning_rate(
 
         η_i = lowest · (highest / lowest)^(i / (steps − 1)),   i = 0, 1, …
 
-    It trains copies: model and optimiser stay as they are, to the bit, whatever happens, and
-    nothing is drawn that ``fit`` with the same seed would not draw. A good rate is a third to a
-    tenth of that at which the loss is lowest, where it still falls fast.
+    It trains copies: model and optimiser stay as they are, to the bit, whatever happens. A good
+    rate is a third to a tenth of that at which the loss is lowest, where it still falls fast.
 
     train, batch_size, seed   as in ``fit``; more steps than an epoch has begin another
     how                       other keywords of ``TrainStep``
-    Returns two arrays (n,): n is less than ``steps`` if a loss is not finite, or their moving
-    mean is four times as high as at its lowest.
+    Returns two arrays (n,): n is less than ``steps`` if a loss is not finite, or the mean of the
+    last ten is four times as high as at its lowest.
     Raises ValueError or TypeError for settings that make no sense, TrainingError if the first
     loss is not finite.
     Source: Smith 2017, "Cyclical learning rates for training neural networks", §3.3.
@@ -64,7 +62,7 @@ def find_learning_rate(
         for b, indices in enumerate(epoch_batches(model, len(train), batch_size, seed, epoch))
     )
     rates, losses = np.geomspace(lowest, highest, steps), []
-    mean = best = float("inf")
+    best = np.inf
     for rate, (indices, rng) in zip(rates, numbered, strict=False):
         trial.learning_rate = float(rate)
         try:
@@ -73,8 +71,7 @@ def find_learning_rate(
             if not losses:
                 raise
             break
-        mean = KEPT * mean + (1 - KEPT) * losses[-1] if losses[1:] else losses[-1]
-        best = min(best, mean)
-        if mean > TOO_FAR * best:
+        best = min(best, recent := float(np.mean(losses[-10:])))
+        if recent > TOO_FAR * best:
             break
     return rates[: len(losses)], np.array(losses)

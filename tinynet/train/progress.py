@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Any
 
@@ -15,6 +16,7 @@ class Progress:
     batches   per epoch
     done      batches made before this run was resumed
     shown     False: silent
+    What cannot be shown, as the reader of a pipe has gone, does not end the run.
     On a terminal, a bar with the time left stands below the lines of the epochs.
     """
 
@@ -22,6 +24,10 @@ class Progress:
         self.epochs = epochs
         self.bar: Any = None
         if not shown:
+            return
+        try:
+            sys.stderr.flush()
+        except (AttributeError, OSError):  # there is none, or its reader has gone
             return
         from tqdm import tqdm  # imported where it is used: import tinynet needs NumPy alone
 
@@ -37,8 +43,9 @@ class Progress:
 
     def batch(self, figures: Callable[[], dict[str, float]]) -> None:
         """Count a batch; ``figures``, shown beside the bar, is called when the bar is redrawn."""
-        if self.bar is not None and self.bar.update(1):
-            self.bar.set_postfix({k: f"{v:.4f}" for k, v in figures().items()}, refresh=False)
+        with self._or_not():
+            if self.bar is not None and self.bar.update(1):
+                self.bar.set_postfix({k: f"{v:.4f}" for k, v in figures().items()}, refresh=False)
 
     def epoch(self, row: dict[str, Any]) -> None:
         """Show one epoch's row of the history as a line."""
@@ -56,8 +63,17 @@ class Progress:
 
     def say(self, line: str) -> None:
         """Show a line above the bar."""
-        if self.bar is not None:
-            self.bar.write(line, file=sys.stderr)
+        with self._or_not():
+            if self.bar is not None:
+                self.bar.write(line, file=sys.stderr)
+
+    @contextmanager
+    def _or_not(self) -> Iterator[None]:
+        """If the terminal or the pipe has gone, train on in silence."""
+        try:
+            yield
+        except OSError:
+            self.bar.disable, self.bar = True, None
 
     def __enter__(self) -> Progress:
         return self
@@ -68,5 +84,6 @@ class Progress:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if self.bar is not None:
-            self.bar.close()
+        with self._or_not():
+            if self.bar is not None:
+                self.bar.close()

@@ -3,12 +3,15 @@
 last.safetensors    model, optimiser and position: all that resuming needs
 best.safetensors    the model at its best monitored value
 history.jsonl       one JSON object per epoch
+run.lock            empty; locked while a run uses the folder, left there afterwards
 """
 
 from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,10 +22,18 @@ from tinynet.backend import Array
 from tinynet.layer import Layer
 from tinynet.optimizers.base import Optimizer
 from tinynet.train.average import WeightAverage
-from tinynet.train.checkpoint import CheckpointError, load_checkpoint, save_checkpoint, write_whole
+from tinynet.train.checkpoint import apply_checkpoint, load_all, read_checkpoint, save_checkpoint
+from tinynet.train.files import LOCK, CheckpointError, locked, remove_half_written, write_whole
+from tinynet.train.reading import FileError, Schema, mismatch, naming, refuse_unless
 
 Row = dict[str, Any]
 AVERAGE = "average/"  # before the names of averaged weights
+POSITION: Schema = {
+    "history": [{"epoch": int, str: float}],
+    **dict.fromkeys(("steps", "batch"), int),
+    **dict.fromkeys(("loss_sum", "weight?", "seconds"), float),
+    **dict.fromkeys(("labels", "probabilities"), (None, np.ndarray)),
+}
 
 
 @dataclass
@@ -81,9 +92,20 @@ class TrainingState:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> TrainingState:
-        """The position that ``to_dict`` described."""
-        if "weight" not in values and values["labels"] is not None:  # of an older version
-            values = values | {"weight": float(len(values["labels"]))}
+        """The position that ``to_dict`` described.
+
+        Raises FileError if it is not one, whatever else it is.
+        """
+        rows = values.get("history")
+        if isinstance(rows, list):
+            rows = [_finite(row) if isinstance(row, dict) else row for row in rows]
+        wrong = mismatch(values | {"history": rows}, POSITION, "its position")
+        if not wrong:
+            if "weight" not in values and values["labels"] is not None:  # of an older version
+                values = values | {"weight": float(len(values["labels"]))}
+            wrong = _contradiction(values)
+        if wrong:
+            raise FileError(f"is damaged, {wrong}: use another checkpoint")
         parts = {n: [] if values[n] is None else [values[n]] for n in ("labels", "probabilities")}
         return cls(**values | parts)
 
@@ -112,6 +134,18 @@ class RunFolder:
         if average is not None:
             self.settings = settings | {"average": average.decay}
 
+    @contextmanager
+    def opened(self, resume: bool) -> Iterator[TrainingState]:
+        """Begin or resume the run, and keep others out of its folder to the end of the block.
+
+        Raises CheckpointError as ``begin`` and ``resume`` do, and if another run uses the folder.
+        """
+        with locked(self.folder / LOCK):
+            for file in (self.last, self.best, self.history):
+                remove_half_written(self.folder, file.name)
+                file.with_name(f"{file.name}.tmp").unlink(missing_ok=True)  # of version 0.1.0
+            yield self.resume() if resume else self.begin()
+
     def begin(self) -> TrainingState:
         """Start a run.  Raises CheckpointError if the folder holds one already."""
         found = [path.name for path in (self.last, self.best, self.history) if path.exists()]
@@ -136,23 +170,30 @@ class RunFolder:
                 "check the folder, or start without resume"
             )
         expect = {"average": None} | self.settings
-        values = load_checkpoint(self.last, self.model, self.optimizer, expect=expect)
-        found = [name for name in values if name.startswith(AVERAGE)]
-        averages = {name.removeprefix(AVERAGE): values.pop(name) for name in found}
-        for name in self.settings:
-            del values[name]
-        if self.average is not None and values["steps"]:
-            try:
-                self.average.model.load_state(averages)
-            except ValueError as error:
-                raise CheckpointError(f"{self.last}: the averages: {error}") from error
-            self.average.updates = values["steps"]
-        position = TrainingState.from_dict(values)
+        values, arrays = read_checkpoint(self.last, self.optimizer, expect)
+        averages = {
+            name.removeprefix(AVERAGE): x for name, x in values.items() if name.startswith(AVERAGE)
+        }
+        values = {
+            name: value
+            for name, value in values.items()
+            if name not in self.settings and not name.startswith(AVERAGE)
+        }
+        with naming(self.last, CheckpointError):
+            position = TrainingState.from_dict(values)
+            monitor = self.settings.get("monitor", "epoch")
+            known = all(monitor in row for row in position.history)
+            refuse_unless(known, f"its history has no {monitor} in some row")
+        if self.average is not None and position.steps:
+            load_all(f"{self.last}: the averages", self.average.model, averages)
+            self.average.updates = position.steps
+        apply_checkpoint(self.last, arrays, self.model, self.optimizer)
         self.save_history(position)  # a kill may have come between the checkpoint and the history
         return position
 
     def save(self, position: TrainingState) -> None:
         """Write the last checkpoint, then the history."""
+        self._check_there()
         values = position.to_dict() | self.settings
         if self.average is not None and self.average.updates:
             values |= {AVERAGE + name: x for name, x in self.average.model.state().items()}
@@ -161,13 +202,47 @@ class RunFolder:
 
     def save_best(self, row: Row) -> None:
         """Write the model as the best one so far, with the row of its epoch."""
+        self._check_there()
         model = self.model if self.average is None else self.average.model
         save_checkpoint(self.best, model, position=row)
+
+    def _check_there(self) -> None:
+        """Never go on in a new folder that has half of the run."""
+        if not self.folder.is_dir():
+            raise CheckpointError(
+                f"{self.folder}: was moved or removed while the run used it: resume the run where "
+                "it is now, or start a new one"
+            )
 
     def save_history(self, position: TrainingState) -> None:
         """Write history.jsonl; NaN and infinity, which JSON cannot hold, become null."""
         lines = [json.dumps(_plain(row), allow_nan=False) + "\n" for row in position.history]
         write_whole(self.history, "".join(lines).encode())
+
+
+def _finite(row: Row) -> Row:
+    """A row without the infinities that a metric may have given."""
+    return {
+        name: 0.0 if isinstance(value, float) and math.isinf(value) else value
+        for name, value in row.items()
+    }
+
+
+def _contradiction(values: dict[str, Any]) -> str:
+    """What cannot be in a position whose parts are of the right types; "" if nothing."""
+    labels, probabilities = values["labels"], values["probabilities"]
+    for name in ("steps", "batch", "loss_sum", "weight", "seconds"):
+        number = values.get(name, 0)
+        if not math.isfinite(number) or (number < 0 and name != "loss_sum"):
+            return f"its position's {name} is {number}"
+    if [row["epoch"] for row in values["history"]] != list(range(1, len(values["history"]) + 1)):
+        return "its position's history leaves epochs out"
+    parts = [part for part in (labels, probabilities) if part is not None]
+    right = len(parts) == (2 if values["batch"] else 0)
+    if parts and right:
+        right = labels.ndim == 1 and probabilities.ndim == 2 and len(labels) == len(probabilities)
+        right &= labels.dtype.kind in "iu" and probabilities.dtype.kind == "f" and len(labels) > 0
+    return "" if right else "its position's labels and probabilities are not those of its batches"
 
 
 def _plain(row: Row) -> Row:

@@ -116,10 +116,13 @@ def overlaid(image: Array, heat: Array, strength: float = 0.65) -> np.ndarray:
     if not 0 <= strength <= 1:
         raise ValueError(f"strength is {strength}, want 0 to 1")
     most = float(h.max()) if h.size else 0.0
-    share = np.clip(h / most, 0, 1) if most > 0 else np.zeros(h.shape)
-    colours = matplotlib().colormaps["inferno"](0.25 + 0.75 * share)[..., :3]
-    opacity = strength * share[..., None] ** 0.7  # weak heat still shows
-    pixels = np.round(255 * (picture * (1 - opacity) + colours * opacity)).astype(np.uint8)
+    pixels = np.empty(picture.shape, np.uint8)
+    for start in range(0, len(h), 256):  # rows, so that little of a large image is in floats
+        rows = slice(start, start + 256)
+        share = np.clip(h[rows] / (most or 1), 0, 1)
+        colours = matplotlib().colormaps["inferno"](0.25 + 0.75 * share)[..., :3]
+        opacity = strength * share[..., None] ** 0.7  # weak heat still shows
+        pixels[rows] = np.round(255 * (picture[rows] * (1 - opacity) + colours * opacity))
     factor = max(1, -(-SMALLEST // max(pixels.shape[:2])))
     return pixels.repeat(factor, axis=0).repeat(factor, axis=1)
 

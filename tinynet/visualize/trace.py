@@ -212,7 +212,7 @@ def _updates(model: Layer, optimizer: Optimizer) -> dict[int, tuple[float, float
     copies: dict[str, Parameter] = {}
     for name, parameter in originals.items():
         copies[name] = copy(parameter)
-        copies[name].value = parameter.value.copy()
+        copies[name].value, copies[name].grad = parameter.value.copy(), parameter.grad.copy()
     deepcopy(optimizer).step(copies)
     return {
         id(p): (_norm([copies[name].value - p.value]), _norm([p.value]))
@@ -350,7 +350,6 @@ class TraceCallback:
 
 
 def _plot_trace(trace: Trace, file: str | Path) -> None:
-    """Draw sizes, updates and zeros of each layer, from the input on the left to the loss."""
     rows = trace.rows
     n = len(rows)
     dead = [(i, row.dead) for i, row in enumerate(rows) if row.dead is not None]

@@ -112,7 +112,7 @@ class GraphStep:
     def __init__(self, steps: GraphSteps, together: MultiTensorUpdate, x: Array, y: Array) -> None:
         self.steps, self.together = steps, together
         xp = load_library("cupy")
-        self.pieces, shares = divided(steps.loss, y, steps.micro_batch)
+        self.pieces, shares = divided(steps.loss, x, y, steps.micro_batch)
         with steps.arena():
             self.x, self.y = xp.empty(x.shape, x.dtype), xp.empty(y.shape, y.dtype)
             self.shares = xp.empty(len(shares), together.dtype)
@@ -126,7 +126,7 @@ class GraphStep:
     def __call__(self, x: Array, y: Array, rng: np.random.Generator) -> tuple[float, Any] | None:
         """One step; x and y are NumPy's or CuPy's."""
         steps, labels = self.steps, to_device(y, "numpy")
-        pieces, shares = divided(steps.loss, labels, steps.micro_batch)
+        pieces, shares = divided(steps.loss, x, labels, steps.micro_batch)
         if 0 in shares or pieces != self.pieces:
             return None
         if self.run.result is None:
