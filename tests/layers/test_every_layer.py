@@ -49,7 +49,7 @@ def test_another_dtype_than_the_parameters_is_refused(name):
     layer = example(CLASSES[name], "float32")
     if layer.parameters():
         with pytest.raises(TypeError, match=r"\(.*input is float64, the parameters are float32"):
-            layer.forward(batch(name), training())
+            layer.forward(batch(), training())
 
 
 @each_layer
