@@ -43,33 +43,27 @@ def write(file: Path, results: dict[str, Any]) -> Path:
 
 
 def read(file: Path) -> dict[str, Any]:
+    """Return results, variants by their present names; {} of a file that is not whole."""
+
+    def named(entry: dict[str, Any]) -> dict[str, Any]:
+        return {NAMES_BEFORE.get(key, key): value for key, value in entry.items()}
+
     try:
-        found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"), object_hook=named)
     except (OSError, ValueError):
         return {}
     return found
 
 
-def newest(kind: str, folder: Path = KEPT, where: str = "cpu-") -> dict[str, Any]:
-    """Return the last results of a kind in ``folder``, variants by their present names; or {}."""
-    files = sorted(folder.glob(f"{where}{kind}-*.json"))
-    found: dict[str, Any] = renamed(read(files[-1])) if files else {}
-    return found
-
-
-def renamed(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {NAMES_BEFORE.get(key, key): renamed(entry) for key, entry in value.items()}
-    return [renamed(entry) for entry in value] if isinstance(value, list) else value
-
-
-def rounded(value: Any) -> Any:
+def rounded(results: Any) -> Any:
     """Return results with five digits a number: the clock gives no more."""
-    if isinstance(value, float):
-        return float(f"{value:.5g}")
-    if isinstance(value, dict):
-        return {key: rounded(entry) for key, entry in value.items()}
-    return [rounded(entry) for entry in value] if isinstance(value, list | tuple) else value
+    return json.loads(json.dumps(results), parse_float=lambda text: float(f"{float(text):.5g}"))
+
+
+def newest(kind: str, folder: Path = KEPT, where: str = "cpu-") -> dict[str, Any]:
+    """Return the last results of a kind in ``folder``; or {}."""
+    files = sorted(folder.glob(f"{where}{kind}-*.json"))
+    return read(files[-1]) if files else {}
 
 
 def filled(page: str, texts: Mapping[str, str]) -> str:

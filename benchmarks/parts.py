@@ -22,7 +22,6 @@ from benchmarks.workloads import NETWORKS, WIDE, Workload, vgg_like
 from tinynet.engine.precision import PRECISIONS
 
 COUNT = re.compile(r"(\d+) (passed|failed|errors?|skipped|xfailed|deselected)")
-MARKS_OF_PROGRESS = re.compile(r"^[.FEsx]+", re.MULTILINE)
 ON_GPU = "tests/engine"  # where those are that wait for a GPU: collecting all takes long
 REHEARSED = "tests/benchmarks/test_ratios.py"
 BITS_SECONDS = 20.0  # kept back for the second half
@@ -87,16 +86,10 @@ def run_tests(arguments: Sequence[str], limit: float) -> dict[str, Any]:
 
 
 def outcome(text: str) -> dict[str, Any]:
-    """Return what pytest's output says: counts, of the last line or else of the marks of progress,
-    and the lines of the summary.
-    """
+    """Return what pytest's output says: counts and failures, or its last lines without counts."""
     lines = text.splitlines()
     last = next((line for line in reversed(lines) if COUNT.search(line)), "")
     counts = {what.rstrip("s"): int(number) for number, what in COUNT.findall(last)}
-    if not counts:
-        marks = "".join(MARKS_OF_PROGRESS.findall(text))
-        names = {".": "passed", "F": "failed", "E": "error", "s": "skipped"}
-        counts = {name: marks.count(mark) for mark, name in names.items() if mark in marks}
     failures = [line[:300] for line in lines if line.startswith(("FAILED", "ERROR"))]
     return {"counts": counts, "failures": failures[:40], "tail": [] if counts else lines[-5:]}
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from tinynet.ensemble import Ensemble, average_probabilities, best_of, majority_vote
+from tinynet.gradient_check import check_gradients
 from tinynet.layers import Dense, Sequential, Softmax
 from tinynet.losses import CrossEntropy
 
@@ -59,25 +60,9 @@ def test_ensemble_averages_its_members():
 
 
 def test_ensemble_gradients_are_those_of_its_number():
-    ensemble, x, labels = Ensemble(make_members()), make_input(), np.array([0, 1, 2, 1, 0])
-    loss = CrossEntropy()
-
-    def value():
-        return float(loss.forward(ensemble.forward(x)[0], labels)[0])
-
-    y, cache = ensemble.forward(x)
-    dx = ensemble.backward(loss.backward(loss.forward(y, labels)[1]), cache)
-    assert set(ensemble.parameters()) == {f"{m}.0.{p}" for m in "012" for p in ("weight", "bias")}
-    arrays = [(x, dx)] + [(p.value, p.grad) for p in ensemble.parameters().values()]
-    for array, gradient in arrays:
-        for index in np.ndindex(array.shape):
-            kept = array[index]
-            array[index] = kept + 1e-6
-            above = value()
-            array[index] = kept - 1e-6
-            below = value()
-            array[index] = kept
-            assert gradient[index] == pytest.approx((above - below) / 2e-6, abs=1e-8)
+    report = check_gradients(Ensemble(make_members()), make_input())
+    names = {f"{m}.0.{p}" for m in "012" for p in ("weight", "bias")}
+    assert {check.name for check in report.arrays} == {"x", *names}
 
 
 def test_ensemble_of_one_is_that_model():

@@ -382,6 +382,11 @@ def output_like(x: Array, *others: Array) -> Output:
     return Output(x.shape, x.dtype if known else None)
 
 
+def native(dtype: Any) -> Any:
+    """The dtype in this machine's order of bytes, in which NumPy's results are."""
+    return dtype if dtype.isnative else dtype.newbyteorder("=")
+
+
 def check_gradient(name: str, dy: Array, output: Output | None) -> None:
     """Raise ValueError or TypeError, naming the function, unless dy has y's shape and dtype.
 
@@ -393,7 +398,7 @@ def check_gradient(name: str, dy: Array, output: Output | None) -> None:
         came = dy.shape if hasattr(dy, "shape") else type(dy).__name__
         raise ValueError(f"{name}: the gradient is {came}, want {output.shape}, the output's shape")
     stored = dy.dtype.name == "bfloat16"  # how a GPU's activations are kept, whatever y was
-    if output.dtype is not None and dy.dtype != output.dtype and not stored:
+    if output.dtype is not None and native(dy.dtype) != native(output.dtype) and not stored:
         raise TypeError(f"{name}: the gradient is {dy.dtype}, want {output.dtype}, as the output")
 
 

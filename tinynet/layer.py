@@ -58,9 +58,11 @@ class Parameter:
     """A learned array, ``value``, with its gradient, ``grad``, of the same shape.
 
     trainable   False: optimisers leave it alone (``backward`` still computes its gradient)
+    Raises TypeError for a value that is not an array of floating point.
     """
 
     def __init__(self, value: Array, trainable: bool = True) -> None:
+        check_array("Parameter", "value", value)
         self.value = value
         # zeros takes no memory until it is written to, zeros_like does: a network that only
         # predicts has no gradients
@@ -253,8 +255,8 @@ class Layer(Checked):
     def load_state(self, state: dict[str, Array]) -> None:
         """Copy named arrays into parameters and buffers, converting to their dtype and device.
 
-        Raises ValueError, before anything is changed, if a name is missing or unexpected or a
-        shape differs; the message lists which.
+        Raises ValueError, before anything is changed, if a name is missing or unexpected, a shape
+        differs, or numbers are of another kind, such as whole ones; the message lists which.
         """
         own = self.state()
         faults = [f"missing {name}" for name in own if name not in state]
@@ -263,6 +265,11 @@ class Layer(Checked):
             f"{name} is {state[name].shape}, want {x.shape}"
             for name, x in own.items()
             if name in state and state[name].shape != x.shape
+        ]
+        faults += [
+            f"{name} holds {state[name].dtype}, want {x.dtype}"
+            for name, x in own.items()
+            if name in state and not _same_kind(state[name].dtype, x.dtype)
         ]
         if faults:
             shown = "; ".join(faults[:4]) + (f"; and {len(faults) - 4} more" if faults[4:] else "")
@@ -321,6 +328,13 @@ def _model_dtype(dtype: Any) -> np.dtype[Any]:
             "whole numbers are lost"
         )
     return found
+
+
+def _same_kind(dtype: np.dtype[Any], own: np.dtype[Any]) -> bool:
+    """Whether numbers of a dtype are numbers of another, to rounding."""
+    if own.kind == "c":
+        return dtype.kind in "fc"
+    return dtype.kind == own.kind or "V" in (dtype.kind, own.kind)  # V: bfloat16
 
 
 def join(prefix: str, name: str) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 from benchmarks import page as results
 from benchmarks.page import filled
-from benchmarks.tables import markdown
+from benchmarks.tables import markdown, spread
 from benchmarks.zoo.entries import ENTRIES
 
 RESULTS = results.KEPT
@@ -44,17 +44,12 @@ def step_table(models: dict[str, Any]) -> str:
         row = [f"`{name}`", f"{side} × {side}"]
         for library in ("tinynet", "torch"):
             if entry := step.get(library):
-                row += [spread(entry["ms"]), f"{entry['peak_mb'] / 1024:.1f}"]
+                row += [spread([ms / 1e3 for ms in entry["ms"]]), f"{entry['peak_mb'] / 1024:.1f}"]
         if "torch" in step:
             row.append(f"{median(step['torch']['ms']) / median(step['tinynet']['ms']):.2f}")
         rows.append(row)
     head = ["network", "input", "tinynet s", "GB", "torch s", "GB", "torch / tinynet"]
     return markdown(head, rows, 1)
-
-
-def spread(milliseconds: list[float]) -> str:
-    low, middle, high = min(milliseconds), median(milliseconds), max(milliseconds)
-    return f"{middle / 1e3:.2f} ({low / 1e3:.2f} to {high / 1e3:.2f})"
 
 
 def gradients_table(networks: dict[str, Any]) -> str:

@@ -113,7 +113,8 @@ def evaluate(a: argparse.Namespace) -> None:
     if a.data is None:
         if a.cache or a.workers or a.skip_bad:
             raise UserError("--cache, --workers and --skip-bad are for other images: add --data")
-        prepared, root = open_prepared(run.cache), run.data
+        prepared = open_prepared(run.cache, side=run.settings.side, fit=run.settings.fit)
+        root = run.data
     else:
         prepared, dataset = prepare_images(a.data, run.settings, required=("valid",), **reading(a))
         root = dataset.root
@@ -256,7 +257,7 @@ def resumed_run(a: argparse.Namespace, how: Computing) -> Iterator[tuple[Run, Pr
     if a.run is None:
         raise UserError("--resume needs the run's folder: --run runs/NAME")
     run = open_run(a.run)
-    prepared = open_prepared(run.cache)
+    prepared = open_prepared(run.cache, side=run.settings.side, fit=run.settings.fit)
     wanted = from_flags(a, run.settings)
     parts = tuple(part for part in PARTS if any(i.part == part for i in prepared.images))
     given = {  # flag -> what was given, what the run has

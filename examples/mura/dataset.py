@@ -224,8 +224,13 @@ class Pictures:
 
     def below(self, folder: Path, unwanted: Collection[str] = ()) -> Iterator[Path]:
         """The pictures below a folder, sorted; folders named in ``unwanted`` are left alone."""
+        start = os.path.realpath(folder)
         for place, folders, files in os.walk(folder, onerror=self.cannot_read, followlinks=True):
             real = os.path.realpath(place)
+            if real != start and os.path.join(start, "").startswith(os.path.join(real, "")):
+                self.passed.append((place, "links to a folder that this one is in"))
+                folders.clear()
+                continue
             if self.met(place, real):
                 folders.clear()
                 continue
@@ -292,7 +297,7 @@ class SplitReader:
             if required:
                 raise UserError(
                     f"{self.root} has no folder {self.split}: "
-                    "copy it again from the MURA-v1.1 archive"
+                    "copy it from MURA-v1.1, or move some patients there"
                 )
             self.findings.warnings.append(f"{self.root} has no folder {self.split}")
             return []
@@ -359,6 +364,7 @@ class SplitReader:
         """("FILE, line 3", fields, as written) of every row; a header is passed over, and named."""
         for number, (where, row) in enumerate(read_rows(file)):
             text = ",".join(row)
+            text = text if len(text) <= 200 else f"{text[:200]}..."
             while len(row) > 1 and not row[-1]:  # a comma at the end
                 row.pop()
             row[0] = str(PurePosixPath(row[0].replace("\\", "/")))
@@ -371,8 +377,8 @@ class SplitReader:
         unwanted = {f"XR_{part}" for part in PARTS if part not in self.parts}
         for file in self.pictures.below(self.root / self.split, unwanted):
             yield f"{ROOT_NAME}/{file.relative_to(self.root).as_posix()}"
-        for problem in self.pictures.unread:
-            self.findings.bad(problem, "mend its permissions")
+        while self.pictures.unread:
+            self.findings.bad(self.pictures.unread.pop(0), "mend its permissions")
 
     def file(self, path: str) -> Path:
         return self.root.joinpath(*PurePosixPath(path).parts[1:])

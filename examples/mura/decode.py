@@ -17,6 +17,7 @@ is inverted, and EXIF's orientation is applied.
 
 from __future__ import annotations
 
+import os
 import re
 import warnings
 from collections.abc import Generator
@@ -98,7 +99,7 @@ def read_grey(file: Path) -> Pillow.Image:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of odd metadata; what matters is raised
-            if not file.is_file():  # a pipe would be waited for
+            if not os.path.isfile(file):  # a pipe would be waited for
                 raise BadImage(reason(file))
             # of a name Pillow would map the file, and get a TIFF that lies on its side wrong
             with file.open("rb") as stream, Pillow.open(stream, formats=tuple(FORMATS)) as image:
@@ -229,9 +230,9 @@ def place(size: tuple[int, int], side: int, fit: Fit) -> tuple[int, int, int, in
 
 
 def reason(file: Path, error: Exception | None = None) -> str:
-    if not file.exists():
+    if not os.path.exists(file):
         return "is a link to a file that is not there" if file.is_symlink() else "is missing"
-    if not file.is_file():
+    if not os.path.isfile(file):
         return "is not a file"
     if isinstance(error, Pillow.DecompressionBombError):
         return TOO_LARGE

@@ -124,14 +124,14 @@ def find_images(files: Iterable[str | os.PathLike[str]], notes: Notes | None = N
         if not os.fspath(name):  # else the working folder, which was not named
             notes.bad.append("a file's name is empty")
             continue
-        if path.is_dir():
+        if os.path.isdir(path):
             pictures = Pictures()
             inside = list(pictures.below(path))
             notes.warnings += pictures.passed_over()
             notes.bad += pictures.unread
             if not inside and not pictures.unread:
                 notes.bad.append(f"{path} holds no {', '.join(SUFFIXES)}")
-        elif not path.exists():
+        elif not os.path.exists(path):
             what = "a link to what is not there" if path.is_symlink() else "no such file"
             notes.bad.append(f"{what}: {path}")
             continue

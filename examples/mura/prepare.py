@@ -18,8 +18,10 @@ import hashlib
 import io
 import json
 import os
+import shlex
 import shutil
 from collections.abc import Collection, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -139,26 +141,36 @@ def prepare(
                     finish(data, cache, plan, bad)
         except (OSError, CheckpointError) as error:
             raise unwritable(cache, plan, error) from error
+    with suppress(OSError):  # that of another user may not be written to
+        for name in (PLAN, DONE):
+            (cache / name).unlink(missing_ok=True)
     refuse_other(read_plan(cache / MANIFEST)[0], plan, cache)
     prepared = open_prepared(cache)
     refuse_bad(prepared.left_out, skip_bad)
     return prepared
 
 
-def open_prepared(cache: str | os.PathLike[str]) -> Prepared:
+def open_prepared(
+    cache: str | os.PathLike[str], *, side: int | None = None, fit: Fit | None = None
+) -> Prepared:
     """Open the finished cache in the folder ``cache``.
 
-    Raises UserError if it is half written, damaged, or not a cache.
+    side, fit   that its images must have; None: any
+    Raises UserError if it is half written, damaged, of another kind, or not a cache.
     """
     cache = Path(cache)
     if not (cache / MANIFEST).exists():
         if (cache / PLAN).exists():
             raise UserError(f"{cache} is half prepared: run prepare again, it goes on from there")
         raise UserError(
-            f"{cache} holds no prepared images (no {MANIFEST}): "
-            f"make them with python -m examples.mura prepare --data FOLDER --cache {cache}"
+            f"{cache} holds no prepared images (no {MANIFEST}): run {command(cache, side, fit)}"
         )
-    plan, lists = read_plan(cache / MANIFEST)
+    plan, lists = read_plan(cache / MANIFEST, side, fit)
+    if (side or plan.side, fit or plan.fit) != (plan.side, plan.fit):
+        raise UserError(
+            f"{cache} holds images of {plan.side} x {plan.side} ({plan.fit}), want "
+            f"{side} x {side} ({fit}): {again(cache, side, fit)}"
+        )
     images = [image for path in lists["images"] if (image := parse_image(path))]
     return Prepared(
         cache,
@@ -171,6 +183,17 @@ def open_prepared(cache: str | os.PathLike[str]) -> Prepared:
         lists["left_out"],
         lists["nearly_constant"],
     )
+
+
+def command(cache: Path, side: int | None, fit: Fit | None) -> str:
+    """What makes a cache."""
+    kind = f" --side {side} --fit {fit}" if side and fit else ""
+    place = shlex.quote(str(cache))
+    return f"python -m examples.mura prepare --data FOLDER{kind} --cache {place}"
+
+
+def again(cache: Path, side: int | None = None, fit: Fit | None = None) -> str:
+    return f"delete the folder {cache}, then run {command(cache, side, fit)}"
 
 
 def cache_name(data: Dataset, side: int, fit: Fit) -> str:
@@ -205,13 +228,14 @@ def open_pixels(file: Path, shape: tuple[int, int, int]) -> NDArray[np.uint8]:
         pixels, found = None, str(error)
     if pixels is None or pixels.shape != shape or pixels.dtype != np.uint8:
         raise UserError(
-            f"{file} is damaged (got {found}, want uint8 {shape}): "
-            f"delete the folder {file.parent} and run prepare again"
+            f"{file} is damaged (got {found}, want uint8 {shape}): {again(file.parent)}"
         )
     return pixels
 
 
-def read_plan(file: Path) -> tuple[Plan, dict[str, list[str]]]:
+def read_plan(
+    file: Path, side: int | None = None, fit: Fit | None = None
+) -> tuple[Plan, dict[str, list[str]]]:
     """The plan that a manifest or a plan file holds, and the manifest's lists of names."""
     try:
         entries = json.loads(file.read_text(encoding="utf-8"))
@@ -222,9 +246,9 @@ def read_plan(file: Path) -> tuple[Plan, dict[str, list[str]]]:
         raise UserError(
             f"{file} is not of a cache of prepared images: give another folder with --cache"
         )
-    again = f"delete the folder {file.parent} and run prepare again"
+    advice = again(file.parent, side, fit)
     if version != VERSION:
-        raise UserError(f"{file} is of version {version}, want {VERSION}: {again}")
+        raise UserError(f"{file} is of version {version}, want {VERSION}: {advice}")
     wrong = mismatch(entries, SCHEMA, "it")
     if not wrong and (entries["side"] < 1 or entries["fit"] not in FITS):
         wrong = f"side is {entries['side']} and fit {entries['fit']!r}"
@@ -232,7 +256,7 @@ def read_plan(file: Path) -> tuple[Plan, dict[str, list[str]]]:
     if not wrong and not all(map(parse_image, lists["images"])):
         wrong = "images are not all paths of images"
     if wrong:
-        raise UserError(f"{file} is damaged ({wrong}): {again}")
+        raise UserError(f"{file} is damaged ({wrong}): {advice}")
     return Plan(**{name: entries[name] for name in Plan.__dataclass_fields__}), lists
 
 
@@ -374,8 +398,6 @@ def finish(data: Dataset, cache: Path, plan: Plan, bad: dict[int, str]) -> None:
         ],
     }
     write_whole(cache / MANIFEST, json.dumps(manifest, indent=1).encode())
-    for name in (PLAN, DONE):
-        (cache / name).unlink(missing_ok=True)
 
 
 def drop_rows(file: Path, rows: NDArray[np.int64]) -> None:

@@ -38,8 +38,8 @@ from tinynet.train.transfer import HeadOnly, frozen_table, unfreeze_from
 
 Kind = Literal["run", "tinynet", "torch", "keras"]
 SUFFIXES: dict[str, Kind] = {
-    **dict.fromkeys((".h5", ".keras"), "keras"),
-    **dict.fromkeys((".pth", ".pt", ".bin", ".ckpt", ".tar"), "torch"),  # .pth.tar
+    **dict.fromkeys((".h5", ".hdf5", ".keras"), "keras"),
+    **dict.fromkeys((".pth", ".pt", ".bin", ".ckpt", ".tar"), "torch"),
 }
 # how each library's networks want photographs, if not as "torch"
 PREPROCESSING = {

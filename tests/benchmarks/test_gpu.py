@@ -133,9 +133,8 @@ def test_what_pytest_says():
         "failures": ["FAILED tests/a.py::test_x - no"],
         "tail": [],
     }
-    cut = parts.outcome("....F..s  [ 40%]\n...")
-    assert cut["counts"] == {"passed": 9, "failed": 1, "skipped": 1}
-    assert parts.outcome("no module named pytest")["tail"] == ["no module named pytest"]
+    for cut in ("....F..s  [ 40%]", "no module named pytest"):
+        assert parts.outcome(cut) == {"counts": {}, "failures": [], "tail": [cut]}
 
 
 def test_tests_that_take_too_long_are_cut_short(tmp_path):

@@ -21,17 +21,10 @@ def test_steps():
     found = rows(steps_table(made_up.steps()["steps"], "training"))
     w48 = dict(zip([row[1] for row in found[:8]], found[:8], strict=True))
     # torch's fastest stock variant is the third of all, with malloc the sixth
-    assert w48["tinynet NumPy"] == [
-        "W48",
-        "tinynet NumPy",
-        "105 (100 to 110)",
-        "3.00 (3.00 to 3.00)",
-        "6.00 (6.00 to 6.00)",
-        f"{128 / 0.105:.0f}",
-        f"{6 / 0.105:.0f}",
-        "50",
-        "0.33",
-    ]
+    ratios = "3.00 (3.00 to 3.00)", "6.00 (6.00 to 6.00)"
+    rates = f"{128 / 0.105:.0f}", f"{6 / 0.105:.0f}"
+    row = ["W48", "tinynet NumPy", "105 (100 to 110)", *ratios, *rates, "50", "0.33"]
+    assert w48["tinynet NumPy"] == row
     assert w48["tinynet Numba"][3:5] == ["1.50 (1.50 to 1.50)", "3.00 (3.00 to 3.00)"]
     assert w48["torch contiguous"][3:5] == ["–", "–"]
     assert w48["torch.compile"][2] == "failed: no compiler / here"
@@ -45,34 +38,17 @@ def test_inference_counts_one_pass():
 def test_ops():
     product, move = rows(ops_table(made_up.ops()["ops"]))
     # 2³¹ operations are a product of 2³¹ in 0.5 ms, which is longer than the copy's 0.1
-    assert product == [
-        "dense, forward",
-        "W128",
-        "2",
-        "1",
-        "4",
-        "2.00 (2.00 to 2.00)",
-        "4.00 (4.00 to 4.00)",
-        "2.15e+03 GFLOP/s",
-        "0.25",
-        "0.50",
-        "0.12",
-    ]
+    times, ratios = ("2", "1", "4"), ("2.00 (2.00 to 2.00)", "4.00 (4.00 to 4.00)")
+    floors = "0.25", "0.50", "0.12"
+    assert product == ["dense, forward", "W128", *times, *ratios, "2.15e+03 GFLOP/s", *floors]
     assert move[2:5] == ["2", "–", "4"]
     assert move[6:] == ["–", "0.5 GB/s", "0.25", "–", "0.12"]
 
 
 def test_scaling_and_loader():
     first = rows(scaling_table(made_up.scaling()["panels"]))[0]
-    assert first == [
-        "batch",
-        "8",
-        "88",
-        "176",
-        "264",
-        "3.00 (3.00 to 3.00)",
-        "1.50 (1.50 to 1.50)",
-    ]
+    ratios = "3.00 (3.00 to 3.00)", "1.50 (1.50 to 1.50)"
+    assert first == ["batch", "8", "88", "176", "264", *ratios]
     demo, slow, _ = rows(loader_table(made_up.loader()["networks"]))
     assert demo[2:] == ["300", "4000", "1000", "4.0", "900", "1.00 %", "20 ms"]
     assert slow[5] == "2.0 (**less than 3**)"

@@ -21,6 +21,7 @@ from examples.mura.run import load_model, open_run
 from tests.examples.small_mura import SMALL
 from tinynet.backend import default_kernels
 from tinynet.layers import BatchNorm
+from tinynet.train.checkpoint import CheckpointError
 
 REPOSITORY = Path(__file__).parents[2]
 FIGURES = {"curves_loss", "confusion_image", "confusion_study", "roc", "examples", "explained"}
@@ -297,6 +298,63 @@ def test_an_environment_that_names_no_kernels_is_one_line(monkeypatch, cli):
     finally:
         default_kernels.cache_clear()
     assert "TINYNET_KERNELS is 'quick': unset it, or export one of reference" in message
+
+
+@pytest.mark.usefixtures("no_figures")
+@pytest.mark.parametrize(
+    ("name", "status", "place"),
+    [("SIGINT", 130, "new_network"), ("SIGTERM", 143, "fit"), ("SIGHUP", 129, "fit")],
+)
+def test_a_signal_is_one_line_and_the_run_goes_on(place, name, status, mura, monkeypatch, cli):
+    """Before the first checkpoint, too."""
+    if not hasattr(signal, name):
+        pytest.skip(f"this system has no {name}")
+    train = ["train", "--data", mura, "--run", "run", *TRAIN]
+    module = "training" if place == "fit" else "commands"
+    with monkeypatch.context() as patch:
+        number = getattr(signal, name)
+        patch.setattr(
+            f"examples.mura.{module}.{place}", lambda *_, **__: signal.raise_signal(number)
+        )
+        assert cli.run(*train)[0] == status
+    advice = "stopped; continue with: python -m examples.mura train --run run --resume"
+    assert cli.err.splitlines()[-1] == (advice if place == "fit" else "interrupted")
+    if place == "fit":
+        assert "continue that run with --resume" in cli.error(*train)
+        train = ["train", "--run", "run", "--resume"]
+    assert "report: " in cli(*train)
+
+
+@pytest.mark.usefixtures("no_figures")
+@pytest.mark.parametrize("removed", [False, True])
+def test_a_run_that_cannot_be_written_says_how_to_go_on(removed, mura, tmp_path, monkeypatch, cli):
+    def fail(*_, **__):
+        if removed:
+            shutil.rmtree(tmp_path / "run")
+        raise CheckpointError("last.safetensors: cannot be written")
+
+    train = ["train", "--data", mura, "--run", "run", *TRAIN]
+    with monkeypatch.context() as patch:
+        patch.setattr("examples.mura.training.fit", fail)
+        message = cli.error(*train)
+    advice = "; then continue with: python -m examples.mura train --run run --resume"
+    assert message.endswith(advice) is not removed
+    cli(*train if removed else ["train", "--run", "run", "--resume"])
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EPIPE])
+def test_output_that_fails_loses_nothing(number, mura, tmp_path, monkeypatch, capsys):
+    """A full disk is told; that a reader has gone is not."""
+
+    class Failing(io.StringIO):
+        def write(self, text):
+            raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(sys, "stdout", Failing())
+    status = main(["prepare", "--data", str(mura), "--cache", "cache", "--side", "16"])
+    assert (tmp_path / "cache/manifest.json").exists()
+    told = "error: standard output: the disk is full" in capsys.readouterr().err
+    assert (status, told) == ((1, True) if number == errno.ENOSPC else (0, False))
 
 
 def test_help_of_every_command(cli):

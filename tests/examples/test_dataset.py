@@ -163,7 +163,8 @@ def test_what_links_lead_to_twice_is_read_once(tmp_path):
     root = make_mura(tmp_path, csvs=False)
     expected = read_dataset(root)
     hand = root / "train/XR_HAND"
-    (hand / "loop").symlink_to(root / "train")
+    (hand / "loop").symlink_to(hand)
+    (hand / "up").symlink_to(tmp_path)
     (hand / "patient00001").symlink_to(hand / "patient00003")
     study = hand / "patient00003/study1_positive"
     (study / "image0.png").symlink_to("image1.png")
@@ -172,8 +173,9 @@ def test_what_links_lead_to_twice_is_read_once(tmp_path):
     assert len(found.images) == len(expected.images)
     assert found.warnings[2:] == [
         f"passed over 3 links to what is there already: {study}/image1.png -> {study}/image0.png, "
-        f"{hand}/loop -> {root}/train, {hand}/patient00001 -> {hand}/patient00003",
+        f"{hand}/loop -> {hand}, {hand}/patient00001 -> {hand}/patient00003",
         f"passed over 1 links to what is not there: {study}/image9.png",
+        f"passed over 1 links to a folder that this one is in: {hand}/up",
     ]
 
 
@@ -322,7 +324,7 @@ def test_a_folder_that_is_missing_a_file_or_not_mura(tmp_path):
 def test_missing_split(tmp_path, csvs):
     root = make_mura(tmp_path, csvs=csvs)
     shutil.rmtree(root / "valid")
-    message = f"{root} has no folder valid: copy it again from the MURA-v1.1 archive"
+    message = f"{root} has no folder valid: copy it from MURA-v1.1, or move some patients there"
     with pytest.raises(UserError, match=f"^{re.escape(message)}$"):
         read_dataset(root, skip_bad=True)
     assert len(read_dataset(root, splits=("train",)).images) == 11

@@ -3,7 +3,9 @@
 import csv
 import importlib
 import json
+import shutil
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -29,6 +31,7 @@ from tinynet.metrics import auc
 
 TRAIN, VALID, SIDE = 26, 9, 64
 SMALL = {"train_patients": 8, "valid_patients": 2, "side": 48, "workers": 1, "progress": False}
+FEW = SMALL | {"train_patients": 3, "valid_patients": 1}
 FRONT = frame(0.0, 0.0, False)
 
 
@@ -38,6 +41,11 @@ def made(tmp_path_factory):
         tmp_path_factory.mktemp("phantom"), train_patients=TRAIN, valid_patients=VALID, side=SIDE,
         workers=1, progress=False,
     )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def few(tmp_path_factory):
+    return generate(tmp_path_factory.mktemp("few"), **FEW)
 
 
 def rows(path):
@@ -134,6 +142,47 @@ def test_an_interrupted_run_is_finished_not_begun_again(tmp_path, monkeypatch):
     root = generate(tmp_path / "cut", **SMALL)
     assert [number for _, number in drawn] == [6, 7, 8, 9, 10]
     assert contents(root) == wanted
+
+
+def cut(file):
+    file.write_bytes(file.read_bytes()[:-40])
+
+
+def empty(file):
+    file.write_bytes(b"")
+
+
+def zeros(file):
+    file.write_bytes(bytes(file.stat().st_size))
+
+
+@pytest.mark.parametrize("damage", [cut, empty, zeros, Path.unlink])
+def test_what_a_power_cut_has_damaged_is_made_again(damage, few, tmp_path):
+    root = shutil.copytree(few, tmp_path / ROOT)
+    for picture in sorted(root.rglob("*.png"))[::3]:
+        damage(picture)
+    for name in (TRUTH, "train_image_paths.csv", "valid_labeled_studies.csv"):
+        damage(root / name)
+    if damage is not Path.unlink:
+        damage(root / NOTICE)
+    (root / DONE).write_text('[1, [{"path": "torn')
+    assert contents(generate(tmp_path, **FEW)) == contents(few)
+
+
+def test_only_damaged_patients_are_drawn_again(few, tmp_path, monkeypatch):
+    module = importlib.import_module("examples.mura.phantom.generate")
+    real, drawn = module.render_patient, []
+    monkeypatch.setattr(module, "render_patient", lambda *a: (drawn.append(a[2]), real(*a))[1])
+    root = shutil.copytree(few, tmp_path / ROOT)
+    edited = root / "train_labeled_studies.csv"
+    edited.write_text(edited.read_text().replace(",1", ",0"))  # somebody's experiment
+    labels = edited.read_text()
+    generate(tmp_path, **FEW)
+    assert drawn == []
+    cut(next((root / "train").rglob("patient00002/*/image1.png")))
+    generate(tmp_path, **FEW)
+    assert drawn == [("train", 2)]
+    assert edited.read_text() == labels
 
 
 def test_a_finished_set_is_left_alone(made):

@@ -248,6 +248,26 @@ def test_a_disk_that_fills_up_on_the_way(data, tmp_path, monkeypatch):
     assert run(data, cache).images == data.images
 
 
+def test_images_that_vanish_with_their_folder_are_not_left_out(data, tmp_path, monkeypatch):
+    """With --skip-bad they would be."""
+    cache, moved = tmp_path / "cache", tmp_path / "moved"
+    real, calls = decode.read_square, iter(range(99))
+
+    def read(file, *settings):
+        if next(calls) == 4:
+            data.root.rename(moved)
+        return real(file, *settings)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(decode, "read_square", read)
+        message = fails(data, cache, skip_bad=True)
+    assert message.startswith(f"{data.root} has gone while its images were read: bring it back")
+    moved.rename(data.root)
+    (cache / "plan.json.tinynet-0123abcd.tmp").touch()  # of a kill
+    assert len(run(data, cache).images) == len(data.images)
+    assert sorted(os.listdir(cache)) == [MANIFEST, PIXELS, LOCK]
+
+
 def test_a_folder_that_is_not_ours_is_left_alone(data, tmp_path):
     folder = tmp_path / "thesis"
     folder.mkdir()
@@ -262,18 +282,21 @@ def test_a_folder_that_is_not_ours_is_left_alone(data, tmp_path):
 
 def test_open_refuses_what_is_not_a_cache(data, tmp_path):
     cache = tmp_path / "cache"
-    again = f"delete the folder {cache} and run prepare again"
+    make = f"python -m examples.mura prepare --data FOLDER --cache {cache}"
+    again = f"delete the folder {cache}, then run {make}"
 
-    def says():
+    def says(**kind):
         with pytest.raises(UserError) as caught:
-            open_prepared(cache)
+            open_prepared(cache, **kind)
         return str(caught.value)
 
-    assert says() == (
-        f"{cache} holds no prepared images (no manifest.json): "
-        f"make them with python -m examples.mura prepare --data FOLDER --cache {cache}"
-    )
+    assert says() == (f"{cache} holds no prepared images (no manifest.json): run {make}")
     run(data, cache)
+    kind = make.replace("FOLDER", "FOLDER --side 8 --fit stretch")
+    assert says(side=8, fit="stretch") == (
+        f"{cache} holds images of 16 x 16 (stretch), want 8 x 8 (stretch): "
+        f"delete the folder {cache}, then run {kind}"
+    )
     manifest = (cache / MANIFEST).read_text()
     for content in ("{", "[]", '{"format": "of something else", "version": 1}'):
         (cache / MANIFEST).write_text(content)

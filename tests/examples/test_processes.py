@@ -16,6 +16,7 @@ from examples.mura.decode import read_square
 from examples.mura.errors import UserError
 from examples.mura.phantom import generate
 from examples.mura.prepare import LOCK, MANIFEST, prepare
+from examples.mura.processes import in_workers
 from examples.mura.run import claimed
 from tests.examples.small_mura import make_mura
 from tinynet.train.files import InUseError, locked
@@ -111,6 +112,16 @@ def test_the_second_waits_for_the_first_set_of_radiographs(tmp_path, capsys):
     assert len(files) > 4
     for name in files:
         assert (root / name).read_bytes() == (wanted / name).read_bytes(), name
+
+
+def ends(task):
+    os._exit(3)
+
+
+@pytest.mark.slow
+def test_a_worker_that_dies_is_told_in_one_line():
+    with pytest.raises(UserError, match="ended early.*run the same command again"):
+        list(in_workers(ends, [1, 2], workers=2))
 
 
 def test_two_runs_never_take_one_folder(tmp_path):

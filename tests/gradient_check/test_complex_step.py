@@ -17,6 +17,7 @@ from tinynet.layers import (
     Softmax,
     relu_backward,
     relu_forward,
+    sigmoid_forward,
 )
 from tinynet.losses import CrossEntropy, SoftmaxCrossEntropy
 
@@ -145,8 +146,13 @@ def test_a_gradient_that_cancels_to_nothing_is_no_false_alarm():
             assert check_gradients(model, scale * x, Mode(train=True)).undecidable == 0
 
 
-@pytest.mark.parametrize("x", [-37.0, -36.9, -40.0, -800.0, 37.0, 800.0])
-def test_a_saturated_sigmoid_is_no_false_alarm(x):
-    # 1 + tanh is rounded flat here, y (1 - y) is not
-    report = check_gradients(Sigmoid(), np.full((1, 2), x), allow_undecidable=1)
+@pytest.mark.parametrize(
+    "x", [-18.1174778, -22.83073619, -28.22866459, -34.3982471, -37.0, -36.9, -800.0, 37.0, 800.0]
+)
+def test_a_saturated_sigmoid_is_no_false_alarm_and_a_wrong_one_is_found(x):
+    # 1 + tanh is rounded to 2⁻⁵³ here, whatever its size; y (1 - y) is not
+    x = np.full((1, 1), x)
+    report = check_gradients(Sigmoid(), x, allow_undecidable=1)
     assert not report.arrays[0].wrong.any()
+    with pytest.raises(GradientError, match="wrong in 1 of 1"):
+        check_backward(sigmoid_forward, lambda dy, y: dy * y * (1 - y) + 1e-6 * dy, (x,))

@@ -138,7 +138,7 @@ BAD = {
     "unknown architecture": ({"architecture": "os.system"}, "os.system"),
     "not JSON": ({"settings": "{"}, "its settings cannot be read"),
     "a list": ({"settings": "[1]"}, "its settings are a list"),
-    "deep JSON": ({"settings": "[" * 100_000}, "its settings cannot be read"),
+    "deep JSON": ({"settings": "[" * 100_000}, "its settings is nested too deeply"),
     "not ours": ({"tinynet": None}, "was not written by save_weights: try load_torch"),
     "epsilon": ({"epsilon": '{"base.1": -1.0}'}, "the ε of base.1 is -1.0"),
     "epsilon a text": ({"epsilon": '{"base.1": "x"}'}, "the ε of base.1 is x"),

@@ -45,6 +45,14 @@ def test_a_dtype_that_is_promised_is_kept(name):
 
 
 @each_layer
+def test_another_dtype_than_the_parameters_is_refused(name):
+    layer = example(CLASSES[name], "float32")
+    if layer.parameters():
+        with pytest.raises(TypeError, match=r"\(.*input is float64, the parameters are float32"):
+            layer.forward(batch(name), training())
+
+
+@each_layer
 def test_arguments_are_left_as_they_were(name):
     layer, x = example(CLASSES[name]), batch(name)
     kept = x.copy()

@@ -1,5 +1,6 @@
 """Generators, datasets, batches of an epoch, reading ahead."""
 
+import itertools
 import threading
 from contextlib import closing
 
@@ -166,3 +167,18 @@ def test_prefetch_carries_the_context_into_its_thread():
 def test_prefetch_refuses_a_depth_of_nothing():
     with pytest.raises(ValueError, match="want at least 1"):
         prefetch([1], depth=0)
+
+
+def test_an_interrupt_while_the_thread_starts_leaves_no_thread(monkeypatch):
+    started, start = [], threading.Thread.start
+
+    def interrupted(thread):
+        start(thread)
+        started.append(thread)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(threading.Thread, "start", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        next(prefetch(itertools.count()))
+    started[0].join(timeout=10)
+    assert not started[0].is_alive()

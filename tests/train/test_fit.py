@@ -223,6 +223,20 @@ def test_settings_that_make_no_sense_are_refused_before_anything_is_written(
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize(
+    ("settings", "match"),
+    [
+        ({"folder": ""}, "folder is '', want a path"),
+        ({"optimizer": "adam"}, r"optimizer is 'adam', want an optimizer, such as Adam\(1e-3\)"),
+        ({"optimizer": Adam}, "optimizer is the class Adam, want an optimizer"),
+        ({"schedule": Cosine}, "schedule is the class Cosine, want a function, or an instance"),
+    ],
+)
+def test_what_is_not_what_its_name_says_is_refused(settings, match):
+    with pytest.raises((TypeError, ValueError), match=match):
+        history_of(**settings)
+
+
 def test_a_wrong_dtype_is_the_layers_error():
     x, y = two_classes()
     with pytest.raises(TypeError, match=r"Dense.* input is float32, the parameters are float64"):

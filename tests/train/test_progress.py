@@ -72,3 +72,21 @@ def test_a_resumed_run_starts_where_it_stood(terminal):
     with Progress(epochs=2, batches=50, done=60) as progress:
         assert progress.bar.n == 60
     assert " 60/100" in screen.getvalue()
+
+
+@pytest.mark.parametrize("gone", [True, False])
+def test_a_run_goes_on_when_its_terminal_or_pipe_has_gone(gone, terminal, monkeypatch):
+    screen = terminal()
+
+    def fail(*_):
+        raise BrokenPipeError
+
+    with Progress(epochs=1, batches=4) as progress:
+        progress.batch(dict)
+        screen.write = screen.flush = fail
+        for _ in range(2):
+            progress.epoch(ROW)
+            progress.batch(dict)
+    monkeypatch.setattr(sys, "stderr", None if gone else sys.stderr)
+    with Progress(epochs=1, batches=4) as progress:
+        progress.epoch(ROW)

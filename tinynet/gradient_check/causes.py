@@ -172,7 +172,6 @@ def is_rounded(e: Evidence) -> str | None:
 
 
 def is_transposed(e: Evidence) -> str | None:
-    """Two axes of one size exchanged."""
     for a, b in itertools.combinations(range(e.got.ndim), 2):
         if e.got.shape[a] == e.got.shape[b] and alike(e.got.swapaxes(a, b), e.wanted):
             return "it is transposed" + (f": axes {a} and {b}" if e.got.ndim > 2 else "")
@@ -229,7 +228,6 @@ def right_if_an_argument_were_changed(e: Evidence) -> str | None:
 
 
 def a_factor_for_each_index(e: Evidence) -> str | None:
-    """Each index of one axis has its own factor."""
     for axis, size in enumerate(e.got.shape):
         if size < 2 or e.got.size // size < 2:
             continue
@@ -302,7 +300,6 @@ def a_mask(e: Evidence) -> str | None:
 
 
 def zero_where_it_should_not_be(e: Evidence) -> str | None:
-    """Wrong elements are zero, and the wanted are not."""
     if e.wrong.sum() > 1 and not e.got[e.wrong].any():
         where = at_one_index(e) or at_one_end(e)
         return "it is zero where it should not be, and right elsewhere" + (
@@ -322,7 +319,6 @@ def at_one_index(e: Evidence) -> str | None:
 
 
 def at_one_end(e: Evidence) -> str | None:
-    """The wrong elements lie together, at the end or at the border."""
     index, shape = np.argwhere(e.wrong), np.array(e.got.shape)
     if len(index) < 2:
         return None
@@ -348,7 +344,6 @@ def at_one_end(e: Evidence) -> str | None:
 
 
 def lacks_a_factor(e: Evidence) -> str | None:
-    """Some array is multiplied once too seldom, or once too often."""
     for name, factor in _factors(e):
         if alike(e.got * factor, e.wanted):
             return f"it lacks the factor {name}"
@@ -358,7 +353,6 @@ def lacks_a_factor(e: Evidence) -> str | None:
 
 
 def is_another_array(e: Evidence) -> str | None:
-    """An array that is at hand stands where the gradient should."""
     for name, a in _factors(e):
         if a.shape == e.got.shape and alike(e.got, a):
             return f"it is {name} itself: is the layer's own slope left out?"

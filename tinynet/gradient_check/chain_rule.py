@@ -159,7 +159,6 @@ class Sweep:
 
     @classmethod
     def through(cls, whole: Application, dy: Array, tolerance: float | None) -> Sweep:
-        """The walk through a whole network."""
         sweep = cls(tolerance)
         sweep.true["x"] = sweep.back(whole, dy)
         return sweep

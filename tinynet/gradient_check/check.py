@@ -183,7 +183,6 @@ class Settings:
 
 
 def check(subject: Checkable, settings: Settings) -> GradientReport:
-    """The report; raises GradientError if it has a fault."""
     if settings.margin is not None and not settings.margin > 0:
         raise ValueError(f"margin is {settings.margin}, want a number above 0")
     rng = settings.rng if settings.rng is not None else np.random.default_rng(UPSTREAM_SEED)
@@ -295,7 +294,6 @@ def _in_one_piece(
     tolerance: float | None,
     sample: Mapping[str, np.ndarray] | None,
 ) -> None:
-    """Each element through the whole forward pass."""
     twin = subject.twin("complex128")
     twin.copying = subject.copying
     steps = complex_steps(twin.run, twin.arrays, function.y, function.dy)

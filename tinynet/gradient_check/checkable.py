@@ -110,7 +110,6 @@ class CheckableLayer(Checkable):
         return self.layer.forward(self.arrays["x"], self.fresh())
 
     def backward(self, dy: Array, cache: Any) -> dict[str, Array]:
-        """The input's gradient, and each parameter's, from zero."""
         self.layer.zero_grad()
         return {"x": self.layer.backward(dy, cache)} | self._grads()
 
@@ -131,7 +130,6 @@ class CheckableLayer(Checkable):
         yield from self._overwriting(y, cache, dy, got)
 
     def _promoting(self) -> Iterator[str]:
-        """In float32 everything stays float32."""
         single = self.twin("float32")
         with np.errstate(all="ignore"):
             y, cache = single.forward()
@@ -235,7 +233,6 @@ class CheckableLoss(Checkable):
         return self.loss.forward(self.arrays["z"], self.labels)
 
     def backward(self, dy: Array, cache: Any) -> dict[str, Array]:
-        """The chain rule, for a dy other than 1."""
         return {"z": dy * self.loss.backward(cache)}
 
     def twin(self, dtype: str) -> CheckableLoss:

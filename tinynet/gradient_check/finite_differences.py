@@ -29,6 +29,7 @@ TIGHT = 1e-9  # the same where the complex step gives the slope to rounding
 CLEAR = 1e-3  # an element is decided if its slope is known to this part of a typical one
 SMALL = 1e-3  # a slope below this part of a typical one is judged as if it were as large
 SAFETY = 8  # the bounds are estimates themselves
+FULL = 0.7290138127  # of a step: a number with all its bits, and so are those that move with it
 EPSILON = float(np.finfo(np.float64).eps)
 
 
@@ -95,6 +96,22 @@ class Function:
                 break
         return best
 
+    def grain(self, flat: Array, i: int) -> float:
+        """Σ |dy| times the last bit that is set in each output that xᵢ moves; 0 if none moves."""
+        kept = float(flat[i])
+        flat[i] = kept + _scaled(STEPS[0], kept) * FULL
+        try:
+            y = to_device(self.forward()[0], "numpy")
+        except ValueError:  # it refuses so large a step
+            return 0.0
+        finally:
+            flat[i] = kept
+        moved = np.isfinite(y) & (y != to_device(self.y, "numpy"))
+        mantissa, exponent = np.frexp(np.where(moved, y, 0.0))
+        bits = (mantissa * 2.0**53).astype(np.int64)
+        last = np.ldexp((bits & -bits).astype(np.float64), exponent - 53)
+        return float(abs(to_device(self.dy, "numpy") * last).sum())
+
     def influence(self, flat: Array, i: int) -> np.ndarray:
         """∂y/∂xᵢ, every output's own slope (the shape of y), by one plain central difference."""
         kept, h = float(flat[i]), _scaled(QUICK_STEP, flat[i])
@@ -156,9 +173,18 @@ def estimate(
             accepted[exact] += SAFETY * (SAFETY * EPSILON * sizes + function.rounding)
             accepted[exact] += SAFETY * function.backward_rounding
 
-    # An error that one rounding of dy could make proves nothing: a sigmoid's 1 + tanh, far out.
+    # An error that rounding could make proves nothing, of dy or of y, which may be coarser than its
+    # size says: a sigmoid's 1 + tanh, far out, where quotients of fine steps agree by chance.
     error = abs(g - wanted)
     undecidable |= (error > accepted) & (error <= 2 * function.smallest)
+    for k in np.flatnonzero((error > accepted) & ~undecidable):
+        with np.errstate(all="ignore"):
+            grain, limit = function.grain(flat, int(index[k])), 0.0
+        if not grain:  # flat as far as the coarsest step reaches
+            limit = function.smallest / _scaled(STEPS[0], flat[index[k]])
+        elif grain > SAFETY * function.rounding:
+            limit = grain if exact[k] else grain / _scaled(STEPS[-1], flat[index[k]])
+        undecidable[k] = error[k] <= SAFETY * limit
 
     def spread(values: np.ndarray, elsewhere: Any) -> np.ndarray:
         whole = np.full(flat.size, elsewhere, values.dtype)

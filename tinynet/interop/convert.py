@@ -18,10 +18,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tinynet.interop.files import WeightsError
 from tinynet.interop.names import WeightNames
 from tinynet.layer import Layer, Shape
 from tinynet.layers import Conv2D, Dense, Flatten
+from tinynet.train.reading import WeightsError
 
 VARIABLES = {
     "torch": {"gamma": "weight", "beta": "bias"},

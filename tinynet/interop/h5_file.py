@@ -1,27 +1,30 @@
 """The arrays of an HDF5 file, read without trust in what it says.
 
-An HDF5 file can point into other files, claim sizes that it does not have, and hold Python
-objects. Here only groups and plain numbers are followed; the rest is refused, by name.
+An HDF5 file can point into other files, claim sizes that it does not have, let many names stand for
+one long text, and hold Python objects. Here only groups and plain numbers are followed, within the
+file's budget; the rest is refused, by name.
 """
 
 from __future__ import annotations
 
 import io
 import itertools
-import math
+import mmap
+import zlib
 from dataclasses import dataclass, field
+from math import prod
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from tinynet.interop.files import WeightsError, bfloat16, refuse_unless
+from tinynet.train.reading import DAMAGED, LONGEST_NAME, Budget, FileError, bfloat16, refuse_unless
 
 DEEPEST = 32  # groups in groups
-MOST_OBJECTS = 100_000
-LARGEST_GROWTH = 100  # numbers may be compressed, but not out of nothing
-OWN_FILTERS = range(1, 7)  # those of HDF5 itself: others are code from elsewhere
+STEPS = 100  # of a budget, that one object takes
+DEFLATE, *OTHER_FILTERS = range(1, 7)  # those of HDF5 itself: others are code from elsewhere
 TEXTS = ("layer_names", "weight_names", "name")  # attributes that matter here
+HEAP = b"GCOL"  # begins each collection of texts of variable length
 
 
 @dataclass
@@ -32,49 +35,64 @@ class Tree:
     texts: dict[str, dict[str, list[str]]] = field(default_factory=dict)  # of a group
 
 
-def read_h5(source: Path | io.BytesIO, size: int, ignored: tuple[str, ...] = ()) -> Tree:
+def read_h5(source: Path | bytes, budget: Budget, ignored: tuple[str, ...] = ()) -> Tree:
     """All arrays of a file, and the texts that name layers and weights.
 
-    size      bytes on disk, which say how much memory its arrays may take
+    source    the file, or what it holds
     ignored   groups at the top that are not read
-    Raises WeightsError if h5py is not installed, or the file is cut short, damaged or hostile.
+    Raises FileError if h5py is not installed, or the file is cut short, damaged or hostile.
     """
     try:
         import h5py
     except ImportError:
-        raise WeightsError(
+        raise FileError(
             'reading it needs h5py: python -m pip install "tinynet-dl[weights]"'
         ) from None
     tree = Tree()
     try:
-        with h5py.File(source, "r") as file:
-            _Reader(h5py, tree, LARGEST_GROWTH * size).group(file, "", 0, ignored)
-    except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
-        raise WeightsError(
+        longest = longest_text(source)
+        with h5py.File(io.BytesIO(source) if isinstance(source, bytes) else source, "r") as file:
+            _Reader(h5py, tree, budget, longest).group(file, "", 0, ignored)
+    except DAMAGED as error:
+        raise FileError(
             f"is cut short, damaged or not an HDF5 file ({error}): copy it again"
         ) from error
     return tree
 
 
-class _Reader:
-    """Walks a file and counts the objects and bytes that it claims to hold."""
+def longest_text(source: Path | bytes) -> int:
+    """Bytes that no text of variable length in a file can be longer than."""
+    if isinstance(source, Path):
+        with (
+            open(source, "rb") as file,
+            mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as whole,
+        ):
+            return _longest(whole)
+    return _longest(source)
 
-    def __init__(self, h5py: Any, tree: Tree, most_bytes: int) -> None:
-        self.h5py, self.tree = h5py, tree
-        self.most_bytes, self.bytes, self.objects = most_bytes, 0, 0
+
+def _longest(content: bytes | mmap.mmap) -> int:
+    longest, at = 0, content.find(HEAP)
+    while at >= 0:
+        size = int.from_bytes(content[at + 8 : at + 16], "little")
+        longest, at = max(longest, size), content.find(HEAP, at + 8)
+    return min(longest, len(content))
+
+
+class _Reader:
+    """Walks a file, and takes from the budget what each object claims to hold."""
+
+    def __init__(self, h5py: Any, tree: Tree, budget: Budget, longest: int) -> None:
+        self.h5py, self.tree, self.budget, self.longest = h5py, tree, budget, longest
 
     def group(self, group: Any, path: str, depth: int, ignored: tuple[str, ...] = ()) -> None:
         refuse_unless(depth <= DEEPEST, f"has groups deeper than {DEEPEST}")
-        self.tree.texts[path] = texts_of(group)
-        for name in group:
+        self.tree.texts[path] = self.texts(group)
+        for name in self.names(group, path):
             if name in ignored:
                 continue
             inner = f"{path}/{name}" if path else name
-            self.objects += 1
-            refuse_unless(self.objects <= MOST_OBJECTS, f"has more than {MOST_OBJECTS:,} objects")
-            link = group.get(name, getlink=True)
-            here = isinstance(link, self.h5py.HardLink)
-            refuse_unless(here, f"{inner} points elsewhere ({type(link).__name__})")
+            self.budget.take(3 * len(inner) + 1000, STEPS, inner)
             found = group[name]
             if isinstance(found, self.h5py.Group):
                 self.group(found, inner, depth + 1)
@@ -82,6 +100,56 @@ class _Reader:
                 is_array = isinstance(found, self.h5py.Dataset)
                 refuse_unless(is_array, f"{inner} is neither a group nor an array")
                 self.tree.arrays[inner] = self.array(found, inner)
+
+    def names(self, group: Any, path: str) -> list[str]:
+        """What is in a group, name by name: many links may have one long name."""
+        names: list[str] = []
+        faults: list[FileError] = []  # HDF5 does not pass an error on from its loop
+
+        def keep(name: bytes, about: Any) -> FileError | None:
+            try:
+                self.budget.take(len(name) + 100, 1, f"a name in {path or 'the file'}")
+                here = about.type == self.h5py.h5l.TYPE_HARD
+                names.append(name.decode())
+                refuse_unless(len(name) <= LONGEST_NAME, f"{path} holds a name without end")
+                refuse_unless(here, f"{path}/{names[-1]} points elsewhere")
+            except (FileError, ValueError) as error:
+                faults.append(FileError(str(error)))
+            return faults[0] if faults else None
+
+        group.id.links.iterate(keep, info=True, order=self.h5py.h5.ITER_NATIVE)
+        if faults:
+            raise faults[0]
+        return sorted(names)
+
+    def texts(self, group: Any) -> dict[str, list[str]]:
+        """A group's texts; a long list of names is in parts: layer_names0, layer_names1, …"""
+        found = {}
+        for key in TEXTS:
+            parts = itertools.takewhile(
+                group.attrs.__contains__, (f"{key}{i}" for i in itertools.count())
+            )
+            names = [key] if key in group.attrs else list(parts)
+            if names:
+                found[key] = [text for name in names for text in self.text(group, name)]
+        return found
+
+    def text(self, group: Any, key: str) -> list[str]:
+        about = self.h5py.h5a.open(group.id, key.encode())
+        kind, count = about.get_type(), about.get_space().get_simple_extent_npoints()
+        if not count and about.shape == (0,):  # of a layer without weights
+            return []
+        is_text = isinstance(kind, self.h5py.h5t.TypeStringID)
+        refuse_unless(is_text, f"{key} is not text, in place of a name")
+        size = self.longest if kind.is_variable_str() else kind.get_size()
+        # all of them may be one and the same
+        self.budget.room(count * (2 * size + 100), f"{key} (write the network as .keras)")
+        values = np.ravel(group.attrs[key])
+        named = all(isinstance(value, bytes | str) for value in values)
+        refuse_unless(named, f"{key} is nothing, in place of a name")
+        texts = [x.decode() if isinstance(x, bytes) else str(x) for x in values]
+        self.budget.take(sum(map(len, texts)) + 100 * count, 3 * STEPS + count, key)
+        return texts
 
     def array(self, data: Any, path: str) -> np.ndarray:
         """One array, bfloat16 as float32."""
@@ -92,34 +160,31 @@ class _Reader:
         numbers = data.dtype.kind in "fiub" or truncated
         refuse_unless(numbers, f"{path} holds {data.dtype}, want numbers")
         refuse_unless(data.shape is not None, f"{path} has no shape")
-        settings = data.id.get_create_plist()
-        filters = [settings.get_filter(i)[0] for i in range(settings.get_nfilters())]
-        own = all(number in OWN_FILTERS for number in filters)
-        refuse_unless(own, f"{path} is compressed in a way that is not HDF5's")
-        # a number of a chunk takes the memory of the whole chunk
-        cells = max(math.prod(data.shape), math.prod(data.chunks or ()))
-        self.bytes += cells * data.dtype.itemsize
-        fits = self.bytes <= self.most_bytes
-        refuse_unless(fits, f"{path} is {data.shape}, larger than the file could hold")
+        self.budget.take(data.size * data.dtype.itemsize * (5 if truncated else 1), 0, path)
+        if data.chunks and data.size:
+            self.chunks(data, path)
         x = np.asarray(data)
         return bfloat16(x.view("<u2")) if truncated else x
 
+    def chunks(self, data: Any, path: str) -> None:
+        """Refuse an array whose chunks would take more than its numbers.
 
-def texts_of(group: Any) -> dict[str, list[str]]:
-    """A group's texts; a long list of names is in parts: layer_names0, layer_names1, …"""
-    found = {}
-    for key in TEXTS:
-        parts = itertools.takewhile(
-            group.attrs.__contains__, (f"{key}{i}" for i in itertools.count())
-        )
-        names = [key] if key in group.attrs else list(parts)
-        if names:
-            found[key] = [text_of(x) for name in names for x in np.ravel(group.attrs[name])]
-    return found
-
-
-def text_of(value: Any) -> str:
-    if isinstance(value, bytes):
-        return value.decode("utf-8")
-    refuse_unless(isinstance(value, str), f"has a {type(value).__name__} in place of a name")
-    return str(value)
+        HDF5 keeps a note of each chunk, takes memory for a whole one, and unpacks all that is
+        packed in it, however much that is.
+        """
+        settings = data.id.get_create_plist()
+        filters = [settings.get_filter(i)[0] for i in range(settings.get_nfilters())]
+        own = {DEFLATE, *OTHER_FILTERS}.issuperset(filters) and filters.count(DEFLATE) <= 1
+        refuse_unless(own, f"{path} is compressed in a way that is not HDF5's")
+        count = prod(-(-n // c) for n, c in zip(data.shape, data.chunks, strict=True))
+        self.budget.take(500 * count, count, path)
+        size = prod(data.chunks) * data.dtype.itemsize
+        self.budget.room(3 * size, path)
+        if DEFLATE in filters:
+            stored: list[Any] = []
+            data.id.chunk_iter(stored.append)
+            for chunk in stored:
+                if not chunk.filter_mask >> filters.index(DEFLATE) & 1:
+                    packed = data.id.read_direct_chunk(chunk.chunk_offset)[1]
+                    unpacked = zlib.decompressobj().decompress(packed, size + 100)
+                    refuse_unless(len(unpacked) < size + 100, f"{path} would unpack without limit")

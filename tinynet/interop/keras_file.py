@@ -15,8 +15,6 @@ not even a Lambda layer.
 
 from __future__ import annotations
 
-import io
-import json
 import re
 import zipfile
 from collections.abc import Iterable, Sequence
@@ -25,9 +23,17 @@ from typing import Any
 
 import numpy as np
 
-from tinynet.interop.files import WeightsError, beginning, refuse_unless
-from tinynet.interop.h5_file import LARGEST_GROWTH, Tree, read_h5
-from tinynet.interop.torch_file import DAMAGED
+from tinynet.interop.h5_file import Tree, read_h5
+from tinynet.train.reading import (
+    LONGEST_NAME,
+    Budget,
+    FileError,
+    WeightsError,
+    beginning,
+    check_suffix,
+    naming,
+    refuse_unless,
+)
 
 SUFFIXES = (".weights.h5", ".keras", ".h5", ".hdf5")
 OPTIMIZERS = ("optimizer", "optimizer_weights")
@@ -37,6 +43,7 @@ VARIABLES |= {"depthwise_kernel", "pointwise_kernel", "embeddings", "mean", "var
 LEFT_OPEN = "beta_or_gamma"  # the first of batch norm's three vectors in a file without a config
 AUTOMATIC = ("conv2d", "batch_normalization", "depthwise_conv2d", "separable_conv2d", "dense")
 DEEPEST = 8  # networks in networks
+CONFIG, WEIGHTS = "config.json", "model.weights.h5"  # in a .keras
 
 Layers = dict[str, dict[str, np.ndarray]]  # layer -> variable -> array
 
@@ -48,45 +55,30 @@ def read_keras(file: str | Path) -> dict[str, np.ndarray]:
     Raises WeightsError, naming the file, if it cannot be read.  Needs h5py.
     """
     path = Path(file)
-    try:
-        start = beginning(path, SUFFIXES, "; a PyTorch file is read by load_torch")
+    with naming(path, WeightsError):
+        start = beginning(path)
+        check_suffix(path, SUFFIXES, "; a PyTorch file is read by load_torch")
+        budget = Budget(path.stat().st_size)
         if path.suffix.lower() != ".keras":
-            return arrays_by_layer(read_h5(path, path.stat().st_size, OPTIMIZERS), {})
+            return arrays_by_layer(read_h5(path, budget, OPTIMIZERS), {})
         if not start.startswith(b"PK"):
-            raise WeightsError("is not a zip, as a .keras is: download or save it again")
-        return arrays_by_layer(*read_archive(path))
-    except WeightsError as error:
-        raise WeightsError(f"{path}: {error}") from error.__cause__
-
-
-def read_archive(path: Path) -> tuple[Tree, dict[str, dict[str, Any]]]:
-    """The arrays of a ``.keras``, and its layers' settings by their groups."""
-    size = path.stat().st_size
-    try:
+            raise FileError("is not a zip, as a .keras is: download or save it again")
         with zipfile.ZipFile(path) as archive:
             members = {info.filename: info for info in archive.infolist()}
-            # parsed, JSON takes up to 25 times its size
-            largest = {"config.json": 2**20 + size, "model.weights.h5": LARGEST_GROWTH * size}
-            for name, most in largest.items():
+            for name in (CONFIG, WEIGHTS):
                 if name not in members:
-                    raise WeightsError(f"has no {name} inside: save it from Keras 3 again")
-                small = members[name].file_size <= most
-                refuse_unless(small, f"{name} inside would expand without limit")
-            config_text, data = archive.read("config.json"), archive.read("model.weights.h5")
-    except DAMAGED as error:
-        raise WeightsError(f"is cut short or damaged ({error}): copy it again") from error
-    try:
-        settings = layer_settings(json.loads(config_text))
-    except (ValueError, RecursionError) as error:
-        raise WeightsError(f"its config.json cannot be read ({error}): save it again") from error
-    return read_h5(io.BytesIO(data), size, OPTIMIZERS), settings
+                    raise FileError(f"has no {name} inside: save it from Keras 3 again")
+            config = budget.json(budget.member(archive, members[CONFIG]), f"its {CONFIG}")
+            settings = layer_settings(config)
+            data = budget.member(archive, members[WEIGHTS])
+        return arrays_by_layer(read_h5(data, budget, OPTIMIZERS), settings)
 
 
 def arrays_by_layer(tree: Tree, settings: dict[str, dict[str, Any]]) -> dict[str, np.ndarray]:
     """ "layer/variable" -> array.
 
     settings   of each layer of a ``.keras``, by its group
-    Raises WeightsError if the file does not say which layer an array belongs to.
+    Raises FileError if the file does not say which layer an array belongs to.
     """
     root = "model_weights" if "model_weights" in tree.texts else ""
     old = "layer_names" in tree.texts[root]
@@ -107,7 +99,7 @@ def layers_of(tree: Tree, settings: dict[str, dict[str, Any]]) -> Layers:
         if NOT_LAYERS & set(group.split("/")):
             continue
         if group.split("/")[-1] != "vars" or not position.isdecimal():
-            raise WeightsError(f"{path} is not where Keras puts a layer's arrays")
+            raise FileError(f"{path} is not where Keras puts a layer's arrays")
         groups.setdefault(group, {})[int(position)] = x
     layers: Layers = {}
     for group, numbered in groups.items():
@@ -115,7 +107,7 @@ def layers_of(tree: Tree, settings: dict[str, dict[str, Any]]) -> Layers:
         about = settings.get(place, {})
         name = (tree.texts[group].get("name") or [str(about.get("name", ""))])[0]
         if not name:
-            raise WeightsError(
+            raise FileError(
                 f"does not say which layer {place or 'the first array'} is: an older Keras wrote "
                 "it; load it there and save it as .keras, which does"
             )
@@ -132,7 +124,7 @@ def old_layers(tree: Tree, root: str) -> Layers:
         paths = tree.texts.get(group, {}).get("weight_names", [])
         for path in paths:
             if f"{group}/{path}" not in tree.arrays:
-                raise WeightsError(f"lists {path} in {group}, but does not have it: copy it again")
+                raise FileError(f"lists {path} in {group}, but does not have it: copy it again")
         parents = dict.fromkeys(path.rpartition("/")[0] for path in paths)
         for parent in parents:  # more than one: the layer is itself a network
             inner = [path for path in paths if path.rpartition("/")[0] == parent]
@@ -149,9 +141,9 @@ def old_layers(tree: Tree, root: str) -> Layers:
 
 
 def put(layers: Layers, name: str, new: dict[str, np.ndarray]) -> None:
-    """Add a layer.  Raises WeightsError if there is one of that name."""
+    """Add a layer.  Raises FileError if there is one of that name."""
     if name in layers:
-        raise WeightsError(f"has two layers named {name}: name them apart and save it again")
+        raise FileError(f"has two layers named {name}: name them apart and save it again")
     layers[name] = new
 
 
@@ -204,8 +196,9 @@ def layer_settings(config: Any, prefix: str = "", depth: int = 0) -> dict[str, d
     seen: dict[str, int] = {}
     for layer in layers:
         if not isinstance(layer, dict) or not isinstance(layer.get("config"), dict):
-            raise WeightsError("its config.json is not Keras's")
+            raise FileError(f"its {CONFIG} is not Keras's")
         kind = snake_case(str(layer.get("class_name")))
+        refuse_unless(len(kind) <= LONGEST_NAME, f"its {CONFIG} has a class with an endless name")
         number = seen[kind] = seen.get(kind, -1) + 1
         group = f"{prefix}layers/{kind}_{number}" if number else f"{prefix}layers/{kind}"
         found[group] = layer["config"]

@@ -7,7 +7,7 @@ print(report)
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
@@ -27,13 +27,13 @@ from tinynet.interop.convert import (
     slots,
     under,
 )
-from tinynet.interop.files import WeightsError
 from tinynet.interop.keras_file import LEFT_OPEN, read_keras
 from tinynet.interop.names import Library, WeightNames, names_of, rename_keys, renamed
 from tinynet.interop.torch_file import read_torch
 from tinynet.layer import Layer, Shape
 from tinynet.layers import BatchNorm
 from tinynet.models.architecture import Architecture
+from tinynet.train.reading import FileError, WeightsError, finite
 
 SHOWN = 3  # names in a line
 # what DataParallel, torch.compile, FSDP and activation checkpointing put into names
@@ -169,20 +169,20 @@ def fill(
                 "the network does not say which images it is for: give input_shape=(H, W, C)"
             )
         places = slots(model, names, tuple(shape or ()), skip)
-        wanted = [slot.name for slot in places.values()]
+        wanted = dict.fromkeys(slot.name for slot in places.values())
         if names.library == "torch":
             arrays = unwrapped(arrays, wanted)
         arrays = names.of_today(arrays)
         check_skip(skip, state, arrays, join)
-        others = [name for name in arrays if name not in wanted]
+        others = dict.fromkeys(name for name in arrays if name not in wanted)
         nothing = (*names.ignored, COUNT_OF_AVERAGES)
-        ignored = [name for name in others if any(re.fullmatch(p, name) for p in nothing)]
+        ignored = {name: 0 for name in others if any(re.fullmatch(p, name) for p in nothing)}
         skipped_layers = [path for path in model.named_layers() if under(path, skip)]
         paths = [*skipped_layers, *skip, *(f"{path}.classes" for path in skip)]  # a replaced head
         left_out = [*skip, *known(partial(layer_name, names), paths)]
         unexpected = [n for n in others if n not in ignored and not under(n, left_out, join)]
         loaded = fitting(places, arrays, unexpected, state, names.source)
-    except WeightsError as error:
+    except FileError as error:
         raise WeightsError(f"{file}: {error}") from error.__cause__
     model.load_state(state | loaded)
     shapes = {name: (arrays[places[name].name].shape, x.shape) for name, x in loaded.items()}
@@ -209,7 +209,7 @@ def architecture_of(model: Layer) -> Architecture | None:
     return getattr(model, "architecture", None)
 
 
-def unwrapped(arrays: dict[str, np.ndarray], wanted: Sequence[str]) -> dict[str, np.ndarray]:
+def unwrapped(arrays: dict[str, np.ndarray], wanted: Collection[str]) -> dict[str, np.ndarray]:
     """The arrays by the names that the network gives them, without those of what was around it.
 
     What a wrapper puts into a name is taken out; then one prefix before all that is wanted, such
@@ -220,10 +220,11 @@ def unwrapped(arrays: dict[str, np.ndarray], wanted: Sequence[str]) -> dict[str,
     arrays = rename_keys(arrays, lambda name: name if name in wanted else bare(name))
     if not wanted or any(name in arrays for name in wanted):
         return arrays
-    end = f".{wanted[0]}"
+    end = f".{next(iter(wanted))}"
     prefixes = [name.removesuffix(end) + "." for name in arrays if name.endswith(end)]
     fits = {prefix: sum(prefix + name in arrays for name in wanted) for prefix in prefixes}
-    best = [prefix for prefix in fits if fits[prefix] == max(fits.values())]
+    most = max(fits.values(), default=0)
+    best = [prefix for prefix in fits if fits[prefix] == most]
     if len(best) > 1 and fits[best[0]] == len(wanted):
         raise WeightsError(
             f"holds several such networks ({listed(best)}): save the one that is wanted"
@@ -294,21 +295,6 @@ def fitting(
             )
         raise WeightsError(f"of {len(places)} arrays, {'; '.join(faults)}: {advice}")
     return {name: finite(x, places[name].name, state[name]) for name, x in found.items()}
-
-
-def finite(x: np.ndarray, name: str, own: Array) -> np.ndarray:
-    """An array in the network's own type.  Raises WeightsError if a number is not finite."""
-    if x.dtype.kind != "f":
-        raise WeightsError(f"{name} holds {x.dtype}, want floats: save the weights as float32")
-    with np.errstate(over="ignore", invalid="ignore"):
-        x = x.astype(own.dtype, copy=False)
-    bad = int((~np.isfinite(x)).sum())
-    if bad:
-        raise WeightsError(
-            f"{name} has {bad} of {x.size} numbers that are NaN or infinite: these weights "
-            "are broken, use others"
-        )
-    return x
 
 
 def set_epsilon(

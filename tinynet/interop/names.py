@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Literal
 
-from tinynet.interop.files import WeightsError
 from tinynet.models.vgg import VGG16, VGG19
+from tinynet.train.reading import WeightsError
 
 Library = Literal["torch", "keras"]
 Rules = Sequence[tuple[str, str]]

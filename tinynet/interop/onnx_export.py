@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from tinynet._version import __version__
-from tinynet.interop.files import WeightsError
 from tinynet.interop.load import architecture_of
 from tinynet.interop.onnx_layers import OnnxGraph, write
 from tinynet.layer import Layer, Shape
 from tinynet.train.checkpoint import write_whole
+from tinynet.train.reading import WeightsError
 
 OPSET = 17  # of 2022: what every runtime of today reads, and all that the layers need
 INPUT, OUTPUT = "x", "y"

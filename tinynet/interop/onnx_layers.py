@@ -16,11 +16,11 @@ import numpy as np
 
 from tinynet import layers
 from tinynet.backend import Array, to_device
-from tinynet.interop.files import WeightsError
 from tinynet.layer import Layer, Shape, join
 from tinynet.layers.adaptive_pooling import adaptive_avg_pool2d_forward
 from tinynet.layers.window import window_over
 from tinynet.models.googlenet import GoogLeNet
+from tinynet.train.reading import WeightsError
 
 FORWARD = ("forward", "passes", "settings")  # what decides over a layer's forward pass
 WIRINGS = {"series": "", "gate": "Mul", "sum": "Sum", "concat": "Concat", "mean": "Mean"}

@@ -19,10 +19,10 @@ from collections.abc import Callable
 from math import prod
 from typing import Any, BinaryIO, NamedTuple
 
-from tinynet.interop.files import WeightsError, refuse_unless
+from tinynet.train.reading import MOST_DIMENSIONS, Budget, FileError, refuse_unless
 
-MOST_INSTRUCTIONS = 1_000_000  # ResNet-152's state dict has some 30,000
-MOST_DIMENSIONS = 16
+OBJECT = 100  # bytes of a list, a dict or a remembered value, at most
+CALL = 40  # instructions that take as long as one call
 LARGEST_SIZE = 2**31
 MALFORMED = (ValueError, IndexError, KeyError, OverflowError, struct.error)
 
@@ -63,40 +63,38 @@ class Mark:
     """Where the items of a tuple, list or dict begin on the stack."""
 
 
-def interpret(file: BinaryIO) -> tuple[Any, dict[str, Storage]]:
+def interpret(file: BinaryIO, budget: Budget) -> tuple[Any, dict[str, Storage]]:
     """The value that one pickle stands for, and the storages by their keys.
 
     The file is left behind the pickle's last byte.  The value is made of dict, list, tuple, str,
     numbers, None and ``Tensor``.
-    Raises WeightsError, naming what is refused, for anything that a state dict does not need.
+    Raises FileError, naming what is refused, for anything that a state dict does not need.
     """
-    machine = Machine()
+    machine = Machine(budget)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about escapes in a damaged text
-            for count, (opcode, argument, _) in enumerate(pickletools.genops(file)):
-                if count >= MOST_INSTRUCTIONS:
-                    raise WeightsError(
-                        f"has more than {MOST_INSTRUCTIONS:,} instructions, which no state dict "
-                        "needs: refused"
-                    )
+            for opcode, argument, _ in pickletools.genops(file):
+                size = 4 * len(argument) if isinstance(argument, str) else 0
+                budget.take(OBJECT + size, 1, "its pickle")
                 machine.run(opcode.name, argument)
     except MALFORMED as error:
-        raise WeightsError(f"is cut short or damaged ({error}): copy it again") from error
+        raise FileError(f"is cut short or damaged ({error}): copy it again") from error
     return machine.pop(), machine.storages
 
 
 class Machine:
     """A stack, a memo, and one method for each instruction that is more than a plain value."""
 
-    def __init__(self) -> None:
+    def __init__(self, budget: Budget) -> None:
+        self.budget = budget
         self.stack: list[Any] = []
         self.memo: dict[int, Any] = {}
         self.storages: dict[str, Storage] = {}
 
     def run(self, instruction: str, argument: Any) -> None:
         if instruction not in INSTRUCTIONS:
-            raise WeightsError(
+            raise FileError(
                 f"the file would run the instruction {instruction}, which no state dict needs: "
                 "refused"
             )
@@ -122,7 +120,7 @@ class Machine:
                 taken = self.stack[start + 1 :]
                 del self.stack[start:]
                 return taken
-        raise WeightsError("its pickle takes items where no mark is: refused")
+        raise FileError("its pickle takes items where no mark is: refused")
 
     def tuple(self, length: int) -> None:
         self.push(tuple(reversed([self.pop() for _ in range(length)])))
@@ -130,7 +128,7 @@ class Machine:
     def name(self, text: str) -> None:
         """A name that the file imports, kept as a name."""
         if text not in CALLS and text not in ELEMENTS and text not in TYPES:
-            raise WeightsError(
+            raise FileError(
                 f"the file would call {shown(text)}: refused. If you trust who made it, load it "
                 "with torch and save model.state_dict() alone, or convert it to safetensors"
             )
@@ -148,10 +146,13 @@ class Machine:
         arguments, name = self.pop(), self.pop()
         right = isinstance(name, Name) and isinstance(arguments, tuple)
         refuse_unless(right, "its pickle calls what is not a name")
-        refuse_unless(name.text in CALLS, f"the file would call {shown(name.text)}")
-        make, taken, counts = CALLS[name.text]
-        fault = f"{shown(name.text)} is called with {len(arguments)} arguments"
-        refuse_unless(len(arguments) in counts, fault)
+        make, taken, counts = CALLS.get(name.text, (None, (), ()))
+        if make is None or len(arguments) not in counts:
+            raise FileError(
+                f"the file would call {shown(name.text)} with {len(arguments)} arguments: refused"
+            )
+        items = sum(len(x) for x in arguments if isinstance(x, list | tuple))  # copied each time
+        self.budget.take(OBJECT * items, CALL + items, name.text)
         self.push(make(*(arguments[i] if i < len(arguments) else None for i in taken)))
 
     def set_items(self, pairs: list[Any]) -> None:
@@ -161,7 +162,7 @@ class Machine:
         refuse_unless(right, "its pickle sets items of what is not a dict")
         for key, value in zip(pairs[::2], pairs[1::2], strict=True):
             # hashing a nested tuple may go too deep; large numbers can all have the same hash
-            hashable = isinstance(key, str | int | float)
+            hashable = isinstance(key, str | int)
             refuse_unless(hashable, f"a key of a dict is a {type(key).__name__}")
             small = isinstance(key, str) or abs(key) < LARGEST_SIZE
             refuse_unless(small, "a key of a dict is a large number")
@@ -240,29 +241,25 @@ def tensor(
 
     kind   the type, where there is no class of storage for it
     """
-    right = isinstance(storage, Storage) and isinstance(shape, tuple)
-    refuse_unless(right, "a tensor has no storage or no shape")
-    right = isinstance(strides, tuple) and len(strides) == len(shape) <= MOST_DIMENSIONS
-    refuse_unless(right, f"a tensor has {len(shape)} sizes, which its strides do not fit")
+    right = isinstance(storage, Storage) and isinstance(shape, tuple) and isinstance(strides, tuple)
+    refuse_unless(right, "a tensor has no storage, no shape or no strides")
+    if not len(strides) == len(shape) <= MOST_DIMENSIONS:
+        raise FileError(f"a tensor has {len(shape)} sizes and {len(strides)} strides: refused")
     # "conj", "neg": its numbers are not those of the storage
     refuse_unless(not flags, "a tensor is the conjugate or negative of what is stored")
-    offset = whole(offset, "a tensor's offset")
-    for size in (*shape, *strides):
-        whole(size, "a tensor's size or stride")
+    for size in (offset, *shape, *strides):
+        whole(size, "a tensor's offset, size or stride")
     right = kind is None or (isinstance(kind, Name) and kind.text in TYPES)
     refuse_unless(right, "a tensor's type is not one that is read here")
     element = storage.element if kind is None else TYPES[kind.text]
     room = storage.length // (1 if storage.element == element else WIDTHS[element])
-    refuse_unless(
-        all(size <= LARGEST_SIZE for size in shape), f"a tensor is {shape}, larger than any"
-    )
     strides = tuple(stride if size > 1 else 0 for size, stride in zip(shape, strides, strict=True))
     elements = prod(shape)
     last = offset + sum((n - 1) * stride for n, stride in zip(shape, strides, strict=True))
-    refuse_unless(
-        not elements or (last < room and elements <= room),
-        f"a tensor of {shape} needs more than the {room} numbers of its storage",
-    )
+    if max(shape, default=0) > LARGEST_SIZE or (elements and max(last + 1, elements) > room):
+        raise FileError(
+            f"a tensor of {shape} needs more than the {room} numbers of its storage: refused"
+        )
     return Tensor(storage, element, offset, shape, strides)
 
 
@@ -308,4 +305,4 @@ def whole(value: Any, what: str) -> int:
 
 def shown(text: str) -> str:
     """A name from the file, short enough for a message."""
-    return text.replace(" ", ".")[:80]
+    return text[:80].replace(" ", ".")

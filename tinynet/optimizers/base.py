@@ -256,8 +256,12 @@ class Optimizer(Checked):
                 f"settings keeps {_slots_of(self.slots)} for each parameter: load it into an "
                 "optimiser of the kind that it was saved from"
             )
-        self.steps = _integer(state["step"])
-        self._updates = {name: _integer(state[key]) for name, key in updates.items()}
+        for key in memory:
+            if state[key].dtype.kind not in "fc":
+                raise ValueError(f"the state's {key} holds {state[key].dtype}, want floats")
+        counts = {key: _count(key, state[key]) for key in ("step", *updates.values())}
+        self.steps = counts["step"]
+        self._updates = {name: counts[key] for name, key in updates.items()}
         self._memory = {key: state[key].copy() for key in memory}
         self._known = None
 
@@ -334,12 +338,14 @@ def new_weight(old_name: str, old: float, new_name: str, new: float | None) -> f
     return new
 
 
+def _count(key: str, x: Array) -> int:
+    if x.shape != () or x.dtype.kind not in "iu" or not 0 <= (n := int(x)) < 2**62:
+        raise ValueError(f"the state's {key} is {x.dtype} {x.shape}, want a number of steps from 0")
+    return n
+
+
 def _is_inside(name: str, layer: str) -> bool:
     return f"{name}.".startswith(f"{layer}.")
-
-
-def _integer(x: Array) -> int:
-    return int(to_device(x, "numpy").item())
 
 
 def _slots_of(keys: Iterable[str]) -> str:

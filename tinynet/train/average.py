@@ -38,13 +38,13 @@ class WeightAverage(Checked):
         if half:
             advice = "in which an average stands still: use model.to(dtype='float32')"
             raise TypeError(f"{half[0]} is float16, {advice}")
-        self.decay, self.updates, self.trained = decay, 0, model
+        self.decay, self.updates, self._trained = decay, 0, model
         self.model = copies(model)
 
     def update(self) -> None:
         """Take in the weights and statistics as they are after a step."""
         averages = self.model.state()
-        for name, x in self.trained.state().items():
+        for name, x in self._trained.state().items():
             if self.updates:
                 change = x - averages[name]
                 change *= 1 - self.decay

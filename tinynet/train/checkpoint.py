@@ -16,7 +16,16 @@ from tinynet._version import __version__
 from tinynet.backend import Array, to_device
 from tinynet.layer import Layer
 from tinynet.optimizers.base import Optimizer
-from tinynet.train.files import CheckpointError, write_whole
+from tinynet.train.files import write_whole
+from tinynet.train.reading import (
+    Budget,
+    CheckpointError,
+    FileError,
+    finite,
+    naming,
+    read_safetensors,
+    refuse_unless,
+)
 
 FORMAT = "1"
 
@@ -38,36 +47,11 @@ def save_arrays(
 def load_arrays(path: str | Path) -> tuple[dict[str, Array], dict[str, str]]:
     """Read what ``save_arrays`` wrote, or any safetensors file: the named arrays and the texts.
 
-    Raises CheckpointError, naming the file, if it is missing, cut short or not safetensors.
+    bfloat16 is read as float32.
+    Raises CheckpointError, naming the file, if it is missing, damaged or not safetensors.
     """
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, framework="numpy") as file:
-            names, metadata = file.keys(), file.metadata() or {}
-            arrays = {name: file.get_tensor(name) for name in names}
-    except FileNotFoundError:
-        raise CheckpointError(f"{path}: there is no such file: check the path") from None
-    except OSError as error:
-        raise CheckpointError(f"{path}: cannot be read ({error}): check the path") from error
-    except SafetensorError as error:
-        cut = "not fully covered" in str(error) or "incomplete" in str(error).lower()
-        what = "is cut short" if cut else "is not a safetensors file"
-        raise CheckpointError(
-            f"{path}: {what} ({error}): use another checkpoint, or copy this one again"
-        ) from error
-    except TypeError as error:
-        raise _no_type(path, error) from error
-    for x in arrays.values():
-        if x.dtype.isbuiltin != 1:  # a package that was imported gave NumPy the type
-            raise _no_type(path, x.dtype)
-    return arrays, metadata
-
-
-def _no_type(path: str | Path, which: object) -> CheckpointError:
-    return CheckpointError(
-        f"{path}: holds numbers that NumPy has no type for ({which}): convert it to float32"
-    )
+    with naming(path, CheckpointError):
+        return read_safetensors(Path(path))
 
 
 def save_checkpoint(
@@ -109,48 +93,79 @@ def load_checkpoint(
     Returns the position.  Raises CheckpointError, with model and optimiser as they were, if the
     file cannot be read, is of another format, or of another model, optimiser or ``expect``.
     """
-    arrays, metadata = load_arrays(path)
-    if metadata.get("format") != FORMAT:
-        raise CheckpointError(
-            f"{path}: is not a tinynet checkpoint of format {FORMAT} (it says "
-            f"{metadata.get('format', 'nothing')!r}): use one that this version wrote, "
-            "or another version of tinynet"
-        )
-    wanted = type(optimizer).__name__
-    found = metadata.get("optimizer")
-    if optimizer is not None and found != wanted:
-        raise CheckpointError(
-            f"{path}: holds the state of {'no optimiser' if found is None else found}, "
-            f"want {wanted}: continue with the optimiser it was trained with"
-        )
-    position = _position(path, arrays, metadata)
-    for name, value in (expect or {}).items():
-        if position.get(name) != value:
-            raise CheckpointError(
-                f"{path}: was written with {name} {position.get(name)}, this run has {value}: "
-                "continue with the same, or start a new run in another folder"
-            )
-    before = {name: x.copy() for name, x in model.state().items()}
-    try:
-        model.load_state(_under("model/", arrays))
-        if optimizer is not None:
-            optimizer.load_state(_under("optimizer/", arrays))
-    except ValueError as error:
-        model.load_state(before)
-        raise CheckpointError(f"{path}: {error}") from error
+    position, arrays = read_checkpoint(path, optimizer, expect or {})
+    apply_checkpoint(path, arrays, model, optimizer)
     return position
 
 
-def _position(
-    path: str | Path, arrays: dict[str, Array], metadata: dict[str, str]
-) -> dict[str, Any]:
+def read_checkpoint(
+    path: str | Path, optimizer: Optimizer | None, expect: dict[str, Any]
+) -> tuple[dict[str, Any], dict[str, Array]]:
+    """The position and all arrays of a checkpoint; nothing is changed yet.
+
+    Raises CheckpointError as ``load_checkpoint``, but for the model's and the optimiser's numbers.
+    """
+    arrays, metadata = load_arrays(path)
+    with naming(path, CheckpointError):
+        if metadata.get("format") != FORMAT:
+            raise FileError(
+                f"is not a tinynet checkpoint of format {FORMAT} (it says "
+                f"{metadata.get('format', 'nothing')!r}): use one that this version wrote, "
+                "or another version of tinynet"
+            )
+        wanted = type(optimizer).__name__
+        found = metadata.get("optimizer")
+        if optimizer is not None and found != wanted:
+            raise FileError(
+                f"holds the state of {'no optimiser' if found is None else found}, "
+                f"want {wanted}: continue with the optimiser it was trained with"
+            )
+        budget = Budget(Path(path).stat().st_size)
+        position = budget.json(metadata.get("position", "{}"), "its position")
+        refuse_unless(isinstance(position, dict), "its position is not names and values")
+        for name, value in expect.items():
+            if position.get(name) != value:
+                raise FileError(
+                    f"was written with {name} {position.get(name)}, this run has {value}: "
+                    "continue with the same, or start a new run in another folder"
+                )
+    return position | _under("position/", arrays), arrays
+
+
+def apply_checkpoint(
+    path: str | Path, arrays: dict[str, Array], model: Layer, optimizer: Optimizer | None
+) -> None:
+    """Load a checkpoint's arrays into a model and an optimiser, or neither."""
+    before = {name: x.copy() for name, x in model.state().items()}
+    memory = _under("optimizer/", arrays)
+    load_all(path, model, _under("model/", arrays))
     try:
-        plain = json.loads(metadata.get("position", "{}"))
-    except ValueError as error:
-        raise CheckpointError(
-            f"{path}: its position is not JSON ({error}): use another checkpoint"
-        ) from error
-    return dict(plain) | _under("position/", arrays)
+        if optimizer is not None:
+            _check_memory(memory, before)
+            optimizer.load_state(memory)
+    except (ValueError, FileError) as error:
+        model.load_state(before)
+        raise CheckpointError(f"{path}: {error}") from error
+
+
+def load_all(path: str | Path, model: Layer, state: dict[str, Array]) -> None:
+    """Load a file's weights into a model, if all of them are finite floats and fit."""
+    own = model.state()
+    try:
+        model.load_state({n: finite(x, n, own[n]) if n in own else x for n, x in state.items()})
+    except (ValueError, FileError) as error:
+        raise CheckpointError(f"{path}: {error}") from error
+
+
+def _check_memory(memory: dict[str, Array], own: dict[str, Array]) -> None:
+    """Raise FileError unless these can be an optimiser's numbers for a model's weights."""
+    for key, x in memory.items():
+        like = own.get(key.partition(".")[2])
+        if like is not None and x.shape not in ((), like.shape):
+            raise FileError(f"the optimiser's {key} is {x.shape}, want {like.shape}")
+        wrong = like is not None and like.dtype.kind == "f" and x.dtype.kind == "c"
+        if wrong or (x.dtype.kind in "fc" and np.isnan(x).any()):
+            raise FileError(f"the optimiser's {key} holds {x.dtype} or NaN: use another checkpoint")
 
 
 def _under(prefix: str, arrays: dict[str, Array]) -> dict[str, Array]:

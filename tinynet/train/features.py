@@ -12,6 +12,7 @@ import sys
 import time
 from contextlib import closing
 from enum import Enum
+from math import prod
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -24,7 +25,10 @@ from tinynet.layer import EVAL, Layer, Parameter
 from tinynet.train.data import ArrayDataset, Dataset, as_dataset, batches, prefetch
 from tinynet.train.evaluation import device_of
 from tinynet.train.files import CheckpointError, written_whole
+from tinynet.train.reading import FileError, beginning, naming
 from tinynet.train.transfer import Frozen, frozen_part
+
+ADVICE = "delete it, and it is made again"
 
 
 class CachedFeatures(ArrayDataset):
@@ -75,7 +79,7 @@ def cached_features(
         took = f"{time.perf_counter() - start:.1f} s"
         done = f"found in {file}" if reused else f"computed in {took}, kept in {file}"
         print(f"features of {len(data):,} examples: {done}", file=sys.stderr)
-    return CachedFeatures(open_features(file, len(data)), labels, file, reused)
+    return CachedFeatures(open_features(file, len(data), base), labels, file, reused)
 
 
 def check_frozen(base: Layer) -> None:
@@ -182,16 +186,21 @@ def write_header(stream: BinaryIO, z: Array, count: int) -> None:
     np.lib.format.write_array_header_1_0(stream, entries)
 
 
-def open_features(file: Path, count: int) -> Array:
+def open_features(file: Path, count: int, like: Layer) -> Array:
     """The memory map in ``file``; raises CheckpointError if it is damaged."""
-    try:
-        x = np.load(file, mmap_mode="r", allow_pickle=False)
-        found = f"{len(x)} examples"
-    except (OSError, ValueError, EOFError) as error:
-        x, found = None, str(error)
-    if x is None or len(x) != count:
-        raise CheckpointError(
-            f"{file}: is damaged (got {found}, want {count} examples): delete it, and it is made "
-            "again"
-        )
-    return x
+    own = next((p.value.dtype for p in like.parameters().values()), None)
+    with naming(file, CheckpointError):
+        beginning(file)
+        try:
+            with open(file, "rb") as stream:
+                np.lib.format.read_magic(stream)
+                shape, _, dtype = np.lib.format.read_array_header_1_0(stream)
+                offset = stream.tell()
+        except Exception as error:  # a damaged header can raise whatever Python's parser does
+            raise FileError(f"is damaged ({error}): {ADVICE}") from error
+        whole = file.stat().st_size - offset == prod(shape) * dtype.itemsize
+        right = whole and shape[:1] == (count,) and dtype.kind in "fV" and own in (None, dtype)
+        if not right:
+            found = f"{dtype} {shape}, want {count} examples of {own or 'floats'}"
+            raise FileError(f"is damaged ({found}): {ADVICE}")
+        return np.memmap(file, dtype, "r", offset, shape)

@@ -17,14 +17,12 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
+from tinynet.train.reading import CheckpointError
+
 LOCK = "run.lock"
 HALF_WRITTEN = ".tinynet-????????.tmp"  # the end of a temporary file's name
 HOUR = 3600.0
 NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP)  # what some network drives answer
-
-
-class CheckpointError(Exception):
-    """A checkpoint or another file of a run could not be written, read, or used for this model."""
 
 
 class InUseError(CheckpointError):

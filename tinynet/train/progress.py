@@ -23,7 +23,11 @@ class Progress:
     def __init__(self, epochs: int, batches: int, done: int = 0, shown: bool = True) -> None:
         self.epochs = epochs
         self.bar: Any = None
-        if not shown or sys.stderr is None:  # closed where the program was started
+        if not shown:
+            return
+        try:
+            sys.stderr.flush()
+        except (AttributeError, OSError):  # there is none, or its reader has gone
             return
         from tqdm import tqdm  # imported where it is used: import tinynet needs NumPy alone
 

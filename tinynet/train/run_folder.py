@@ -22,11 +22,18 @@ from tinynet.backend import Array
 from tinynet.layer import Layer
 from tinynet.optimizers.base import Optimizer
 from tinynet.train.average import WeightAverage
-from tinynet.train.checkpoint import load_checkpoint, save_checkpoint
+from tinynet.train.checkpoint import apply_checkpoint, load_all, read_checkpoint, save_checkpoint
 from tinynet.train.files import LOCK, CheckpointError, locked, remove_half_written, write_whole
+from tinynet.train.reading import FileError, Schema, mismatch, naming, refuse_unless
 
 Row = dict[str, Any]
 AVERAGE = "average/"  # before the names of averaged weights
+POSITION: Schema = {
+    "history": [{"epoch": int, str: float}],
+    **dict.fromkeys(("steps", "batch"), int),
+    **dict.fromkeys(("loss_sum", "weight?", "seconds"), float),
+    **dict.fromkeys(("labels", "probabilities"), (None, np.ndarray)),
+}
 
 
 @dataclass
@@ -85,9 +92,20 @@ class TrainingState:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> TrainingState:
-        """The position that ``to_dict`` described."""
-        if "weight" not in values and values["labels"] is not None:  # of an older version
-            values = values | {"weight": float(len(values["labels"]))}
+        """The position that ``to_dict`` described.
+
+        Raises FileError if it is not one, whatever else it is.
+        """
+        rows = values.get("history")
+        if isinstance(rows, list):
+            rows = [_finite(row) if isinstance(row, dict) else row for row in rows]
+        wrong = mismatch(values | {"history": rows}, POSITION, "its position")
+        if not wrong:
+            if "weight" not in values and values["labels"] is not None:  # of an older version
+                values = values | {"weight": float(len(values["labels"]))}
+            wrong = _contradiction(values)
+        if wrong:
+            raise FileError(f"is damaged, {wrong}: use another checkpoint")
         parts = {n: [] if values[n] is None else [values[n]] for n in ("labels", "probabilities")}
         return cls(**values | parts)
 
@@ -152,18 +170,24 @@ class RunFolder:
                 "check the folder, or start without resume"
             )
         expect = {"average": None} | self.settings
-        values = load_checkpoint(self.last, self.model, self.optimizer, expect=expect)
-        found = [name for name in values if name.startswith(AVERAGE)]
-        averages = {name.removeprefix(AVERAGE): values.pop(name) for name in found}
-        for name in self.settings:
-            del values[name]
-        if self.average is not None and values["steps"]:
-            try:
-                self.average.model.load_state(averages)
-            except ValueError as error:
-                raise CheckpointError(f"{self.last}: the averages: {error}") from error
-            self.average.updates = values["steps"]
-        position = TrainingState.from_dict(values)
+        values, arrays = read_checkpoint(self.last, self.optimizer, expect)
+        averages = {
+            name.removeprefix(AVERAGE): x for name, x in values.items() if name.startswith(AVERAGE)
+        }
+        values = {
+            name: value
+            for name, value in values.items()
+            if name not in self.settings and not name.startswith(AVERAGE)
+        }
+        with naming(self.last, CheckpointError):
+            position = TrainingState.from_dict(values)
+            monitor = self.settings.get("monitor", "epoch")
+            known = all(monitor in row for row in position.history)
+            refuse_unless(known, f"its history has no {monitor} in some row")
+        if self.average is not None and position.steps:
+            load_all(f"{self.last}: the averages", self.average.model, averages)
+            self.average.updates = position.steps
+        apply_checkpoint(self.last, arrays, self.model, self.optimizer)
         self.save_history(position)  # a kill may have come between the checkpoint and the history
         return position
 
@@ -194,6 +218,31 @@ class RunFolder:
         """Write history.jsonl; NaN and infinity, which JSON cannot hold, become null."""
         lines = [json.dumps(_plain(row), allow_nan=False) + "\n" for row in position.history]
         write_whole(self.history, "".join(lines).encode())
+
+
+def _finite(row: Row) -> Row:
+    """A row without the infinities that a metric may have given."""
+    return {
+        name: 0.0 if isinstance(value, float) and math.isinf(value) else value
+        for name, value in row.items()
+    }
+
+
+def _contradiction(values: dict[str, Any]) -> str:
+    """What cannot be in a position whose parts are of the right types; "" if nothing."""
+    labels, probabilities = values["labels"], values["probabilities"]
+    for name in ("steps", "batch", "loss_sum", "weight", "seconds"):
+        number = values.get(name, 0)
+        if not math.isfinite(number) or (number < 0 and name != "loss_sum"):
+            return f"its position's {name} is {number}"
+    if [row["epoch"] for row in values["history"]] != list(range(1, len(values["history"]) + 1)):
+        return "its position's history leaves epochs out"
+    parts = [part for part in (labels, probabilities) if part is not None]
+    right = len(parts) == (2 if values["batch"] else 0)
+    if parts and right:
+        right = labels.ndim == 1 and probabilities.ndim == 2 and len(labels) == len(probabilities)
+        right &= labels.dtype.kind in "iu" and probabilities.dtype.kind == "f" and len(labels) > 0
+    return "" if right else "its position's labels and probabilities are not those of its batches"
 
 
 def _plain(row: Row) -> Row:

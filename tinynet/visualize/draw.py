@@ -113,7 +113,6 @@ def quantity(n: int) -> str:
 
 
 def width_of(text: str, letters: float = TEXT) -> float:
-    """Width of a line of text."""
     font = matplotlib("font_manager").FontProperties(family="DejaVu Sans", size=letters)
     measure = matplotlib("textpath").text_to_path.get_text_width_height_descent
     return float(measure(text, font, ismath=False)[0])
@@ -149,7 +148,6 @@ class _Page:
         self, corner: tuple[float, float], width: float, height: float, fill: str = "white",
         edge: str = INK, radius: float = 3, **style: Any,
     ) -> None:  # fmt: skip
-        """A rectangle with round corners; ``corner`` is the upper left one."""
         shape = "circle,pad=0" if width == height else f"round,pad=0,rounding_size={radius}"
         style = {"facecolor": fill, "edgecolor": edge, "zorder": 2, "clip_on": False, **style}
         box = matplotlib("patches").FancyBboxPatch(corner, width, height, shape, **style)
@@ -214,7 +212,6 @@ class _Page:
         return parts, width
 
     def boxes(self, layers: Sequence[Placed], width: float, shape: Shape | None) -> _Part:
-        """An arrow to a box, and the strips below it."""
         heights = [STRIP if placed.is_strip else ROW for placed in layers]
 
         def put(x: float, y: float) -> None:
@@ -231,7 +228,6 @@ class _Page:
         return _Part(width / 2, width / 2, _length(shape) + sum(heights), put)
 
     def pill(self, text: str, lead: int = ARROW) -> _Part:
-        """An input or an output."""
         half = width_of(text) / 2 + 12
 
         def put(x: float, y: float) -> None:
@@ -243,7 +239,6 @@ class _Page:
         return _Part(half, half, lead + ROW, put)
 
     def repeat(self, node: Node, shape: Shape | None) -> _Part:
-        """A frame around what is repeated."""
         title, path = _short(node.name), node.paths[0]
         if path[0].paths:
             title += " … " + re.sub(r"^.*?(?=\d+$)", "", node.last)
@@ -386,7 +381,6 @@ class _Page:
         self.axes.set(xlim=(0, width), ylim=(height, 0))
 
     def content(self, format: str) -> bytes:
-        """The page as a file."""
         undated = {"svg": {"Date": None}, "pdf": {"CreationDate": None}, "png": {}}
         file = BytesIO()
         self.figure.savefig(file, format=format, dpi=150, metadata=undated[format])
@@ -415,7 +409,6 @@ def _tip(placed: Placed) -> str:
 
 
 def _stacked(parts: Sequence[_Part]) -> _Part:
-    """Parts one below another."""
 
     def put(x: float, y: float) -> None:
         for part in parts:

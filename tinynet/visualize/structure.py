@@ -100,7 +100,6 @@ def _by_children(layer: Layer, shape: Shape, name: str) -> tuple[Node, ...]:
     walked = list(layer.walk(shape, name))
 
     def first(path: str) -> int:
-        """Where ``walk`` comes to the first layer inside."""
         inside = (i for i, (n, *_) in enumerate(walked) if f"{n}.".startswith(f"{path}."))
         return next(inside, len(walked))
 

@@ -350,7 +350,6 @@ class TraceCallback:
 
 
 def _plot_trace(trace: Trace, file: str | Path) -> None:
-    """Draw sizes, updates and zeros of each layer, from the input on the left to the loss."""
     rows = trace.rows
     n = len(rows)
     dead = [(i, row.dead) for i, row in enumerate(rows) if row.dead is not None]

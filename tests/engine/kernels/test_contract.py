@@ -555,7 +555,7 @@ def test_compiled_steps_take_all_large_arrays_from_the_workspace(name, monkeypat
     assert most < x.nbytes // 16
 
 
-@each_set
+@pytest.mark.parametrize("kernels", ["reference", "numpy", "numba"])
 @pytest.mark.parametrize("name", ["conv2d_fused, 1x1", "conv2d_fused, 64 channels, relu_pool"])
 def test_the_input_gradient_is_left_out_and_the_input_is_kept_as_it_is(name, kernels):
     x = numbers(FIXED[name][0])

@@ -7,9 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tinynet.backend import Array, Swappable, load_library
+from tinynet.backend import Array, Swappable, library_of, load_library
 from tinynet.engine.kernels.cuda.launch import THREADS
-from tinynet.engine.kernels.cuda.optimizers import covers
 from tinynet.engine.kernels.cuda.source import REALS, function
 from tinynet.engine.kernels.updates import (
     adam_numbers,
@@ -30,7 +29,7 @@ CHUNK = 1 << 14  # numbers of a tensor that a block changes
 
 
 class Rule(NamedTuple):
-    """A kernel of ``optimizers.cu`` that changes all tensors."""
+    """A rule of ``optimizers.cu``."""
 
     name: str
     width: int  # how many numbers it takes, beside those of weight decay
@@ -38,10 +37,10 @@ class Rule(NamedTuple):
 
 
 RULES: dict[Swappable[..., None], Rule] = {
-    gradient_descent_update: Rule("gradient_descent_together", 1, gradient_descent_numbers),
-    momentum_update: Rule("momentum_together", 3, momentum_numbers),
-    rmsprop_update: Rule("rmsprop_together", 4, rmsprop_numbers),
-    adam_update: Rule("adam_together", 7, adam_numbers),
+    gradient_descent_update: Rule("GradientDescent", 1, gradient_descent_numbers),
+    momentum_update: Rule("Momentum", 3, momentum_numbers),
+    rmsprop_update: Rule("RMSProp", 4, rmsprop_numbers),
+    adam_update: Rule("Adam", 7, adam_numbers),
 }
 
 
@@ -73,7 +72,7 @@ class MultiTensorUpdate:
         self.dtype = self._arrays[0][0].dtype
         self.shape = len(self.names), 2 + self._rule.width
         for name, (w, g, *remembered) in kept.items():
-            if w.dtype != self.dtype or not covers(w, g, *remembered):
+            if w.dtype != self.dtype or not _covers(w, g, *remembered):
                 raise ValueError(
                     f"{name} is {w.dtype} {w.shape}, its gradient {g.dtype} {g.shape}: want CuPy's "
                     f"arrays without gaps, of float32 or float64, all {self.dtype}"
@@ -114,7 +113,8 @@ class MultiTensorUpdate:
             )
         if not self._blocks:
             return
-        kernel = function("optimizers", self._rule.name, (("REAL", REALS[self.dtype]),))
+        given = ("REAL", REALS[self.dtype]), ("RULE", self._rule.name)
+        kernel = function("optimizers", "update_all", given)
         kernel((self._blocks,), (THREADS,), (*self._tables, numbers, loss, np.int32(CHUNK)))
 
 
@@ -139,3 +139,14 @@ def _arrays(optimizer: Optimizer, name: str, parameter: Parameter) -> list[Array
     """w, g and what is remembered, at first 0."""
     remembered = [optimizer.remembered(slot, name, parameter.value) for slot in optimizer.slots]
     return [parameter.value, parameter.grad, *remembered]
+
+
+def _covers(*arrays: Array) -> bool:
+    """Return True if the kernel changes these arrays: of one shape and dtype, without gaps."""
+    w = arrays[0]
+    return w.dtype in REALS and all(
+        library_of(a) == "cupy"
+        and (a.dtype, a.shape) == (w.dtype, w.shape)
+        and a.flags.c_contiguous
+        for a in arrays
+    )

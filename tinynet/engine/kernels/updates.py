@@ -1,17 +1,6 @@
-"""What compiled weight updates share: the numbers that a kernel takes, and how it is registered."""
+"""The numbers that compiled weight updates take, from the arguments of a rule after its arrays."""
 
 from __future__ import annotations
-
-from collections.abc import Callable
-from typing import Any
-
-from tinynet.backend import Array, Swappable, register, without_numba
-from tinynet.optimizers import (
-    adam_update,
-    gradient_descent_update,
-    momentum_update,
-    rmsprop_update,
-)
 
 
 def gradient_descent_numbers(learning_rate: float) -> tuple[float, ...]:
@@ -40,27 +29,3 @@ def adam_numbers(
     rate = float(learning_rate) / corrections[0]
     averages = float(beta), 1.0 - beta, float(alpha), 1.0 - alpha
     return rate, *averages, float(epsilon), float(corrections[1])
-
-
-# rule -> how many arrays it takes, w first and the gradient last, and its kernels' numbers
-RULES: dict[Swappable[..., None], tuple[int, Callable[..., tuple[float, ...]]]] = {
-    gradient_descent_update: (2, gradient_descent_numbers),
-    momentum_update: (3, momentum_numbers),
-    rmsprop_update: (3, rmsprop_numbers),
-    adam_update: (4, adam_numbers),
-}
-
-
-def register_update(
-    rule: Swappable[..., None],
-    kernels: str,
-    run: Callable[[tuple[Array, ...], tuple[float, ...]], bool],
-) -> None:
-    """Have ``run(arrays, numbers)`` replace a rule; it returns False if it does not cover them."""
-    count, numbers_of = RULES[rule]
-
-    @register(rule, kernels)
-    def update(*arguments: Any, **more: Any) -> None:
-        if not run(arguments[:count], numbers_of(*arguments[count:], **more)):
-            fallback = without_numba(rule) if kernels == "numba" else rule.reference
-            fallback(*arguments, **more)

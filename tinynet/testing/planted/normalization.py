@@ -202,7 +202,6 @@ local_response = pair(
 
 
 def direct(dy: Array, c: Any) -> Array:
-    """The numerator's part of da."""
     return dy * c.s**-c.beta
 
 

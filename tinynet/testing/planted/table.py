@@ -31,7 +31,6 @@ ONE_WEIGHT = {
 
 
 def main() -> None:
-    """Run all of them and write the page."""
     parser = argparse.ArgumentParser(
         prog="python -m tinynet.testing.planted",
         description="Run every planted bug through tinynet's check and the usual ones.",
@@ -119,7 +118,6 @@ def rejections(case: Case, *, wrong: bool) -> tuple[int, ...]:
 
 
 def page(outcomes: Sequence[Outcome], made: str) -> str:
-    """The whole page; ``made`` says when and where."""
     total, missing = len(outcomes), without_bugs()
     caught, alarms = sum(bool(o.said) for o in outcomes), sum(o.alarm for o in outcomes)
     parts = [
@@ -129,7 +127,8 @@ def page(outcomes: Sequence[Outcome], made: str) -> str:
         "passes, each beside the right code and with one thing wrong. tinynet's check catches "
         f"**{caught} of {total}**, and raises {f'{alarms} false alarms' if alarms else 'no alarm'} "
         "on the same code without the bug. `tests/testing/test_planted.py` holds it to that, and "
-        "to no false alarm on more than 2,000 drawn geometries of the right layers.",
+        "`tests/layers/test_pairs.py` to no false alarm on more than 2,000 drawn geometries of the "
+        "right layers.",
         f"Missing, layers and losses without planted bugs: {', '.join(missing) or 'none'}.",
         _summary(outcomes),
         _alone(outcomes),
@@ -218,7 +217,6 @@ def _marks(outcome: Outcome) -> tuple[str, ...]:
 
 
 def _short(planted: Planted) -> str:
-    """The name without the layer, which is the heading."""
     return planted.name.removeprefix(f"{planted.breaks}: ")
 
 

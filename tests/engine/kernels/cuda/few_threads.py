@@ -17,7 +17,7 @@ SMALL = {
     "losses": {"WARP": 4, "MOST_THREADS": 8},
 }
 EACH_NUMBER = ("launch", "batchnorm", "elementwise", "dense", "dropout", "epilogues")
-EACH_NUMBER += ("few_channels", "optimizers", "pooling")
+EACH_NUMBER += ("few_channels", "pooling")
 
 
 @pytest.fixture

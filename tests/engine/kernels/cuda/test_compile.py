@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from tests.engine.kernels.cuda.test_operations import CONVOLUTIONS
+from tinynet.engine.gpu.multi_tensor import RULES
 from tinynet.engine.kernels.cuda import (
     batchnorm,
     conv,
@@ -120,7 +121,11 @@ CASES = {
         for dtype in DTYPES
     ],
     "losses": [losses.definitions(kinds, threads) for kinds in ACT_REAL for threads in (32, 256)],
-    "optimizers": [(("REAL", real),) for real in ("float", "double")],
+    "optimizers": [
+        (("REAL", real), ("RULE", rule.name))
+        for real in ("float", "double")
+        for rule in RULES.values()
+    ],
     "pooling": [pool_definitions(dtype) for dtype in DTYPES],
     "epilogues": [
         epilogue_definitions(dtype, channels) for dtype in DTYPES for channels in CHANNELS

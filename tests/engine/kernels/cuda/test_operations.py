@@ -23,12 +23,6 @@ from tinynet.engine.plan.epilogues import EPILOGUES, epilogue_backward, epilogue
 from tinynet.engine.precision import bfloat16
 from tinynet.layers.dense import DenseCache
 from tinynet.layers.window import window_over
-from tinynet.optimizers import (
-    adam_update,
-    gradient_descent_update,
-    momentum_update,
-    rmsprop_update,
-)
 
 __all__ = ["cupy_kernels", "few_threads"]  # fixtures
 pytestmark = pytest.mark.usefixtures("few_threads")
@@ -456,34 +450,3 @@ def test_gradients_of_a_dense_layer_are_added(bias, need_dx):
     gaps = on(np.zeros((33, 40)))
     epilogues.dense_fused_backward(gaps[:, ::2], None, on(dz), DenseCache(on(x), on(w), False))
     np.testing.assert_allclose(off(gaps)[:, ::2], x.T @ dz)
-
-
-# rule, arrays that it changes, the numbers after the gradient
-UPDATES = [
-    (gradient_descent_update, 1, (0.1,)),
-    (momentum_update, 2, (0.1, 0.9, False)),
-    (momentum_update, 2, (0.1, 0.9, True)),
-    (rmsprop_update, 2, (0.1, 0.1, 1e-6)),
-    (adam_update, 3, (0.1, 0.1, 0.001, 1e-8, (0.19, 0.002))),
-]
-
-
-@pytest.mark.parametrize(("rule", "changed", "more"), UPDATES)
-def test_weight_updates(rule, changed, more):
-    for dtype, tolerance in (("float32", 1e-6), ("float64", 1e-13)):
-        for shape in ((1,), (7, 3, 2), (0,)):
-            *want, g = (abs(a).astype(dtype) for a in arrays(*[shape] * (changed + 1)))
-            got = [on(a.copy()) for a in want]
-            for _ in range(2):
-                rule.reference(*want, g, *more)
-                rule(*got, on(g), *more)
-            for a, b in zip(got, want, strict=True):
-                assert a.dtype == dtype
-                np.testing.assert_allclose(off(a), b, rtol=tolerance, atol=tolerance)
-    for pick, dtype in ((np.s_[::2], "float64"), (np.s_[:], "float32")):  # the reference's
-        *want, g = (abs(a) for a in arrays(*[(6, 3)] * (changed + 1)))
-        got, g = [on(a.copy()) for a in want], g.astype(dtype)
-        rule.reference(*(a[pick] for a in want), g[pick], *more)
-        rule(*(a[pick] for a in got), on(g[pick]), *more)
-        for a, b in zip(got, want, strict=True):
-            np.testing.assert_allclose(off(a), b, rtol=1e-12)

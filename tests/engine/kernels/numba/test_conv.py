@@ -7,12 +7,14 @@ from hypothesis import strategies as st
 
 from tests.layers.support import drawn, drawn_some, normal
 from tinynet.backend import load_kernels
+from tinynet.engine.kernels.numpy.winograd import A_T, B_T, G
 from tinynet.engine.plan.epilogues import EPILOGUES, conv2d_fused_backward, conv2d_fused_forward
 from tinynet.testing.strategies import conv_geometries, seeds
 
 pytest.importorskip("numba", reason='Numba is not installed: pip install ".[fast]"')
 load_kernels("numba")
 
+from tinynet.engine.kernels.numba import winograd as compiled  # noqa: E402
 from tinynet.engine.kernels.numba.conv import fits_winograd  # noqa: E402
 from tinynet.engine.kernels.numba.vectors import LANES  # noqa: E402
 
@@ -78,6 +80,17 @@ CHANNELS = (1, 3, LANES, LANES + 3, 2 * LANES, 3 * LANES, 4 * LANES + 5)
 def test_registers_full_and_part_full(channels, filters, kernel, stride, epilogue, seed):
     shapes = (2, 7, 6, channels), (*kernel, channels, filters)
     compare(*shapes, True, (stride, "same", 1, 1, epilogue), seed, WINOGRAD)
+
+
+STEPS = {"transform_input": B_T, "transform_filter": G, "transform_output": A_T}
+STEPS |= {"input_gradient": B_T.T, "filter_gradient": G.T, "output_gradient": A_T.T}
+
+
+@pytest.mark.parametrize("name", STEPS)
+def test_winograds_compiled_steps_are_numpys_matrices(name):
+    step = getattr(compiled, name).py_func
+    found = np.transpose([step(*row) for row in np.eye(STEPS[name].shape[1])])
+    np.testing.assert_allclose(found, STEPS[name], atol=1e-15)
 
 
 def draw_winograd(test):

@@ -1,19 +1,18 @@
 // How gradients change the weights (report 2.3.3-4): each number is read once and written once. The
 // references make an array for every operation, eight trips to memory more.
 //
-// Two forms of each rule: `..._update` changes one tensor, of `size` numbers; `..._together` changes
-// all tensors of a network at one launch, by tables that lie on the GPU, so that a captured graph finds
-// the numbers of its step there:
+// One launch changes all tensors of a network, by tables that lie on the GPU, so that a captured graph
+// finds the numbers of its step there:
 //
 //   pointers (T, 2 + slots)   where w, g and what the rule remembers of each tensor begin
 //   sizes (T,)                how many numbers a tensor has
 //   chunks (blocks, 2)        for each block: its tensor, and the first of its `chunk` numbers
 //   numbers (T, 2 + ...)      lambda, of g + lambda w; what w shrinks by, 1 - rate lambda where decay
-//                             is decoupled, else 1; then the numbers of the rule, as in `..._update`
+//                             is decoupled, else 1; then the numbers of the rule
 //   loss ()                   the step's: if it is not finite nothing is changed
 //
-// REAL (float or double) is compiled in; keep_m and keep_v are 1 - beta and 1 - alpha, taken in double
-// precision before they are rounded.
+// REAL (float or double) and RULE (one of the structs) are compiled in; keep_m and keep_v are 1 - beta
+// and 1 - alpha, taken in double precision before they are rounded.
 
 #include "each_number.cuh"
 
@@ -68,44 +67,11 @@ struct Adam {
     }
 };
 
-extern "C" __global__ void gradient_descent_update(REAL* w, const REAL* g, REAL rate,
-                                                   Index size) {
-    const GradientDescent rule(&rate);
-    EACH_NUMBER(i, size) rule(w[i], nullptr, g[i]);
-}
-
-extern "C" __global__ void momentum_update(REAL* w, REAL* u, const REAL* g, REAL rate, REAL mu,
-                                           REAL nesterov, Index size) {
-    const REAL numbers[] = {rate, mu, nesterov};
-    const Momentum rule(numbers);
-    EACH_NUMBER(i, size) rule(w[i], &u[i], g[i]);
-}
-
-extern "C" __global__ void rmsprop_update(REAL* w, REAL* v, const REAL* g, REAL rate, REAL alpha,
-                                          REAL keep_v, REAL epsilon, Index size) {
-    const REAL numbers[] = {rate, alpha, keep_v, epsilon};
-    const RMSProp rule(numbers);
-    EACH_NUMBER(i, size) rule(w[i], &v[i], g[i]);
-}
-
-extern "C" __global__ void adam_update(REAL* w, REAL* m, REAL* v, const REAL* g, REAL rate,
-                                       REAL beta, REAL keep_m, REAL alpha, REAL keep_v,
-                                       REAL epsilon, REAL v_correction, Index size) {
-    const REAL numbers[] = {rate, beta, keep_m, alpha, keep_v, epsilon, v_correction};
-    const Adam rule(numbers);
-    EACH_NUMBER(i, size) {
-        REAL slot[] = {m[i], v[i]};
-        rule(w[i], slot, g[i]);
-        m[i] = slot[0];
-        v[i] = slot[1];
-    }
-}
-
 // A thread has EACH numbers at a time, and asks for all of them before it waits for the first.
-template <class Rule>
-__device__ void together(const unsigned long long* pointers, const Index* sizes, const Index* chunks,
-                         const REAL* numbers, const REAL* loss, int chunk) {
-    constexpr int EACH = 4, SLOTS = Rule::SLOTS;
+extern "C" __global__ void update_all(const unsigned long long* pointers, const Index* sizes,
+                                      const Index* chunks, const REAL* numbers, const REAL* loss,
+                                      int chunk) {
+    constexpr int EACH = 4, SLOTS = RULE::SLOTS;
     const REAL value = loss[0];
     if (!(value - value == 0)) return;  // NaN or infinity
 
@@ -118,9 +84,9 @@ __device__ void together(const unsigned long long* pointers, const Index* sizes,
     REAL* slots[SLOTS + 1];
     for (int s = 0; s < SLOTS; s++) slots[s] = reinterpret_cast<REAL*>(pointer[2 + s]) + first;
 
-    const REAL* number = numbers + tensor * (2 + Rule::NUMBERS);
+    const REAL* number = numbers + tensor * (2 + RULE::NUMBERS);
     const REAL decay = number[0], shrink = number[1];
-    const Rule rule(number + 2);
+    const RULE rule(number + 2);
     const int threads = blockDim.x;
     for (int start = threadIdx.x; start < count; start += EACH * threads) {
         REAL now[EACH], change[EACH], kept[EACH][SLOTS + 1];
@@ -143,29 +109,4 @@ __device__ void together(const unsigned long long* pointers, const Index* sizes,
             for (int s = 0; s < SLOTS; s++) slots[s][i] = kept[e][s];
         }
     }
-}
-
-extern "C" __global__ void gradient_descent_together(const unsigned long long* pointers,
-                                                     const Index* sizes, const Index* chunks,
-                                                     const REAL* numbers, const REAL* loss,
-                                                     int chunk) {
-    together<GradientDescent>(pointers, sizes, chunks, numbers, loss, chunk);
-}
-
-extern "C" __global__ void momentum_together(const unsigned long long* pointers, const Index* sizes,
-                                             const Index* chunks, const REAL* numbers,
-                                             const REAL* loss, int chunk) {
-    together<Momentum>(pointers, sizes, chunks, numbers, loss, chunk);
-}
-
-extern "C" __global__ void rmsprop_together(const unsigned long long* pointers, const Index* sizes,
-                                            const Index* chunks, const REAL* numbers,
-                                            const REAL* loss, int chunk) {
-    together<RMSProp>(pointers, sizes, chunks, numbers, loss, chunk);
-}
-
-extern "C" __global__ void adam_together(const unsigned long long* pointers, const Index* sizes,
-                                         const Index* chunks, const REAL* numbers,
-                                         const REAL* loss, int chunk) {
-    together<Adam>(pointers, sizes, chunks, numbers, loss, chunk);
 }

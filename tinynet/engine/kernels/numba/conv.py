@@ -60,13 +60,10 @@ def conv2d_forward_numba(
     x = np.ascontiguousarray(x)
     if is_depthwise(x, w):
         y, kept = epilogue_forward(depthwise.product(window.pad(x), w, b, window), epilogue)
-    elif fits_winograd(w, window, epilogue):
-        y, kept = winograd_forward(x, w, b, window, epilogue)
-    elif epilogue == "relu":
-        y = im2col_forward(x, w, b, window, epilogue)
-        kept = EpilogueCache(epilogue, y)
+    elif (by_tiles := fits_winograd(w, window, epilogue)) or epilogue == "relu":
+        y, kept = forward(x, w, b, window, epilogue, by_tiles)
     else:
-        y, kept = epilogue_forward(im2col_forward(x, w, b, window, "none"), epilogue)
+        y, kept = epilogue_forward(forward(x, w, b, window, "none", by_tiles=False)[0], epilogue)
     return y, FusedCache(Conv2DCache(x, w, window, groups, b is not None), kept)
 
 
@@ -84,12 +81,11 @@ def conv2d_backward_numba(
         dz = np.ascontiguousarray(epilogue_backward(dy, epilogue))
         dw, db = depthwise.weight_gradient(dz, window.pad(x), w, window), column_sums(dz)
         dx = depthwise.input_gradient(dz, w, window, x.shape[3]) if need_dx else None
-    elif fits_winograd(w, window, epilogue.kind):
-        dx, dw, db = winograd_backward(dy, x, w, window, epilogue, need_dx)
     else:
-        if epilogue.kind == "relu_pool":
+        by_tiles = fits_winograd(w, window, epilogue.kind)
+        if epilogue.kind == "relu_pool" and not by_tiles:
             dy, epilogue = np.ascontiguousarray(epilogue_backward(dy, epilogue)), NO_EPILOGUE
-        dx, dw, db = im2col_backward(dy, x, w, window, epilogue, need_dx)
+        dx, dw, db = backward(dy, x, w, window, epilogue, need_dx, by_tiles)
     return dx, dw, db if has_bias else None
 
 
@@ -116,127 +112,93 @@ def fits_winograd(w: Array, window: Window, epilogue: str) -> bool:
     )
 
 
-def winograd_forward(
-    x: Array, w: Array, b: Array | None, window: Window, epilogue: str
+def forward(
+    x: Array, w: Array, b: Array | None, window: Window, epilogue: str, by_tiles: bool
 ) -> tuple[Array, EpilogueCache]:
-    """y and its epilogue's cache, from x (N, H, W, C) and w (3, 3, C, K)."""
-    (n, *_, channels), filters, (height, width) = x.shape, w.shape[3], window.output_size
+    """y and its epilogue's cache, from x (N, H, W, C) and w (kernel height, kernel width, C, K).
+
+    by_tiles   by ``winograd.py``; else by ``im2col.py``, where the epilogue is "none" or "relu"
+    """
+    filters, (height, width) = w.shape[3], window.output_size
     pooled = epilogue == "relu_pool"
-    y = empty((n, *((height // 2, width // 2) if pooled else (height, width)), filters), FLOAT)
+    size = (height // 2, width // 2) if pooled else (height, width)
+    y = empty((len(x), *size, filters), FLOAT)
     winner = empty(y.shape, np.uint8) if pooled else None
-    sizes = _tile_sizes(window, channels, filters)
-    tiles = n * sizes[-2] * sizes[-1]
-    rows = whole_rows(min(_tiles_at_a_time(channels, filters), tiles))
-    u, bias = _points(w), _bias(b, filters)
-    flat_x, flat_y = flat(x), flat(y)
-    who, kind = NO_BYTES if winner is None else winner.reshape(-1), EPILOGUES.index(epilogue)
+    sizes, units, rows = _pieces(x, w, window, by_tiles)
+    who: tuple[Array, ...] = ()
+    if by_tiles:
+        kernel, u = winograd.forward, _points(w)
+        who = (NO_BYTES if winner is None else winner.reshape(-1),)
+    else:
+        kernel, u = im2col.forward, _in_panels(w.reshape(-1, filters))
+    given = flat(x), u, _bias(b, filters), flat(y), *who, EPILOGUES.index(epilogue), sizes
 
-    def work(tiles: slice) -> None:
-        v, m, scratch = _tile_scratch(rows, channels, filters)
-        some = tiles.start, tiles.stop, rows
-        winograd.forward(flat_x, u, bias, flat_y, who, kind, sizes, *some, v, m, scratch)
+    def work(part: slice) -> None:
+        kernel(*given, part.start, part.stop, rows, *_scratch(rows, w, by_tiles))
 
-    over_shares(tiles, work, multiple=rows)
+    over_shares(len(x) * units, work, multiple=rows)
     return y, EpilogueCache(epilogue, y if epilogue == "relu" else None, winner, (height, width))
 
 
-def winograd_backward(
-    dy: Array, x: Array, w: Array, window: Window, epilogue: EpilogueCache, need_dx: bool
+def backward(
+    dy: Array,
+    x: Array,
+    w: Array,
+    window: Window,
+    epilogue: EpilogueCache,
+    need_dx: bool,
+    by_tiles: bool,
 ) -> tuple[Array | None, Array, Array]:
-    """dx or None, dw, db from dy (the shape of y)."""
-    (n, *_, channels), filters = x.shape, w.shape[3]
-    sizes = _tile_sizes(window, channels, filters)
-    per_image = sizes[-2] * sizes[-1]
-    rows = whole_rows(min(_tiles_at_a_time(channels, filters), n * per_image))
-    ut = _points(w.transpose(0, 1, 3, 2)) if need_dx else NO_FLOATS
+    """dx or None, dw, db from dy (the shape of y); the rest as in ``forward``."""
+    channels, filters = w.shape[2:]
+    sizes, units, rows = _pieces(x, w, window, by_tiles)
     dx = empty_like(x) if need_dx else None
     flat_dx = NO_FLOATS if dx is None else dx.reshape(-1)
-    flat_dy, flat_x = flat(dy), flat(x)
     y = NO_FLOATS if epilogue.y is None else flat(epilogue.y)
-    who = NO_BYTES if epilogue.winner is None else flat(epilogue.winner)
-    kind = EPILOGUES.index(epilogue.kind)
+    shape: tuple[int, ...]  # of a thread's sum of dw, as the kernel lays it out
+    who: tuple[Array, ...] = ()
+    if by_tiles:
+        kernel, turned, shape = winograd.backward, _turned_points, (_u_size(channels, filters),)
+        who = (NO_BYTES if epilogue.winner is None else flat(epilogue.winner),)
+    else:
+        run = w.size // filters
+        kernel, turned = im2col.backward, _turned_panels
+        shape = panels(filters), panels(run) * PANEL, PANEL
+    wt = turned(w) if need_dx else NO_FLOATS
+    given = flat(dy), flat(x), wt, y, *who, EPILOGUES.index(epilogue.kind), sizes
 
     def work(images: slice) -> tuple[Array, Array]:
-        v, m, scratch = _tile_scratch(rows, channels, filters)
-        du = empty((_u_size(channels, filters),), FLOAT)
-        db = np.zeros(panels(filters) * PANEL, FLOAT)
-        du[...] = 0
-        if dx is not None:
-            dx[images] = 0
-        some = images.start * per_image, images.stop * per_image, rows
-        winograd.backward(
-            *(flat_dy, flat_x, ut, y, who, kind, sizes, *some, flat_dx),
-            *(du, db, v, m, scratch),
-        )
-        return du, db
-
-    parts = over_shares(n, work)
-    du, db = _added([part for part, _ in parts]), _added([part for _, part in parts])
-    dw = np.empty(w.shape, FLOAT)
-    flat_dw = dw.reshape(-1)
-
-    def back(part: slice) -> None:
-        scratch = np.empty(POINTS * LANES, FLOAT)
-        winograd.points_to_filters(du, channels, filters, part.start, part.stop, flat_dw, scratch)
-
-    over_blocks(panels(filters), _panels_a_block(channels), back)
-    return dx, dw, db[:filters]
-
-
-def im2col_forward(x: Array, w: Array, b: Array | None, window: Window, epilogue: str) -> Array:
-    """y (N, H', W', K) from x (N, H, W, C) and w (kernel height, kernel width, C, K).
-
-    epilogue   "none" or "relu"
-    """
-    (n, *_, channels), filters, (height, width) = x.shape, w.shape[3], window.output_size
-    y = empty((n, height, width, filters), FLOAT)
-    positions = n * height * width
-    rows = whole_rows(min(POSITIONS, positions))
-    sizes, run = _window_sizes(window, channels, filters), w.size // filters
-    flat_x, flat_y, flat_w = flat(x), flat(y), _in_panels(w.reshape(run, filters))
-    bias, kind = _bias(b, filters), EPILOGUES.index(epilogue)
-
-    def work(part: slice) -> None:
-        a, z = _window_scratch(rows, run, filters)
-        some = part.start, part.stop, rows
-        im2col.forward(flat_x, flat_w, bias, flat_y, kind, sizes, *some, a, z)
-
-    over_shares(positions, work, multiple=rows)
-    return y
-
-
-def im2col_backward(
-    dy: Array, x: Array, w: Array, window: Window, epilogue: EpilogueCache, need_dx: bool
-) -> tuple[Array | None, Array, Array]:
-    """dx or None, dw, db from dy (N, H', W', K); the epilogue is "none" or "relu"."""
-    (n, *_, channels), filters, (height, width) = x.shape, w.shape[3], window.output_size
-    sizes, run = _window_sizes(window, channels, filters), w.size // filters
-    rows = whole_rows(min(POSITIONS, n * height * width))
-    wt = _in_panels(w.reshape(run, filters).T) if need_dx else NO_FLOATS
-    dx = empty_like(x) if need_dx else None
-    flat_dx = NO_FLOATS if dx is None else dx.reshape(-1)
-    flat_dy, flat_x = flat(dy), flat(x)
-    y = NO_FLOATS if epilogue.y is None else flat(epilogue.y)
-    kind = EPILOGUES.index(epilogue.kind)
-    w_shape = (panels(filters), panels(run) * PANEL, PANEL)
-
-    def work(images: slice) -> tuple[Array, Array]:
-        a, z = _window_scratch(rows, run, filters)
-        dw, db = empty(w_shape, FLOAT), np.zeros(panels(filters) * PANEL, FLOAT)
+        dw, db = empty(shape, FLOAT), np.zeros(panels(filters) * PANEL, FLOAT)
         dw[...] = 0
         if dx is not None:
             dx[images] = 0
-        some = images.start * height * width, images.stop * height * width, rows
-        im2col.backward(
-            *(flat_dy, flat_x, wt, y, kind, sizes, *some),
-            *(flat_dx, dw.reshape(-1), db, a, z),
-        )
+        sums = flat_dx, dw.reshape(-1), db
+        some = images.start * units, images.stop * units, rows
+        kernel(*given, *some, *sums, *_scratch(rows, w, by_tiles))
         return dw, db
 
-    parts = over_shares(n, work)
+    parts = over_shares(len(x), work)
     dw, db = _added([part for part, _ in parts]), _added([part for _, part in parts])
-    whole = dw.transpose(1, 0, 2).reshape(w_shape[1], -1)[:run, :filters]
+    if by_tiles:
+        return dx, _from_points(dw, w.shape), db[:filters]
+    whole = dw.transpose(1, 0, 2).reshape(-1, panels(filters) * PANEL)[:run, :filters]
     return dx, whole.reshape(w.shape), db[:filters]
+
+
+def _pieces(x: Array, w: Array, window: Window, by_tiles: bool) -> tuple[tuple[int, ...], int, int]:
+    """The geometry; units of an image, tiles or window positions; and how many at a time."""
+    channels, filters = w.shape[2:]
+    height, width = window.output_size
+    (top, _), (left, _) = window.padding
+    sizes: tuple[int, ...] = (*window.size, channels, filters, top, left, height, width)
+    if by_tiles:
+        tiles = -(-height // TILE), -(-width // TILE)
+        sizes, units = (*sizes, *tiles), tiles[0] * tiles[1]
+        at_a_time = MANY_TILES if channels + filters > MANY_CHANNELS else FEW_TILES
+    else:
+        sizes = (*sizes, *window.kernel, *window.stride, *window.dilation)
+        units, at_a_time = height * width, POSITIONS
+    return sizes, units, whole_rows(min(at_a_time, len(x) * units))
 
 
 def _bias(b: Array | None, filters: int) -> Array:
@@ -253,17 +215,6 @@ def _added(sums: list[Array]) -> Array:
 
     over_shares(len(first), work)
     return first
-
-
-def _tile_sizes(window: Window, channels: int, filters: int) -> tuple[int, ...]:
-    height, width = window.output_size
-    (top, _), (left, _) = window.padding
-    tiles = -(-height // TILE), -(-width // TILE)
-    return (*window.size, channels, filters, top, left, height, width, *tiles)
-
-
-def _tiles_at_a_time(channels: int, filters: int) -> int:
-    return MANY_TILES if channels + filters > MANY_CHANNELS else FEW_TILES
 
 
 def _panels_a_block(channels: int) -> int:
@@ -287,21 +238,39 @@ def _points(w: Array) -> Array:
     return u
 
 
-def _tile_scratch(rows: int, channels: int, filters: int) -> tuple[Array, Array, Array]:
-    """V, M, and two patches of registers, for one thread."""
+def _turned_points(w: Array) -> Array:
+    """U of the filters from dz to dx."""
+    return _points(w.transpose(0, 1, 3, 2))
+
+
+def _from_points(du: Array, shape: tuple[int, ...]) -> Array:
+    """dw (3, 3, C, K) from dU, flat."""
+    dw, (channels, filters) = np.empty(shape, FLOAT), shape[2:]
+    flat_dw = dw.reshape(-1)
+
+    def work(part: slice) -> None:
+        scratch = np.empty(POINTS * LANES, FLOAT)
+        winograd.points_to_filters(du, channels, filters, part.start, part.stop, flat_dw, scratch)
+
+    over_blocks(panels(filters), _panels_a_block(channels), work)
+    return dw
+
+
+def _turned_panels(w: Array) -> Array:
+    """The filters' transpose, from dz to the cells under a window."""
+    return _in_panels(w.reshape(-1, w.shape[3]).T)
+
+
+def _scratch(rows: int, w: Array, by_tiles: bool) -> list[Array]:
+    """For one thread: V, M and two patches of registers, or the windows' cells and z."""
+    (*_, channels, filters), run = w.shape, w.size // w.shape[3]
+    if not by_tiles:
+        return [empty((panels(columns) * rows * PANEL,), FLOAT) for columns in (run, filters)]
     v, m = (
         empty((POINTS * (panels(columns) * rows * PANEL + GAP),), FLOAT)
         for columns in (channels, filters)
     )
-    return v, m, np.empty(2 * POINTS * LANES, FLOAT)
-
-
-def _window_sizes(window: Window, channels: int, filters: int) -> tuple[int, ...]:
-    (top, _), (left, _) = window.padding
-    return (
-        *(*window.size, channels, filters, top, left, *window.output_size),
-        *(*window.kernel, *window.stride, *window.dilation),
-    )
+    return [v, m, np.empty(2 * POINTS * LANES, FLOAT)]
 
 
 def _in_panels(w: Array) -> Array:
@@ -310,9 +279,3 @@ def _in_panels(w: Array) -> Array:
     wide = np.zeros((panels(rows) * PANEL, panels(columns), PANEL), FLOAT)
     wide.reshape(len(wide), -1)[:rows, :columns] = w
     return np.ascontiguousarray(wide.transpose(1, 0, 2)).reshape(-1)
-
-
-def _window_scratch(rows: int, run: int, filters: int) -> tuple[Array, Array]:
-    """A and z, for one thread."""
-    a, z = (empty((panels(columns) * rows * PANEL,), FLOAT) for columns in (run, filters))
-    return a, z

@@ -7,15 +7,20 @@ it, which may become one instruction.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
+from typing import Any
 
 import numpy as np
 
-from tinynet.backend import Array, Swappable
+from tinynet.backend import Array, Swappable, register, without_numba
 from tinynet.engine.kernels.numba.arrays import covered, seen
 from tinynet.engine.kernels.numba.compile import compiled
 from tinynet.engine.kernels.numpy import optimizers
-from tinynet.engine.kernels.updates import register_update
+from tinynet.engine.kernels.updates import (
+    adam_numbers,
+    gradient_descent_numbers,
+    momentum_numbers,
+    rmsprop_numbers,
+)
 from tinynet.engine.threads import over_shares
 from tinynet.optimizers import (
     adam_update,
@@ -67,27 +72,32 @@ def _adam(
         w[i] -= rate * m[i] / (np.sqrt(v[i] / v_correction) + epsilon)
 
 
-def over_strips(
-    work: Callable[..., None], arrays: tuple[Array, ...], numbers: tuple[float, ...]
-) -> bool:
-    """``work(*strips, *numbers)``, the numbers in the arrays' dtype; False if not covered."""
-    *changed, g = arrays
-    if not covered(*arrays) or any(a.shape != g.shape for a in changed):
-        return False
-    flat = [a.reshape(-1) for a in (*changed, seen(g))]
-    of_dtype = [g.dtype.type(number) for number in numbers]
-    if g.size <= optimizers.STRIP:  # biases, gammas and betas: hundreds of short arrays
-        work(*flat, *of_dtype)
-    else:
-        over_shares(g.size, lambda share: work(*[a[share] for a in flat], *of_dtype))
-    return True
-
-
-KERNELS: dict[Swappable[..., None], Callable[..., None]] = {
-    adam_update: _adam,
-    gradient_descent_update: _gradient_descent,
-    momentum_update: _momentum,
-    rmsprop_update: _rmsprop,
+# rule -> its kernel, how many arrays it takes, w first and the gradient last, and its numbers
+KERNELS: dict[Swappable[..., None], tuple[Callable[..., None], int, Callable[..., Any]]] = {
+    adam_update: (_adam, 4, adam_numbers),
+    gradient_descent_update: (_gradient_descent, 2, gradient_descent_numbers),
+    momentum_update: (_momentum, 3, momentum_numbers),
+    rmsprop_update: (_rmsprop, 3, rmsprop_numbers),
 }
-for _rule, _kernel in KERNELS.items():
-    register_update(_rule, "numba", partial(over_strips, _kernel))
+
+
+def register_strips(rule: Swappable[..., None]) -> None:
+    """Have a kernel replace ``rule``, its numbers in the arrays' dtype."""
+    kernel, count, numbers_of = KERNELS[rule]
+
+    @register(rule, "numba")
+    def update(*arguments: Any, **more: Any) -> None:
+        *changed, g = arrays = arguments[:count]
+        if not covered(*arrays) or any(a.shape != g.shape for a in changed):
+            without_numba(rule)(*arguments, **more)
+            return
+        numbers = tuple(map(g.dtype.type, numbers_of(*arguments[count:], **more)))
+        flat = [a.reshape(-1) for a in (*changed, seen(g))]
+        if g.size <= optimizers.STRIP:  # biases, gammas and betas: hundreds of short arrays
+            kernel(*flat, *numbers)
+        else:
+            over_shares(g.size, lambda share: kernel(*[a[share] for a in flat], *numbers))
+
+
+for _rule in KERNELS:
+    register_strips(_rule)

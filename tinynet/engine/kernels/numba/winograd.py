@@ -1,12 +1,7 @@
 """Convolution 3×3 at stride 1 by Winograd's F(4×4, 3×3), with its epilogue, piece by piece.
 
-F(4, 3) makes four outputs of three taps with six multiplications, not twelve:
-
-    y_i = Σ_j d_{i+j} g_j  (i < 4, j < 3)      y = Aᵀ [(G g) ⊙ (Bᵀ d)]
-
-The two are polynomials' products, taken at the points 0, ±1, ±2 and ∞. Nested, for tiles of 4 × 4
-outputs of 3 × 3 taps, it is 36 multiplications instead of 144. Since every step is linear, the
-gradients are the transposed steps in reverse order. For a few dozen tiles at a time, from
+The algorithm and its matrices are those of ``kernels/numpy/winograd.py``, nested: 36
+multiplications for a tile of 4 × 4 outputs instead of 144. For a few dozen tiles at a time, from
 whichever images,
 
     forward    V = Bᵀ d B;   M_f = V_f U_f at each of the 36 points f;   z = Aᵀ M A, its epilogue
@@ -17,8 +12,8 @@ whichever images,
 where V_f is (tiles, C), U_f (C, K), M_f (tiles, K). All that is between stays in the cache; what
 goes to memory is x, y and their gradients, once each. The products are those of ``products.py``.
 
-A quarter of the multiplications is left. The price is rounding: see docs/performance.md for the
-measured error, and TINYNET_WINOGRAD=0 turns this off.
+The price is rounding: docs/performance.md has the measured error, and TINYNET_WINOGRAD=0 turns
+this off.
 
 Flat arrays and plain numbers come in: see ``conv.py`` for shapes and callers. ``scratch`` has room
 for two patches of vectors.
