@@ -22,7 +22,14 @@ from tinynet.gradient_check.checkable import (
     same,
 )
 from tinynet.gradient_check.complex_step import complex_steps
-from tinynet.gradient_check.contract import entangled, misshapen, modified, raised, shared_memory
+from tinynet.gradient_check.contract import (
+    entangled,
+    misshapen,
+    modified,
+    passes_of_others,
+    raised,
+    shared_memory,
+)
 from tinynet.gradient_check.finite_differences import Function, estimate
 from tinynet.gradient_check.report import (
     GradientError,
@@ -206,6 +213,7 @@ def _examine(subject: Checkable, settings: Settings, rng: np.random.Generator) -
     xp = array_module(*subject.arrays.values())
     report = GradientReport(subject.name)
     before = {name: a.copy() for name, a in {**subject.arrays, **subject.fixed}.items()}
+    passes_of_others(subject)
     y, cache = subject.forward()
     y = xp.array(y)  # a copy: y may be a view of x, which will be perturbed
     faults = modified("forward", {**subject.arrays, **subject.fixed}, before)
