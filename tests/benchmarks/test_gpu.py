@@ -140,7 +140,8 @@ def test_what_pytest_says():
 def test_tests_that_take_too_long_are_cut_short(tmp_path):
     slow = tmp_path / "test_slow.py"
     slow.write_text("import time\ndef test_slow():\n    time.sleep(60)\n")
-    found = parts.run_tests([str(slow), "-c", "/dev/null"], limit=1)
+    (tmp_path / "pytest.ini").write_text("[pytest]\n")
+    found = parts.run_tests([str(slow), "-c", str(tmp_path / "pytest.ini")], limit=1)
     assert (found["exit"], found["cut_short"]) == (None, True)
 
 
