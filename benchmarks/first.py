@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.backends import Run
-from benchmarks.operations import measure_ops
+from benchmarks.ops import measure_ops
 from benchmarks.parts import gpu_tests, measure_ceilings, measure_kernels, same_bits
 from benchmarks.steps import measure_steps
 

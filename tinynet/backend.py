@@ -144,7 +144,8 @@ def _is_number(value: Any) -> bool:
 
 
 def _is_array(value: Any) -> bool:
-    arrays = isinstance(value, np.ndarray) and not isinstance(value, np.ma.MaskedArray)
+    # NumPy's numbers too: what arithmetic makes of an array without dimensions
+    arrays = isinstance(value, np.ndarray | np.generic) and not isinstance(value, np.ma.MaskedArray)
     return (arrays or library_of(value) == "cupy") and (
         value.dtype.kind in "biufc" or value.dtype.name == "bfloat16"
     )

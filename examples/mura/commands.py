@@ -25,6 +25,7 @@ from examples.mura.phantom import TRAIN_PATIENTS, VALID_PATIENTS, generate
 from examples.mura.predict import Notes, as_table, predict_files, refuse_to_overwrite, write_csv
 from examples.mura.prepare import Prepared, open_prepared
 from examples.mura.printed import counted, duration, rounded
+from examples.mura.records import read_config
 from examples.mura.run import (
     CONFIG,
     Run,
@@ -275,6 +276,12 @@ def resumed_run(a: argparse.Namespace, how: Computing) -> Iterator[tuple[Run, Pr
                 f"{a.run} keeps the settings it was started with: leave out {flag}, which is "
                 f"{kept if kept != '' else 'none'}, or start a new run"
             )
+    weights, kept = run.settings.weights, read_config(run.folder).get("weights_sha256")
+    if weights and not (run.folder / "last.safetensors").exists() and sha256(weights) != kept:
+        raise UserError(
+            f"--weights {weights} has changed since the run was started: restore it, or start a "
+            "new run"
+        )
     run = replace(run, settings=wanted)
     with in_use(run.folder):
         note_resumed(run, how, typed())

@@ -12,6 +12,7 @@ import struct
 import sys
 import time
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -365,9 +366,7 @@ def h5_files(rng: np.random.Generator) -> Iterator[tuple[str, bytes]]:
 
     def chunk_bomb(file: h5py.File) -> None:
         x = file.create_dataset("layers/dense/vars/0", (4,), "f4", chunks=(4,), compression="gzip")
-        import zlib
-
-        packed = zlib.compress(bytes(200 * 2**20), 9)
+        packed = zlib.compress(bytes(100 * 2**20), 1)
         x.id.write_direct_chunk((0,), packed)
 
     def unallocated(shape: tuple[int, ...], chunks: tuple[int, ...] | None, **options: object):
@@ -563,9 +562,9 @@ def files(folder: Path, seed: int = 0) -> Iterator[tuple[str, str, Path]]:
     }
     for reader, path in whole.items():
         data = np.frombuffer(path.read_bytes(), "uint8")
-        for i in range(12):
+        for i in range(40):
             bent = data.copy()
-            places = rng.integers(len(data), size=1 + i)
+            places = rng.integers(len(data), size=1 + i % 8)
             bent[places] = rng.integers(256, size=len(places))
             path.write_bytes(bent.tobytes())
             yield f"{reader}: damage {i}", reader, path

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from tests.interop.hostile import (
     arrays_of_numpy,
     bad_arrays,
     files,
+    h5_files,
     headers,
     positions,
     run_file,
@@ -32,6 +34,8 @@ def run_files(folder):
 
 def made(reader, suffix, rows):
     def write(folder):
+        if reader == "read_keras":
+            pytest.importorskip("h5py", reason="h5py is not installed")
         for name, data in rows:
             (folder / f"a.{suffix}").write_bytes(data)
             yield name, reader, folder / f"a.{suffix}"
@@ -43,6 +47,7 @@ FAMILIES = {
     "checkpoints": run_files,
     "safetensors": made("read_torch", "safetensors", headers(np.random.default_rng(0), 1000)),
     "features": made("features", "npy", arrays_of_numpy()),
+    "HDF5": made("read_keras", "h5", islice(h5_files(np.random.default_rng(0)), 7)),
 }
 
 

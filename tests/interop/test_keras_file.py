@@ -233,7 +233,8 @@ def test_a_long_list_of_layers_is_in_parts(tmp_path):
         names = opened.attrs["layer_names"]
         del opened.attrs["layer_names"]
         opened.attrs["layer_names0"], opened.attrs["layer_names1"] = names[:3], names[3:]
-    assert read_h5(file, Budget(file.stat().st_size)).texts[""]["layer_names"] == list(layers)
+        opened.attrs["model_config"] = "{" + " " * 300_000 + "}"  # as long as many layers need
+    assert read_h5(file, Budget(0)).texts[""]["layer_names"] == list(layers)
 
 
 @pytest.mark.slow
@@ -347,7 +348,7 @@ ARCHIVES = {  # config.json and model.weights.h5
     "has no config.json": (None, b"x"),
     "config.json cannot be read": ("{", b"x"),
     "nested too deeply": ("[" * 100_000, b""),
-    "model.weights.h5 inside would take": ("{}", bytes(10**8)),
+    "model.weights.h5 inside would take": ("{}", bytes(3 * 10**7)),
     "its config.json would take": ("[" + "[]," * 10**6, b"x"),
     "not an HDF5 file": ("{}", b"x"),
     "config.json is not Keras's": ('{"config": {"layers": [3]}}', b"x"),

@@ -10,21 +10,23 @@ from __future__ import annotations
 import io
 import itertools
 import mmap
+import struct
 import zlib
 from dataclasses import dataclass, field
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from tinynet.train.reading import DAMAGED, LONGEST_NAME, Budget, FileError, bfloat16, refuse_unless
 
 DEEPEST = 32  # groups in groups
-STEPS = 100  # of a budget, that one object takes
+STEPS = 200  # of a budget, that one object takes
 DEFLATE, *OTHER_FILTERS = range(1, 7)  # those of HDF5 itself: others are code from elsewhere
 TEXTS = ("layer_names", "weight_names", "name")  # attributes that matter here
-HEAP = b"GCOL"  # begins each collection of texts of variable length
+SIGNATURE, HEAP = b"\x89HDF\r\n\x1a\n", b"GCOL"  # begin the file, and each heap of texts
+MOST_LARGE = 16  # heaps with a text that is too long for a name: Keras's settings
 
 
 @dataclass
@@ -50,9 +52,9 @@ def read_h5(source: Path | bytes, budget: Budget, ignored: tuple[str, ...] = ())
         ) from None
     tree = Tree()
     try:
-        longest = longest_text(source)
+        sizes = TextSizes.of(source, budget)
         with h5py.File(io.BytesIO(source) if isinstance(source, bytes) else source, "r") as file:
-            _Reader(h5py, tree, budget, longest).group(file, "", 0, ignored)
+            _Reader(h5py, tree, budget, sizes).group(file, "", 0, ignored)
     except DAMAGED as error:
         raise FileError(
             f"is cut short, damaged or not an HDF5 file ({error}): copy it again"
@@ -60,30 +62,51 @@ def read_h5(source: Path | bytes, budget: Budget, ignored: tuple[str, ...] = ())
     return tree
 
 
-def longest_text(source: Path | bytes) -> int:
-    """Bytes that no text of variable length in a file can be longer than."""
-    if isinstance(source, Path):
+class TextSizes(NamedTuple):
+    """What texts of variable length can take: HDF5 keeps them in heaps, and refers to them."""
+
+    name: int  # bytes of the longest that may be a name
+    others: int  # bytes of all longer ones, each as often as something refers to it
+
+    @classmethod
+    def of(cls, source: Path | bytes, budget: Budget) -> TextSizes:
+        if isinstance(source, bytes):
+            return cls.within(source, budget)
         with (
             open(source, "rb") as file,
-            mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as whole,
+            mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content,
         ):
-            return _longest(whole)
-    return _longest(source)
+            return cls.within(content, budget)
 
-
-def _longest(content: bytes | mmap.mmap) -> int:
-    longest, at = 0, content.find(HEAP)
-    while at >= 0:
-        size = int.from_bytes(content[at + 8 : at + 16], "little")
-        longest, at = max(longest, size), content.find(HEAP, at + 8)
-    return min(longest, len(content))
+    @classmethod
+    def within(cls, content: bytes | mmap.mmap, budget: Budget) -> TextSizes:
+        start = max(content.find(SIGNATURE), 0)  # from which HDF5 counts
+        name = others = large = 0
+        heap = content.find(HEAP)
+        while heap >= 0:
+            at, end = heap + 16, heap + int.from_bytes(content[heap + 8 : heap + 16], "little")
+            while at < min(end, len(content)):
+                budget.take(0, 1, "a heap of texts")
+                index, size = struct.unpack("<H6xQ", content[at : at + 16].ljust(16, b"\0"))
+                large += bool(index) and size > LONGEST_NAME
+                if index and (size <= LONGEST_NAME or large > MOST_LARGE):
+                    name = max(name, min(size, len(content)))
+                elif index:
+                    reference = struct.pack("<QI", heap - start, index)
+                    found = content.find(reference)
+                    while found >= 0:
+                        budget.take(0, 1, "a reference to a heap of texts")
+                        others, found = others + size, content.find(reference, found + 1)
+                at += 16 + -(-size // 8) * 8 if index else max(size, 16)
+            heap = content.find(HEAP, heap + 4)
+        return cls(name, others)
 
 
 class _Reader:
     """Walks a file, and takes from the budget what each object claims to hold."""
 
-    def __init__(self, h5py: Any, tree: Tree, budget: Budget, longest: int) -> None:
-        self.h5py, self.tree, self.budget, self.longest = h5py, tree, budget, longest
+    def __init__(self, h5py: Any, tree: Tree, budget: Budget, sizes: TextSizes) -> None:
+        self.h5py, self.tree, self.budget, self.sizes = h5py, tree, budget, sizes
 
     def group(self, group: Any, path: str, depth: int, ignored: tuple[str, ...] = ()) -> None:
         refuse_unless(depth <= DEEPEST, f"has groups deeper than {DEEPEST}")
@@ -141,9 +164,10 @@ class _Reader:
             return []
         is_text = isinstance(kind, self.h5py.h5t.TypeStringID)
         refuse_unless(is_text, f"{key} is not text, in place of a name")
-        size = self.longest if kind.is_variable_str() else kind.get_size()
-        # all of them may be one and the same
-        self.budget.room(count * (2 * size + 100), f"{key} (write the network as .keras)")
+        varies = kind.is_variable_str()
+        size = self.sizes.name if varies else kind.get_size()
+        memory = count * (2 * size + 100) + (2 * self.sizes.others if varies else 0)
+        self.budget.room(memory, f"{key} (write the network as .keras)")
         values = np.ravel(group.attrs[key])
         named = all(isinstance(value, bytes | str) for value in values)
         refuse_unless(named, f"{key} is nothing, in place of a name")

@@ -22,7 +22,7 @@ from typing import Any, BinaryIO, NamedTuple
 from tinynet.train.reading import MOST_DIMENSIONS, Budget, FileError, refuse_unless
 
 OBJECT = 100  # bytes of a list, a dict or a remembered value, at most
-CALL = 40  # instructions that take as long as one call
+CALL = 60  # instructions that take as long as one call
 LARGEST_SIZE = 2**31
 MALFORMED = (ValueError, IndexError, KeyError, OverflowError, struct.error)
 
