@@ -63,9 +63,6 @@ PARTS: dict[str, tuple[float, Callable[[Run], dict[str, Any]]]] = {
 }
 
 
-# in a process on the GPU
-
-
 def facts(device: Any) -> list[str]:
     """Return whether the GPU's newest instructions compile and run."""
     if device.name != "gpu":
