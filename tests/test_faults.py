@@ -39,7 +39,7 @@ pytestmark = [
 ]
 FAULTS = int(os.environ.get("TINYNET_FAULTS", "10"))
 TRAIN = ["--epochs", "4", "--freeze", "base", "--cache-features", "--unfreeze-after", "2", *SMALL]
-DEMO = ["--patients", "10", "--epochs", "2", *SMALL]
+DEMO = ["--patients", "6", "--epochs", "2", *SMALL]
 TRANSFER = ["--base-parts", "elbow,finger", "--target-parts", "hand", "--sizes", "6", "12"]
 TRANSFER += ["--repeats", "1", "--passes", "12", "--epochs", "2", *SMALL]
 
@@ -97,7 +97,11 @@ class Command:
         return status
 
 
-@pytest.fixture(params=["fit", "prepare", "train", "demo", "transfer"])
+WORKS = ["fit", "prepare", "train", "demo", "transfer"]
+some_works = pytest.mark.parametrize("work", WORKS if FAULTS >= 300 else WORKS[:3], indirect=True)
+
+
+@pytest.fixture(params=WORKS)
 def work(request, data, spots):
     return {
         "fit": fit_in,
@@ -283,6 +287,7 @@ def test_kills_at_random(work, tmp_path, request):
     assert (found.lost, found.dead, found.orphans) == (0, 0, 0), log_of(folder).read_text()[-3000:]
 
 
+@some_works
 @pytest.mark.parametrize("act", [full, die])
 def test_a_full_disk_or_a_kill_at_writes(act, work, tmp_path, request):
     """The first is told in one line."""
@@ -306,6 +311,7 @@ def test_a_full_disk_or_a_kill_at_writes(act, work, tmp_path, request):
     assert not wrong
 
 
+@some_works
 @pytest.mark.parametrize("processes", [2, 4])
 def test_several_at_once_in_one_folder(processes, work, tmp_path):
     """One works, and the others wait for it or are told that the folder is in use."""

@@ -2,6 +2,7 @@
 
 import json
 import re
+import signal
 from dataclasses import replace
 from inspect import signature
 
@@ -157,6 +158,25 @@ def test_weights_of_torch_make_a_network_of_three_channels(mura, tmp_path, cli, 
 def test_weights_of_tinynet(mura, tmp_path, train):
     model = own_file(tmp_path / "own.safetensors", batch_norm=True)
     train("r", *SMALL, "--weights", "own.safetensors", "--freeze", "base", "--epochs", "1")
+    end = weights(tmp_path / "r")
+    assert all(np.array_equal(end[f"base.{n}"], x) for n, x in model.base.state().items())
+
+
+def test_a_run_that_was_stopped_before_its_first_checkpoint(
+    mura, tmp_path, train, cli, monkeypatch
+):
+    """It begins with the weights that it was started with, or not at all."""
+    model = own_file(tmp_path / "own.safetensors", batch_norm=True)
+    kept = (tmp_path / "own.safetensors").read_bytes()
+    flags = ["--weights", "own.safetensors", "--freeze", "base", "--epochs", "1", *SMALL]
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "fit", lambda *_, **__: signal.raise_signal(signal.SIGINT))
+        assert cli.run("train", "--data", mura, "--run", "r", *flags)[0] == 130
+    resume = ["train", "--run", "r", "--resume"]
+    save_arrays("own.safetensors", {"other": np.zeros(3)})
+    assert "own.safetensors has changed" in cli.error(*resume)
+    (tmp_path / "own.safetensors").write_bytes(kept)
+    cli(*resume)
     end = weights(tmp_path / "r")
     assert all(np.array_equal(end[f"base.{n}"], x) for n, x in model.base.state().items())
 

@@ -6,6 +6,7 @@ These names are the door: ``tinynet.train`` uses no others.
     Predictor           outputs outside training
     Workspace           memory that is kept from step to step
     one_blas_thread     BLAS keeps to one thread while our threads share the work
+    to_the_end          what Ctrl-C does not leave half done
     uploaded            batches on their way to a GPU
     without_gradient    a network's layers before the first trainable parameter, and the rest
 """
@@ -16,7 +17,7 @@ from tinynet.engine.plan.build import without_gradient
 from tinynet.engine.precision import PRECISIONS, check_precision
 from tinynet.engine.predict import Predictor
 from tinynet.engine.step import Step
-from tinynet.engine.threads import one_blas_thread
+from tinynet.engine.threads import one_blas_thread, to_the_end
 
 __all__ = [
     "PRECISIONS",
@@ -25,6 +26,7 @@ __all__ = [
     "Workspace",
     "check_precision",
     "one_blas_thread",
+    "to_the_end",
     "uploaded",
     "without_gradient",
 ]

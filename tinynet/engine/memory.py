@@ -18,8 +18,10 @@ import mmap
 import os
 import threading
 from bisect import bisect_left
+from collections import deque
 from contextvars import ContextVar, Token
 from typing import Any
+from weakref import ref
 
 import numpy as np
 
@@ -33,7 +35,7 @@ ALIGNMENT = 64  # bytes, a cache line
 HUGE = 1 << 22  # bytes; from here on in large pages, of which fewer need to be fetched
 
 _active: ContextVar[Workspace | None] = ContextVar("workspace", default=None)
-_lock = threading.RLock()  # a garbage collection may give back in the middle of a take
+_lock = threading.RLock()
 if hasattr(os, "register_at_fork"):  # held meanwhile: no fork comes in the middle of a take
     os.register_at_fork(
         before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release
@@ -89,14 +91,11 @@ class _Slab:
 class _Lease:
     """A piece in use. NumPy keeps the object as the array's base, and so alive."""
 
-    __slots__ = ("__array_interface__", "place", "size", "slab", "workspace")
+    __slots__ = ("__array_interface__", "__weakref__", "memory")
 
-    def __init__(self, workspace: Workspace, slab: _Slab, place: int, size: int) -> None:
-        self.workspace, self.slab, self.place, self.size = workspace, slab, place, size
-        self.__array_interface__ = slab.memory[place : place + size].__array_interface__
-
-    def __del__(self) -> None:
-        self.workspace.give_back(self)
+    def __init__(self, memory: Array) -> None:
+        self.memory = memory
+        self.__array_interface__ = memory.__array_interface__
 
 
 class Workspace:
@@ -110,11 +109,18 @@ class Workspace:
         self._in_use = self._most = 0  # bytes, of the slab and beside it; now, and at most
         self._beside = self._most_beside = 0  # bytes beside the slab
         self._tokens = threading.local()  # what was in force before, for each thread's blocks
+        self._slabs = 0  # that there were
+        # Pieces in use: number of the slab (0: beside it), place and size. A lease that goes is put
+        # into the queue by the interpreter: Ctrl-C cannot come between, as in a ``__del__``.
+        self._leases: dict[ref[_Lease], tuple[int, int, int]] = {}
+        self._gone: deque[ref[_Lease]] = deque()
 
     @property
     def allocated(self) -> int:
         """Bytes that it holds, in use or not."""
-        return self._beside + (0 if self._slab is None else len(self._slab.memory))
+        with _lock:
+            self._collect()
+            return self._beside + (0 if self._slab is None else len(self._slab.memory))
 
     def take(self, shape: tuple[int, ...], dtype: Any) -> Array:
         """An array (shape) of undefined content."""
@@ -122,28 +128,33 @@ class Workspace:
         bytes_ = dtype.itemsize * math.prod(shape)
         size = -(-bytes_ // ALIGNMENT) * ALIGNMENT
         with _lock:
+            self._collect()
             slab, place = self._slab, None if self._slab is None else self._slab.take(size)
+            number = self._slabs
             if slab is None or place is None:
-                slab, place = _Slab(size), 0
+                slab, place, number = _Slab(size), 0, 0
                 self._beside += size
                 self._most_beside = max(self._most_beside, self._beside)
             self._in_use += size
             self._most = max(self._most, self._in_use)
-        leased = np.asarray(_Lease(self, slab, place, size))
-        return leased[:bytes_].view(dtype).reshape(shape)
+            lease = _Lease(slab.memory[place : place + size])
+            self._leases[ref(lease, self._gone.append)] = number, place, size
+        return np.asarray(lease)[:bytes_].view(dtype).reshape(shape)
 
-    def give_back(self, lease: _Lease) -> None:
-        """Called when the last array on a piece has gone."""
-        with _lock:
-            self._in_use -= lease.size
-            if lease.slab is self._slab:
-                lease.slab.give_back(lease.place, lease.size)
+    def _collect(self) -> None:
+        """Free the pieces to which no array refers any more."""
+        while self._gone:
+            number, place, size = self._leases.pop(self._gone.popleft())
+            self._in_use -= size
+            if self._slab is not None and number == self._slabs:
+                self._slab.give_back(place, size)
             else:
-                self._beside -= lease.size
+                self._beside -= size
 
     def clear(self) -> None:
         """Let go of the slab, as when shapes have changed; arrays in use keep their memory."""
         with _lock:
+            self._collect()
             self._replace(None)
             self._most = self._in_use
 
@@ -155,6 +166,7 @@ class Workspace:
     def __exit__(self, *error: object) -> None:
         _active.reset(self._tokens.before.pop())
         with _lock:
+            self._collect()
             if self._most_beside:  # something did not fit
                 held = 0 if self._slab is None else len(self._slab.memory)
                 size = max(self._most, held + self._most_beside if held else 0)
@@ -166,6 +178,7 @@ class Workspace:
             free = sum(self._slab.ends) - sum(self._slab.starts)
             self._beside += len(self._slab.memory) - free  # its arrays in use live on beside
         self._slab = slab
+        self._slabs += slab is not None
         self._most_beside = 0
 
 

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from tinynet.engine import to_the_end
+
 INTERRUPTS = [s for s in signal.Signals if s.name in ("SIGINT", "SIGTERM", "SIGHUP")]
 
 
@@ -24,21 +26,19 @@ def held_interrupts() -> Iterator[None]:
         return
     came: list[int] = []
     handlers = {n: h for n in INTERRUPTS if callable(h := signal.getsignal(n))}
-    held = True
 
     def note(number: int, frame: FrameType | None) -> None:
-        if held:
-            came.append(number)
-        else:  # an interrupt kept this handler from being replaced
-            handlers[signal.Signals(number)](number, frame)
+        came.append(number)
+
+    def put_back() -> None:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
 
     try:
         for number in handlers:
             signal.signal(number, note)
         yield
     finally:
-        held = False
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
+        to_the_end(put_back)
         for late in dict.fromkeys(came):
             signal.raise_signal(late)
