@@ -20,8 +20,7 @@ from benchmarks import page, tables
 from benchmarks.backends import CPU, Run, new_pool, usable_cores
 from benchmarks.loader import measure_loader
 from benchmarks.machine import machine
-from benchmarks.operations import measure_ops
-from benchmarks.ops import GROUPS
+from benchmarks.ops import GROUPS, measure_ops
 from benchmarks.page import FEWEST_ROUNDS, KEPT, TRIALS, rounded, write
 from benchmarks.plots import plot
 from benchmarks.processes import WorkerError

@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.backends import Run
-from benchmarks.operations import measure_ops
+from benchmarks.ops import measure_ops
 from benchmarks.parts import gpu_tests, measure_ceilings, measure_kernels, same_bits
 from benchmarks.steps import measure_steps
 
@@ -61,9 +61,6 @@ PARTS: dict[str, tuple[float, Callable[[Run], dict[str, Any]]]] = {
     "kernels": (0.05, measure_kernels),
     "tests": (0.15, lambda run: gpu_tests(run, run.clock.left())),
 }
-
-
-# in a process on the GPU
 
 
 def facts(device: Any) -> list[str]:

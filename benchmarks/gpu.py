@@ -22,7 +22,7 @@ from typing import Any
 from benchmarks import first, tables
 from benchmarks.backends import GPU, REHEARSAL, Backend, Clock, Run, new_pool
 from benchmarks.machine import machine, nvidia_smi
-from benchmarks.operations import measure_ops
+from benchmarks.ops import measure_ops
 from benchmarks.page import KEPT, TRIALS, read, rounded, write
 from benchmarks.parts import measure_ceilings, measure_correctness, measure_kernels
 from benchmarks.plots import plot
@@ -33,7 +33,8 @@ from tinynet.doctor import read_gpu
 
 MINUTES = 8.0
 Part = Callable[[Run], dict[str, Any]]
-PARTS: dict[str, tuple[float, Part]] = {  # in their order, and the share of the time of each
+Parts = Mapping[str, tuple[float, Part]]
+PARTS: Parts = {  # in their order, and the share of the time of each
     "correctness": (0.2, measure_correctness),
     "ceilings": (0.05, measure_ceilings),
     "ops": (0.25, measure_ops),
@@ -41,9 +42,6 @@ PARTS: dict[str, tuple[float, Part]] = {  # in their order, and the share of the
     "kernels": (0.1, measure_kernels),
     "scaling": (0.15, lambda run: measure_scaling(first.briefly(run))),
 }
-
-
-Parts = Mapping[str, tuple[float, Part]]
 
 
 def run(backend: Backend, parts: Parts, minutes: float, folder: Path, start: str = "") -> Path:

@@ -23,7 +23,7 @@ from tinynet.engine.precision import PRECISIONS
 
 COUNT = re.compile(r"(\d+) (passed|failed|errors?|skipped|xfailed|deselected)")
 ON_GPU = "tests/engine"  # where those are that wait for a GPU: collecting all takes long
-REHEARSED = "tests/benchmarks/test_ratios.py"
+REHEARSED = "tests/benchmarks/test_tables.py"
 BITS_SECONDS = 20.0  # kept back for the second half
 SAME_BITS = vgg_like(128, 8, WIDE, 256)
 STEPS, MOST = 5, 16  # steps that are profiled, kernels that are named

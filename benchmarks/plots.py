@@ -8,8 +8,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from benchmarks.ratios import best_of_torch, fastest, floor_ms
-from benchmarks.tables import kinds_of
+from benchmarks.tables import best_of_torch, fastest, floor_ms, kinds_of
 from benchmarks.variants import CUDA, NUMBA, NUMPY, OURS, STEP_VARIANTS
 
 # Okabe & Ito 2008, "Color universal design"

@@ -144,7 +144,8 @@ def _is_number(value: Any) -> bool:
 
 
 def _is_array(value: Any) -> bool:
-    arrays = isinstance(value, np.ndarray) and not isinstance(value, np.ma.MaskedArray)
+    # NumPy's numbers too: what arithmetic makes of an array without dimensions
+    arrays = isinstance(value, np.ndarray | np.generic) and not isinstance(value, np.ma.MaskedArray)
     return (arrays or library_of(value) == "cupy") and (
         value.dtype.kind in "biufc" or value.dtype.name == "bfloat16"
     )
@@ -423,6 +424,7 @@ def swappable(
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
         if kwargs:  # a kernel may name its arguments otherwise
             bound = parameters.bind(*args, **kwargs)
+            bound.apply_defaults()
             args, kwargs = bound.args, bound.kwargs  # type: ignore[assignment]
         first = args[0] if args else None
         if type(first) is not np.ndarray or first.dtype not in KERNEL_DTYPES:

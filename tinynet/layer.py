@@ -342,15 +342,18 @@ def join(prefix: str, name: str) -> str:
     return f"{prefix}.{name}" if prefix else name
 
 
-def check_input(layer: Layer, x: Array, shape: tuple[int | None, ...], like: Array | None) -> None:
+def check_input(layer: Layer, x: Array, shape: tuple[Any, ...], like: Array | None) -> None:
     """Raise one clear error if ``x`` is not what ``layer`` wants.
 
-    shape   wanted shape; None stands for any size (the first is the batch)
+    shape   wanted shape; None stands for any size (the first is the batch), ... for any axes
     like    an array, usually the weight, whose library and dtype x must share; None for any
     Raises ValueError for a wrong shape, TypeError for what is not an array, or for a wrong
     library or dtype.
     """
     check_array(layer, "input", x)
+    if ... in shape:
+        at = shape.index(...)
+        shape = (*shape[:at], *[None] * (len(x.shape) + 1 - len(shape)), *shape[at + 1 :])
     fits = len(x.shape) == len(shape) and all(
         want is None or got == want for got, want in zip(x.shape, shape, strict=True)
     )
@@ -374,6 +377,12 @@ def check_input(layer: Layer, x: Array, shape: tuple[int | None, ...], like: Arr
             f"with x.astype('{like.dtype}')"
             + (f" or the model with model.to(dtype='{x.dtype}')" if x.dtype in REAL_DTYPES else "")
         )
+
+
+def check_features(layer: Layer, input_shape: Shape, features: int) -> None:
+    """Raise ValueError unless the last of ``input_shape``, without the batch, is ``features``."""
+    if input_shape[-1:] != (features,):
+        raise ValueError(f"{layer!r}: input shape is {input_shape}, want {features} features last")
 
 
 class SummaryRow(NamedTuple):

@@ -24,7 +24,7 @@ from examples.mura.output import shown, warn
 from examples.mura.phantom import TRAIN_PATIENTS, VALID_PATIENTS, generate
 from examples.mura.predict import Notes, as_table, predict_files, refuse_to_overwrite, write_csv
 from examples.mura.prepare import Prepared, open_prepared
-from examples.mura.printed import counted, duration, rounded
+from examples.mura.printed import counted, duration, plain
 from examples.mura.records import read_config
 from examples.mura.run import (
     CONFIG,
@@ -182,7 +182,7 @@ def explain(a: argparse.Namespace) -> None:
         notes=notes,
     )
     for one in explained:
-        print(f"{one.probability:.3f}  {shown(one.picture)}")
+        print(f"{plain(one.probability)}  {shown(one.picture)}")
     print(notice(run.synthetic))
     say_what_is_wrong(notes)
 
@@ -265,8 +265,14 @@ def resumed_run(a: argparse.Namespace, how: Computing) -> Iterator[tuple[Run, Pr
         "data": (a.data and a.data.resolve() not in (run.data, run.data.parent), run.data),
         "cache": (a.cache and a.cache.resolve() != run.cache, run.cache),
         "parts": (set(a.parts) not in ({*PARTS}, {*parts}), ",".join(parts).lower()),
-        **{f.name: (getattr(wanted, f.name) != getattr(run.settings, f.name),
-           getattr(run.settings, f.name)) for f in fields(Settings) if f.name != "epochs"},
+        **{
+            f.name: (getattr(wanted, f.name) != value, value)
+            for f in fields(Settings)
+            if f.name != "epochs"
+            for value in [getattr(run.settings, f.name)]
+        },
+        # the run's has what its weights ask for, too
+        "network": (set(wanted.network) - set(run.settings.network), run.settings.network),
         "epochs": (wanted.epochs < run.settings.epochs, f"{run.settings.epochs}, or give more"),
     }  # fmt: skip
     for name, (differs, kept) in given.items():
@@ -282,7 +288,7 @@ def resumed_run(a: argparse.Namespace, how: Computing) -> Iterator[tuple[Run, Pr
             f"--weights {weights} has changed since the run was started: restore it, or start a "
             "new run"
         )
-    run = replace(run, settings=wanted)
+    run = replace(run, settings=replace(run.settings, epochs=wanted.epochs))
     with in_use(run.folder):
         note_resumed(run, how, typed())
         yield run, prepared, None
@@ -345,10 +351,6 @@ def show(metrics: dict[str, Any], folder: Path) -> None:
         print(f"  {name.replace('_', ' '):20s} {plain(baseline['study']['kappa'])}")
     print(f"report: {shown((folder / 'report.html').resolve())}")
     print(notice(metrics["synthetic"]))
-
-
-def plain(kappa: float) -> str:
-    return rounded(kappa, 3, (-1, 0, 1))
 
 
 def notice(synthetic: bool) -> str:

@@ -13,7 +13,6 @@ import io
 import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,14 +26,14 @@ from PIL import Image
 
 from examples.mura.augment import normalise
 from examples.mura.dataset import EXPLAINED
-from examples.mura.decode import BadImage, Fit, place, read_grey
+from examples.mura.decode import BadImage, Fit, place
 from examples.mura.errors import UserError
 from examples.mura.figures import STYLE, row_of_images, save, sign
 from examples.mura.model import CLASSES
 from examples.mura.output import shown
 from examples.mura.predict import Notes, decoded, find_images, refuse_none
 from examples.mura.printed import number
-from examples.mura.radiographs import InputForm, Radiographs
+from examples.mura.radiographs import InputForm, Radiographs, picture, radiograph
 from examples.mura.settings import Settings
 from tinynet.backend import to_device
 from tinynet.losses import SoftmaxCrossEntropy
@@ -44,7 +43,6 @@ from tinynet.visualize import grad_cam, overlaid
 from tinynet.visualize.cam import enlarged
 
 AT_ONCE = 16
-LARGEST = 4096  # pixels
 INCHES = 7.2  # width of a picture, to the size of its letters
 ACROSS = 4  # images in a row of the sheet
 
@@ -98,16 +96,16 @@ def explain_files(
             continue
         probability, heat = heat_maps(model, pixels, settings.form, label, layer, average)
         for i, p in enumerate(probability.tolist()):
-            file, picture = good[i], pictures[good[i]]
+            file, target = good[i], pictures[good[i]]
             try:
                 image = radiograph(file)
                 seen = spread(heat[i], image, settings.fit)
                 drawn = one_image(image, seen, shown(file.name), p, label, synthetic)
-                write_whole(picture, drawn)
+                write_whole(target, drawn)
             except (CheckpointError, BadImage) as error:
                 notes.bad.append(f"{file} {error}" if isinstance(error, BadImage) else str(error))
             else:
-                explained.append(Explained(file, picture, p))
+                explained.append(Explained(file, target, p))
     refuse_none([one.file for one in explained], notes)
     return explained
 
@@ -152,16 +150,6 @@ def heat_maps(
     return probability.astype(np.float64), to_device(heat, "numpy")
 
 
-def radiograph(file: Path) -> NDArray[np.uint8]:
-    """The image (H, W) at its own resolution, reduced beyond ``LARGEST`` pixels a side.
-
-    Raises BadImage if it cannot be decoded.
-    """
-    image = read_grey(file)
-    image.thumbnail((LARGEST, LARGEST))
-    return np.asarray(image)
-
-
 def spread(heat: NDArray[np.floating], image: NDArray[np.uint8], fit: Fit) -> NDArray[np.floating]:
     """The heat (side, side) of a network's input over the image (H, W) that it was made from."""
     height, width = image.shape
@@ -198,13 +186,13 @@ def one_image(
         title = f"probability of abnormal {number(p)}"
         figure.text(places[1], above, title, fontsize=10, fontweight="bold")
         figure.text(places[1], below, seen, fontsize=9)
-        sign(figure, synthetic, 0.1 * foot / whole)
+        sign(figure, synthetic, y=0.1 * foot / whole)
         canvas = FigureCanvasAgg(figure)
         canvas.draw()
     page = np.array(canvas.buffer_rgba())[..., :3]
-    for k, picture in enumerate(pictures):
+    for k, drawn in enumerate(pictures):
         left = gap + k * step
-        page[foot : foot + height, left : left + width] = picture
+        page[foot : foot + height, left : left + width] = drawn
     png = io.BytesIO()
     Image.fromarray(np.ascontiguousarray(page)).save(png, "PNG")
     return png.getvalue()
@@ -243,11 +231,8 @@ def explained_sheet(
         squares = data.pixels(chosen)
         heat = heat_maps(model, squares, data.form, "abnormal")[1] if len(chosen) else squares
         for k, ax in enumerate(row_of_images(part, heading, len(chosen), ACROSS)):
-            image, seen = squares[k], heat[k]
-            with suppress(BadImage):
-                if root is not None:
-                    image = radiograph(root.joinpath(*data.images[chosen[k]].path.parts[1:]))
-                    seen = spread(heat[k], image, data.prepared.fit)
+            image = picture(data, chosen[k], root)
+            seen = spread(heat[k], image, data.prepared.fit)
             ax.imshow(overlaid(image, seen))
             ax.spines[:].set_visible(False)
             ax.set_title(f"p = {number(probability[chosen[k]])}", fontsize=9)

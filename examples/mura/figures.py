@@ -19,7 +19,7 @@ from matplotlib.figure import Figure, SubFigure
 from matplotlib.ticker import MaxNLocator
 
 from examples.mura.printed import counted, number, percent, threshold
-from examples.mura.radiographs import Radiographs
+from examples.mura.radiographs import Radiographs, picture
 from examples.mura.studies import Cases, image_cases
 from tinynet.backend import Array
 from tinynet.train.checkpoint import write_whole
@@ -56,6 +56,7 @@ def write_figures(
     metrics: Mapping[str, Any],
     probability: Array,
     data: Radiographs,
+    root: Path | None = None,
 ) -> list[Path]:
     """Draw every figure of a run into ``folder/figures``; returns the files.
 
@@ -63,6 +64,7 @@ def write_figures(
     metrics       content of metrics.json
     probability   (n,) of each evaluated image being abnormal
     data          the evaluated images
+    root          MURA-v1.1, whose radiographs are shown; without them, the network's input
     """
     cases = image_cases(probability, data.images, metrics["threshold"])
     with rc_context(STYLE):
@@ -75,7 +77,7 @@ def write_figures(
             if len(metrics["parts"]) > 1:
                 figures["roc_by_part"] = roc_by_part(metrics)
         figures["reliability"] = reliability(metrics)
-        figures["examples"] = examples_sheet(cases, data)
+        figures["examples"] = examples_sheet(cases, data, root=root)
         for name in OPTIONAL - figures.keys():  # an earlier evaluation's
             (folder / "figures" / f"{name}.png").unlink(missing_ok=True)
         return [
@@ -93,9 +95,9 @@ def save(figure: Figure, path: Path, synthetic: bool) -> Path:
     return path
 
 
-def sign(figure: Figure, synthetic: bool, y: float = 0.01) -> None:
+def sign(figure: Figure, synthetic: bool, **place: float) -> None:
     notice = "synthetic radiographs · not for clinical use" if synthetic else "not for clinical use"
-    figure.supxlabel(notice, x=0.99, y=y, ha="right", fontsize=8, color=GREY)
+    figure.supxlabel(notice, x=0.99, ha="right", fontsize=8, color=GREY, **place)
 
 
 def measures(history: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -136,7 +138,7 @@ def roc(metrics: Mapping[str, Any]) -> Figure:
         ax.plot(fpr, tpr, "o", color=colour, zorder=3)
     ax.plot([], [], "o", color=GREY, label=f"threshold {threshold(metrics['threshold'])}")
     chance(ax)
-    ax.set(xlabel="false positive rate", ylabel="true positive rate", aspect="equal")
+    ax.set(xlabel="false positive rate", ylabel="true positive rate")
     legend_above(ax)
     return figure
 
@@ -262,7 +264,9 @@ def reliability(metrics: Mapping[str, Any]) -> Figure:
     return figure
 
 
-def examples_sheet(cases: Cases, data: Radiographs, seed: int = 0) -> Figure:
+def examples_sheet(
+    cases: Cases, data: Radiographs, seed: int = 0, root: Path | None = None
+) -> Figure:
     """Six images of each of the four kinds, drawn at random and from different studies."""
     kinds = [(cases.label == label) & (cases.abnormal == call) for _, label, call in GROUPS]
     heights = [2.4 if kind.any() else 0.4 for kind in kinds]
@@ -276,7 +280,9 @@ def examples_sheet(cases: Cases, data: Radiographs, seed: int = 0) -> Figure:
         for ax, i in zip(
             row_of_images(part, heading, len(chosen), ACROSS, colour), chosen, strict=True
         ):
-            ax.imshow(data.pixels(i), cmap="gray", vmin=0, vmax=255, interpolation="bicubic")
+            ax.imshow(
+                picture(data, i, root), cmap="gray", vmin=0, vmax=255, interpolation="bicubic"
+            )
             ax.spines[:].set(visible=True, color=colour, linewidth=1.5)
             about = f"{cases.part[i].capitalize()}, p = {number(cases.probability[i])}"
             ax.set_title(about, fontsize=9)

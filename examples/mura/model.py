@@ -26,7 +26,7 @@ def build_model(s: Settings) -> Classifier:
     """
     try:
         model = Architecture(s.model, s.builder_settings).build(generator(s.seed, "weights"))
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, OverflowError, MemoryError) as error:
         raise UserError(f"--model {s.model} cannot be built: {error}") from error
     for layer in model.named_layers().values():
         if isinstance(layer, BatchNorm):

@@ -209,9 +209,9 @@ def as_table(predictions: Predictions) -> str:
     rows = []
     for study in predictions.studies:
         call = "abnormal" if study.abnormal else "normal"
-        rows.append((shown(study.name), f"{study.probability:.3f}", call))
+        rows.append((shown(study.name), printed.plain(study.probability), call))
         if study.views[0][0] != Path(study.name):
-            rows += [(f"    {shown(path.name)}", f"{p:.3f}", "") for path, p in study.views]
+            rows += [(f"    {shown(path.name)}", printed.plain(p), "") for path, p in study.views]
     width = max(len(name) for name, *_ in rows)
     lines = [f"{'study':<{width}}  probability of abnormal"]
     lines += [f"{name:<{width}}  {p}  {call}".rstrip() for name, p, call in rows]

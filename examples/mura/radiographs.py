@@ -7,17 +7,21 @@ scaled and shifted as that channel was in their training.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from examples.mura.augment import DEVIATION, MEAN, AugmentSettings, augment, normalise
 from examples.mura.dataset import Image
+from examples.mura.decode import BadImage, read_grey
 from examples.mura.errors import UserError
 from examples.mura.prepare import Prepared
 from tinynet.interop.preprocess import KINDS, imagenet_preprocess
 
+LARGEST = 4096  # pixels
 FORMS = ("centred", *KINDS)  # ours, as ``augment.normalise`` gives it; then ImageNet's
 
 
@@ -101,3 +105,21 @@ class Radiographs:
         if rng is None or self.settings is None:
             return self.form(normalise(pixels)), y
         return self.form(augment(pixels, rng, self.settings)), y
+
+
+def radiograph(file: Path) -> NDArray[np.uint8]:
+    """An image file (H, W) at its own resolution, reduced beyond ``LARGEST`` pixels a side.
+
+    Raises BadImage if it cannot be decoded.
+    """
+    image = read_grey(file)
+    image.thumbnail((LARGEST, LARGEST))
+    return np.asarray(image)
+
+
+def picture(data: Radiographs, i: int, root: Path | None) -> NDArray[np.uint8]:
+    """What to show of image i: its radiograph in MURA-v1.1, or if it is not there the input."""
+    if root is not None:
+        with suppress(BadImage):
+            return radiograph(root.joinpath(*data.images[i].path.parts[1:]))
+    return data.pixels(i)

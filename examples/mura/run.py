@@ -17,7 +17,7 @@ import json
 import platform
 import sys
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
@@ -140,9 +140,13 @@ def evaluation_folder(run: Run, rule: str, threshold: float) -> Path:
     folder = run.folder / "evaluations"
     for number in itertools.count(1):
         place = folder / f"{rule}-{printed.threshold(threshold)}{f'-{number}' * (number > 1)}"
-        with suppress(FileExistsError):
+        try:
             place.mkdir(parents=True)
             break
+        except FileExistsError:
+            continue
+        except OSError as error:
+            raise UserError(f"{place}: {error.strerror}: name another folder with --out") from error
     return place
 
 
@@ -301,9 +305,10 @@ def evaluate_run(
         metrics |= {"data": str(prepared.folder), "command": command}
     save_predictions(folder / "predictions.csv", images, probability, metrics["synthetic"])
     save_metrics(folder / "metrics.json", metrics)
-    write_figures(folder, run.history, metrics, probability, data)
+    root = root or run.data
+    write_figures(folder, run.history, metrics, probability, data, root)
     if not others:
-        write_sheet(folder, models[0], data, probability, root or run.data)
+        write_sheet(folder, models[0], data, probability, root)
     write_report(folder, run.folder)
     return load_metrics(folder / "metrics.json")
 

@@ -152,8 +152,10 @@ class Settings:
             )
         if wrong := mismatch(values, schema, "settings"):
             raise UserError(f"{wrong}: restore the file, or start a new run")
-        fixed: dict[str, Any]
-        fixed = {k: tuple(v) if isinstance(v, list) else v for k, v in (EARLIER | values).items()}
+        fixed: dict[str, Any] = {}
+        for name, value in (EARLIER | values).items():
+            convert = {list: tuple, int: schema[f"{name}?"]}.get(type(value), type(value))
+            fixed[name] = convert(value)  # JSON may write 1.0 as 1
         settings = cls(**fixed)
         check(settings)
         return settings

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
 from examples.mura.figures import BLUE, GREEN, GREY, INK, ORANGE, STYLE, save
+from examples.mura.printed import plain
 from examples.mura.transfer import METHODS, names
 
 SKY = "#56B4E9"  # from the same palette as the colours of ``figures``
@@ -57,12 +58,10 @@ def as_table(results: dict[str, Any]) -> str:
     lines = [f"{'images':>7}  {'':46}  {'AUC':>20}  {'kappa':>21}  {'seconds':>7}"]
     rows = summary(results)
     as_it_is = results["as_it_is"]
-    lines.append(
-        f"{0:7}  {AS_IT_IS:46}  {as_it_is['auc']:<20.3f}  {as_it_is['kappa']:<21.3f}".rstrip()
-    )
+    lines.append(f"{0:7}  {AS_IT_IS:46}  {plain(as_it_is['auc']):<20}  {plain(as_it_is['kappa'])}")
     for row in rows:
         cells = [
-            f"{row[m]['mean']:.3f} ({row[m]['lowest']:.3f} to {row[m]['highest']:.3f})"
+            f"{plain(row[m]['mean'])} ({plain(row[m]['lowest'])} to {plain(row[m]['highest'])})"
             for m in MEASURES
         ]
         name = METHODS[row["method"]]

@@ -6,7 +6,7 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from benchmarks.backends import CPU, GPU, Backend, Run, new_pool
-from benchmarks.operations import rows
+from benchmarks.ops import rows
 from benchmarks.steps import panels
 from benchmarks.variants import CUDA, EAGER, NUMBA, NUMPY, STOCK, WITH_ALLOCATOR, Variant
 from benchmarks.workloads import NETWORKS, WORKLOADS

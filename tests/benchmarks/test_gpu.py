@@ -6,7 +6,7 @@ import types
 import numpy as np
 import pytest
 
-from benchmarks import first, gpu, operations, parts, steps
+from benchmarks import first, gpu, ops, parts, steps
 from benchmarks.backends import REHEARSAL, Clock, Run, new_pool
 from benchmarks.device import Cpu, Gpu, Subject
 from benchmarks.ops import OPS
@@ -194,7 +194,7 @@ def test_a_part_that_dies_leaves_the_others(tmp_path, monkeypatch):
 def few(monkeypatch):
     """Less of everything."""
     networks = dict(list(NETWORKS.items())[:1])
-    rows = operations.rows
+    rows = ops.rows
 
     def less(*given):
         return [row for row in rows(*given) if row[0].group in ("conv_forward", "relu")]
@@ -202,7 +202,7 @@ def few(monkeypatch):
     sizes = steps.panels(Run(REHEARSAL, new_pool(REHEARSAL)))
     monkeypatch.setattr(steps, "NETWORKS", networks)
     monkeypatch.setattr(parts, "PROFILED", dict.fromkeys(networks, ("fp32",)))
-    monkeypatch.setattr(operations, "rows", less)
+    monkeypatch.setattr(ops, "rows", less)
     monkeypatch.setattr(steps, "panels", lambda run: {k: line[:2] for k, line in sizes.items()})
     return types.SimpleNamespace(networks=networks, rows=less(REHEARSAL))
 

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image as Pillow
 
 from examples.mura.dataset import Image
@@ -187,9 +188,9 @@ def test_one_body_part_is_not_shown_twice(tmp_path):
     assert "3 epochs, 3 s." in page.text
 
 
-def test_legends_cover_no_data(monkeypatch, tmp_path):
+def test_legends_and_notices_cover_nothing(monkeypatch, tmp_path):
     figures = []
-    monkeypatch.setattr("examples.mura.figures.save", lambda figure, *_: figures.append(figure))
+    monkeypatch.setattr(Figure, "savefig", lambda figure, *_, **__: figures.append(figure))
     make_run(tmp_path)
     legends = 0
     for figure in figures:
@@ -198,6 +199,8 @@ def test_legends_cover_no_data(monkeypatch, tmp_path):
             if legend := ax.get_legend():
                 legends += 1
                 assert not legend.get_window_extent().overlaps(ax.get_window_extent())
+        notice = figure._supxlabel.get_window_extent()
+        assert not any(ax.get_tightbbox().overlaps(notice) for ax in figure.axes)
     assert legends >= 5
 
 

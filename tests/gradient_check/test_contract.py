@@ -59,6 +59,14 @@ SAID = {
     "batch norm outside training: moves its statistics": "forward changes running_mean outside",
     "batch norm layer: moves its statistics twice": "backward changes running_mean: only a forward",
     "dense: gradient clipped": "something clipped",
+    "ReLU layer: reads dy in the order of memory": "gradient of x for transposed arrays",
+    "ReLU layer: takes strides for positive": "gradient of x for reversed arrays",
+    "ReLU layer: takes a broadcast dy for a mean": "gradient of x for broadcast dy",
+    "ReLU layer: adds an epsilon to dy": "with 1e-06 dy the gradient of x is not 1e-06 times",
+    "ReLU layer: divides by dy": "with dy = 0 the gradient of x is not 0 but nan",
+    "ReLU layer: clips far out": "with 1e+06 dy the gradient of x is not 1e+06 times as large",
+    "dense layer: keeps its input by identity": "where an array holds new values",
+    "dense layer: keeps the number of examples": "after a second forward pass",
 }
 
 
@@ -131,6 +139,131 @@ FORWARD = {
 def test_faults_of_forward_passes_are_named(layer):
     assert FORWARD[layer] in faults(layer())
     assert check_gradients(Scale(), X).ok
+
+
+# What a student writes first: y = x w + b, w not square.
+
+W = np.random.default_rng(1).standard_normal((3, 5))
+B = np.zeros(5)
+
+
+def affine(x, w, b):
+    return x @ w + b, (x, w)
+
+
+def check_affine(backward):
+    with pytest.raises(GradientError) as caught:
+        check_backward(affine, backward, (X, W, B))
+    return str(caught.value)
+
+
+def rest(dz, x, w):
+    return x.T @ dz, dz.sum(axis=0)
+
+
+RAISES = {
+    "dz @ w": lambda dz, x, w: (dz @ w, *rest(dz, x, w)),
+    "w @ dz": lambda dz, x, w: (w @ dz, *rest(dz, x, w)),
+    "dz * w": lambda dz, x, w: (dz * w, *rest(dz, x, w)),
+    "dz.T @ w": lambda dz, x, w: (dz.T @ w, *rest(dz, x, w)),
+    "x @ dz": lambda dz, x, w: (dz @ w.T, x @ dz, dz.sum(axis=0)),
+    "dz.dot(x)": lambda dz, x, w: (dz @ w.T, dz.dot(x), dz.sum(axis=0)),
+    "x * dz": lambda dz, x, w: (dz @ w.T, x * dz, dz.sum(axis=0)),
+    "sum over axis 2": lambda dz, x, w: (dz @ w.T, x.T @ dz, dz.sum(axis=2)),
+    "a name": lambda dz, x, w: (dz @ w.T, x.T @ dz, db),  # noqa: F821
+    "a key": lambda dz, x, w: ({}["x"], *rest(dz, x, w)),
+    "an index": lambda dz, x, w: (dz[:, 5] * w, *rest(dz, x, w)),
+    "a reshape": lambda dz, x, w: (dz.reshape(x.shape), *rest(dz, x, w)),
+}
+MISFITS = {
+    "dw transposed": lambda dz, x, w: (dz @ w.T, dz.T @ x, dz.sum(axis=0)),
+    "db of all": lambda dz, x, w: (dz @ w.T, x.T @ dz, dz.sum()),
+    "db per example": lambda dz, x, w: (dz @ w.T, x.T @ dz, dz.sum(axis=1)),
+    "db not summed": lambda dz, x, w: (dz @ w.T, x.T @ dz, dz),
+    "db kept two-dimensional": lambda dz, x, w: (dz @ w.T, x.T @ dz, dz.sum(axis=0)[None]),
+    "dx and dw exchanged": lambda dz, x, w: (x.T @ dz, dz @ w.T, dz.sum(axis=0)),
+    "dx per example": lambda dz, x, w: ((dz @ w.T)[0], *rest(dz, x, w)),
+    "dx is dz": lambda dz, x, w: (dz, *rest(dz, x, w)),
+}
+
+
+@pytest.mark.parametrize("mistake", RAISES)
+def test_a_backward_pass_that_raises_is_told_the_shapes_and_what_would_fit(mistake):
+    def backward(dz, cache):
+        return RAISES[mistake](dz, *cache)
+
+    said = check_affine(backward)
+    assert "backward raises" in said
+    assert "shapes: dz (4, 5), x (4, 3), w (3, 5), b (5,)" in said
+    for fits in ("x, (4, 3): dz @ w.T", "w, (3, 5): x.T @ dz", "b, (5,): dz.sum(axis=0)"):
+        assert fits in said
+    assert "line " in said
+
+
+@pytest.mark.parametrize("mistake", MISFITS)
+def test_a_gradient_of_another_shape_is_told_what_would_fit_and_the_others_are_checked(mistake):
+    said = check_affine(lambda dz, cache: MISFITS[mistake](dz, *cache))
+    assert "has that shape" in said
+    assert "right" in said.splitlines()[-1] or "right" in said.splitlines()[-2]
+
+
+def test_more_gradients_than_arrays_is_told_with_their_shapes():
+    with pytest.raises(
+        ValueError, match=r"returned 2 gradients for 1 .*have the shapes \(4, 3\), \(\)"
+    ):
+        check_backward(lambda x: (2 * x, None), lambda dy, c: (2 * dy, np.zeros(())), (X,))
+
+
+def test_a_fault_of_the_contract_hides_no_wrong_value():
+    def forward(x):
+        x *= 2
+        return x.copy(), None
+
+    def backward(dy, cache):
+        dy *= 3
+        return dy
+
+    with pytest.raises(GradientError) as caught:
+        check_backward(forward, backward, (X.copy(),))
+    said = " | ".join(caught.value.report.faults)
+    assert "forward modifies x" in said
+    assert "backward modifies dy" in said
+    assert "all elements are 1.5 times what they should be" in said
+
+
+def test_masks_and_whole_numbers_must_stay_as_they_are_too():
+    mask = np.ones(X.shape, bool)
+
+    def forward(x, mask):
+        kept = mask.copy()
+        mask[0] = False
+        return x * kept, kept
+
+    with pytest.raises(GradientError, match="forward modifies mask: work on a copy"):
+        check_backward(forward, lambda dy, kept: dy * kept, (X, mask))
+
+
+class Wrapper:
+    """Hands everything on to the layer inside, and forgets to scale in the backward pass."""
+
+    def __init__(self, inner):
+        self.inner = inner
+
+    def __getattr__(self, name):
+        if name.startswith("__") or name == "inner":
+            raise AttributeError(name)
+        return getattr(self.inner, name)
+
+    def forward(self, x, mode=EVAL):
+        return self.inner.forward(2 * x, mode)
+
+    def backward(self, dy, cache):
+        return self.inner.backward(dy, cache)
+
+
+def test_a_wrapper_is_checked_itself_and_not_the_layer_inside():
+    with pytest.raises(GradientError, match=r"the gradient of x is wrong[\s\S]*0.5 times what"):
+        check_gradients(Wrapper(Dense(3, 2, rng=np.random.default_rng(0))), X)
 
 
 # Kinks and margins.

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, reject
 from hypothesis import strategies as st
 
 from tests.layers.support import drawn_some
@@ -52,6 +52,13 @@ ANYTHING = {  # layers on inputs (N, ..., 4)
     "relu6": layers.ReLU6(),
     "sigmoid": layers.Sigmoid(),
     "softmax": layers.Softmax(),
+    "softmax over the first axis": layers.Softmax(axis=1),
+    "leaky relu": layers.LeakyReLU(0.2),
+    "tanh": layers.Tanh(),
+    "gelu": layers.GELU(),
+    "layer norm": layers.LayerNorm(4, epsilon=0.1),
+    "dense": layers.Dense(4, 3, rng=RNG),
+    "dense without bias": layers.Dense(4, 3, bias=False, rng=RNG),
     "dropout": layers.Dropout(0.5),
     "dropout scaled at test": layers.Dropout(0.5, scale_at="test"),
     "flatten": layers.Flatten(),
@@ -68,17 +75,21 @@ ANYTHING = {  # layers on inputs (N, ..., 4)
     "no layer at all": layers.Sequential(),
 }
 VECTORS = {
-    "dense": layers.Dense(4, 3, rng=RNG),
     "ensemble": Ensemble(
         [layers.Softmax(), layers.Sequential(layers.Scale(0.1), layers.Sigmoid())]
     ),
-    "dense without bias": layers.Dense(4, 3, bias=False, rng=RNG),
     "batch norm": layers.BatchNorm(4, epsilon=0.3),
 }
+for _norm in (ANYTHING["layer norm"], _group := layers.GroupNorm(2, 4, epsilon=0.1)):
+    for _parameter in _norm.parameters().values():
+        _parameter.value += RNG.random(4)
 IMAGES = {
     "batch norm": layers.BatchNorm(4, epsilon=0.3),
     "batch norm without gamma": layers.BatchNorm(4, scale=False),
     "global average pool": layers.GlobalAvgPool2D(),
+    "global max pool": layers.GlobalMaxPool2D(),
+    "group norm": _group,
+    "softmax over columns": layers.Softmax(axis=-2),
     "adaptive average pool": layers.AdaptiveAvgPool2D((4, 2)),
     "adaptive average pool, enlarging": layers.AdaptiveAvgPool2D(7),
     "gate by channel": layers.Gate(
@@ -125,7 +136,12 @@ def test_pools(tmp_path_factory, data, kernel, stride):
     padding = data.draw(st.sampled_from(["valid", "same", "ceil"]) | st.tuples(side, side))
     kind = data.draw(st.sampled_from([layers.MaxPool2D, layers.AvgPool2D, layers.SumPool2D]))
     counted = {"count_padding": data.draw(st.booleans())} if kind is layers.AvgPool2D else {}
-    layer = kind(kernel, stride, padding, **counted)
+    dilation = data.draw(st.sampled_from([1, 2]))
+    try:
+        layer = kind(kernel, stride, padding, **counted, dilation=dilation)
+        layer.output_shape((9, 8, 2))
+    except ValueError:
+        reject()  # a window in padding alone
     check(layer, (9, 8, 2), tmp_path_factory.mktemp("onnx"), batch=2)
 
 

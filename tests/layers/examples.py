@@ -12,7 +12,7 @@ from tinynet import layers
 from tinynet.layer import Layer
 from tinynet.layers import Dense, GlobalAvgPool2D, Sequential, Sigmoid
 
-IMAGES, VECTORS = (3, 6, 5, 4), (5, 4)
+IMAGES = (3, 6, 5, 4)
 
 SETTINGS = {
     **dict.fromkeys(("in_features", "in_channels", "channels"), 4),
@@ -21,7 +21,6 @@ SETTINGS = {
     **{"kernel_size": 3, "keep_prob": 0.5, "start": 1, "stop": 3, "factor": 0.3},
     "output_size": (3, 2),
 }
-VECTORS_ONLY = {"Dense"}
 
 
 def layer_classes() -> dict[str, type[Layer]]:
@@ -55,12 +54,6 @@ def example(kind: type[Layer], dtype: str = "float64") -> Layer:
     return kind(*positional, **named).to(dtype=dtype)
 
 
-def input_shape(name: str) -> tuple[int, ...]:
-    """Shape of a batch for the example of that class."""
-    return VECTORS if name in VECTORS_ONLY else IMAGES
-
-
 EXAMPLES = {
-    name: (lambda kind=kind: example(kind), input_shape(name))
-    for name, kind in layer_classes().items()
+    name: (lambda kind=kind: example(kind), IMAGES) for name, kind in layer_classes().items()
 }

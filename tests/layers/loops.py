@@ -123,6 +123,15 @@ def avg_pool2d(x, dy, geometry, count_padding):
     return y, dx
 
 
+def global_max_pool2d(x, dy):
+    """y, dx: the largest of each channel of each image, the first of equals."""
+    y, dx = x.max(axis=(1, 2)), np.zeros_like(x)
+    for n, c in np.ndindex(y.shape):
+        row, column = divmod(int(np.argmax(x[n, :, :, c])), x.shape[2])
+        dx[n, row, column, c] = dy[n, c]
+    return y, dx
+
+
 def global_avg_pool2d(x, dy):
     """y, dx: the mean of each channel of each image.  §2.5.4."""
     batch, height, width, channels = x.shape

@@ -116,7 +116,15 @@ def gelu(draw, kinks):
 
 @pair
 def softmax(draw, kinks):
-    return smooth(draw, kinks, loops.softmax, lambda t, x: t.softmax(x, dim=-1))
+    (x,) = arrays(draw, draw(SHAPES))
+    axis = draw(st.integers(-x.ndim, x.ndim - 1))
+    x = x * draw(st.sampled_from([1.0, 30.0])) if kinks else x
+
+    def by_loops(dy):
+        moved = [np.ascontiguousarray(np.moveaxis(a, axis, -1)) for a in (x, dy)]
+        return [np.moveaxis(a, -1, axis) for a in loops.softmax(*moved)]
+
+    return Case((x, axis), by_loops, lambda t, x: t.softmax(x, dim=axis))
 
 
 @pair
@@ -133,12 +141,19 @@ def flatten(draw, kinks):
 
 @pair
 def dense(draw, kinks):
-    n, inputs, outputs = draw(st.tuples(*[st.integers(1, 5)] * 3))
-    x, w, b = arrays(draw, (n, inputs), (inputs, outputs), (outputs,))
+    inputs, outputs = draw(st.tuples(*[st.integers(1, 5)] * 2))
+    lead = draw(st.lists(st.integers(1, 4), min_size=1, max_size=3).map(tuple))
+    x, w, b = arrays(draw, (*lead, inputs), (inputs, outputs), (outputs,))
     arguments = x, w, b if draw(st.booleans()) else None
+
+    def by_loops(dz):
+        rows = x.reshape(-1, inputs), *arguments[1:], dz.reshape(-1, outputs)
+        z, dx, *more = loops.dense(*rows)
+        return z.reshape(dz.shape), dx.reshape(x.shape), *more
+
     return Case(
         arguments,
-        partial(loops.dense, *arguments),
+        by_loops,
         lambda t, x, w, b=None: t.nn.functional.linear(x, w.T, b),
     )
 
@@ -164,45 +179,64 @@ def conv2d(draw, kinks):
     return Case((x, w, b, g.stride, g.padding, g.dilation, g.groups), by_loops, by_torch)
 
 
-def pool2d(draw, kinks, function, pool, *more, padded_with=0.0, **settings):
+def pool2d(draw, kinks, function, torch_pool, *more, padded_with=0.0):
     g = draw(pool_geometries(max_batch=2))
     x = around_kinks(draw, g.input_shape, kinks)
-    kernel, stride, _ = g.window()
 
     def by_torch(t, x):
         padded = t.nn.functional.pad(channels_first(x), torch_padding(g), value=padded_with)
-        return channels_last(getattr(t.nn.functional, pool)(padded, kernel, stride, **settings))
+        return channels_last(torch_pool(t.nn.functional, padded, *g.window()))
 
-    arguments = x, g.pool_size, g.stride, g.padding, *more
+    arguments = x, g.pool_size, g.stride, g.padding, *more, g.dilation
     return Case(arguments, lambda dy: function(x, dy, g, *more), by_torch)
+
+
+def torch_sums(functional, padded, kernel, stride, dilation):
+    """A depthwise convolution with ones: torch's average pooling has no dilation."""
+    ones = padded.new_ones(padded.shape[1], 1, *kernel)
+    return functional.conv2d(padded, ones, None, stride, 0, dilation, padded.shape[1])
 
 
 @pair
 def max_pool2d(draw, kinks):
-    return pool2d(draw, kinks, loops.max_pool2d, "max_pool2d", padded_with=-np.inf)
+    def torch_pool(functional, padded, kernel, stride, dilation):
+        return functional.max_pool2d(padded, kernel, stride, dilation=dilation)
+
+    return pool2d(draw, kinks, loops.max_pool2d, torch_pool, padded_with=-np.inf)
 
 
 @pair
 def sum_pool2d(draw, kinks):
-    return pool2d(draw, kinks, loops.sum_pool2d, "avg_pool2d", divisor_override=1)
+    return pool2d(draw, kinks, loops.sum_pool2d, torch_sums)
 
 
 @pair
 def avg_pool2d(draw, kinks):
     count_padding = draw(st.booleans())
-    case = pool2d(draw, kinks, loops.avg_pool2d, "avg_pool2d", count_padding)
-
-    def over_real_cells(t, x):  # the padded mean of x by the padded mean of ones
-        return case.torch(t, x) / case.torch(t, t.ones_like(x))
-
+    case = pool2d(draw, kinks, loops.avg_pool2d, torch_sums, count_padding)
     counted = count_padding and case.arguments[3] != "ceil"
-    return case if counted else case._replace(torch=over_real_cells)
+    cells = np.prod(np.broadcast_to(case.arguments[1], 2))
+
+    def by_torch(t, x):
+        return case.torch(t, x) / (cells if counted else case.torch(t, t.ones_like(x)))
+
+    return case._replace(torch=by_torch)
 
 
 @pair
 def global_avg_pool2d(draw, kinks):
     (x,) = arrays(draw, draw(IMAGES))
     return Case((x,), partial(loops.global_avg_pool2d, x), lambda t, x: x.mean(dim=(1, 2)))
+
+
+@pair
+def global_max_pool2d(draw, kinks):
+    x = around_kinks(draw, draw(IMAGES), kinks)
+
+    def by_torch(t, x):  # amax shares a gradient among equals
+        return t.nn.functional.max_pool2d(channels_first(x), x.shape[1:3])[..., 0, 0]
+
+    return Case((x,), partial(loops.global_max_pool2d, x), by_torch)
 
 
 @pair

@@ -8,6 +8,7 @@ from tinynet.layers import (
     ReLU6,
     Residual,
     Scale,
+    Softmax,
     gelu_backward,
     gelu_forward,
     leaky_relu_backward,
@@ -95,3 +96,20 @@ def test_a_scaled_branch_adds_a_share_and_does_not_widen_float32():
     assert y.dtype == np.float32
     assert (y == 1.25).all()
     assert repr(Scale(0.25)) == "Scale(0.25)"
+
+
+def test_a_softmax_layer_over_another_axis():
+    (x,) = normal(0, (2, 3, 4))
+    for axis in (1, -2):
+        y, _ = Softmax(axis).forward(x)
+        np.testing.assert_allclose(y.sum(axis=1), 1, rtol=1e-12)
+    assert_close(Softmax(2).forward(x)[0], Softmax().forward(x)[0])
+    for axis, message in (
+        (0, "axis is 0, the batch"),
+        (3, "the input has 2 axes"),
+        (-3, "has 2 axes"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            Softmax(axis).forward(x)
+    with pytest.raises(ValueError, match="axis is 1.5, want a whole number"):
+        Softmax(1.5)

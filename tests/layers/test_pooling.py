@@ -9,12 +9,15 @@ from tinynet.layers import (
     AdaptiveAvgPool2D,
     AvgPool2D,
     GlobalAvgPool2D,
+    GlobalMaxPool2D,
     MaxPool2D,
     SumPool2D,
     adaptive_avg_pool2d_backward,
     adaptive_avg_pool2d_forward,
     avg_pool2d_forward,
     global_avg_pool2d_forward,
+    global_max_pool2d_backward,
+    global_max_pool2d_forward,
     max_pool2d_backward,
     max_pool2d_forward,
     sum_pool2d_backward,
@@ -31,9 +34,9 @@ FORWARD = [max_pool2d_forward, avg_pool2d_forward, sum_pool2d_forward]
 @given(g=pool_geometries())
 def test_layers_hand_their_settings_on_and_declare_their_shape(pool, forward, g):
     how, (x,) = (g.pool_size, g.stride, g.padding), normal(0, g.input_shape)
-    layer = pool(*how)
+    layer = pool(*how, dilation=g.dilation)
     y, _ = layer.forward(x)
-    assert_close(y, forward(x, *how)[0])
+    assert_close(y, forward(x, *how, dilation=g.dilation)[0])
     assert y.shape == g.output_shape == (g.batch, *layer.output_shape(g.input_shape[1:]))
 
 
@@ -152,6 +155,24 @@ def test_adaptive_windows_that_do_not_meet_share_a_cell():
     np.testing.assert_allclose(dx.ravel(), [1, 1, 11, 10, 10], rtol=1e-15)
 
 
+def test_the_largest_of_an_image_that_is_larger_than_two_bytes_count():
+    x = np.zeros((2, 300, 300, 1), np.float32)
+    x[0, 299, 298], x[1, 0, 1], x[1, 0, 2] = 3, np.nan, 5
+    y, cache = global_max_pool2d_forward(x)
+    np.testing.assert_array_equal(y, [[3], [np.nan]])  # which is not hidden
+    dx = global_max_pool2d_backward(np.float32([[2], [7]]), cache)
+    assert dx.dtype == np.float32
+    assert (dx[0, 299, 298], dx[1, 0, 1], dx.sum()) == (2, 7, 9)
+
+
+def test_a_window_with_gaps_reads_every_other_cell():
+    x = np.arange(25.0).reshape(1, 5, 5, 1)
+    for pool, corner in ((MaxPool2D, 12), (AvgPool2D, 6), (SumPool2D, 24)):
+        y, _ = pool(2, 1, dilation=2).forward(x)  # 0, 2, 10, 12 in the first
+        assert y.shape == (1, 3, 3, 1)
+        assert y[0, 0, 0, 0] == corner
+
+
 def zeros(*shape):
     return np.zeros(shape)
 
@@ -201,6 +222,13 @@ def test_pure_functions_refuse_windows_in_padding_alone(forward):
             r"x is \(4, 4\), want \(N, H, W, C\)",
         ),
         (lambda: AdaptiveAvgPool2D(2).output_shape((4, 4)), r"Adap.*: input shape is \(4, 4\)"),
+        (lambda: GlobalMaxPool2D().forward(zeros(4, 4, 1)), r"GlobalMaxPool2D\(\): input is"),
+        (lambda: global_max_pool2d_forward(zeros(1, 0, 4, 1)), r"\(1, 0, 4, 1\), want .* from 1"),
+        (lambda: MaxPool2D(2, dilation=0), "dilation is 0"),
+        (
+            lambda: MaxPool2D(2, 1, "same", 3).forward(zeros(1, 2, 2, 1)),
+            r"\(3, 3\) apart, want less",
+        ),
         (lambda: GlobalAvgPool2D().forward(zeros(4, 4, 1)), r"Global\w+\(\): input is \(4, 4, 1\)"),
     ],
 )

@@ -35,13 +35,12 @@ def test_convolutions_are_legal(g):
 @drawn
 @given(g=pool_geometries())
 def test_no_pooling_window_lies_in_padding_alone(g):
-    kernel, stride, _ = g.window()
-    for n, k, s, sides, count in zip(
-        (g.height, g.width), kernel, stride, g.sides, g.output_size, strict=True
+    for n, k, s, d, sides, count in zip(
+        (g.height, g.width), *g.window(), g.sides, g.output_size, strict=True
     ):
         assert count >= 1
         for first in range(-sides[0], -sides[0] + count * s, s):
-            assert set(range(first, first + k)) & set(range(n))
+            assert set(range(first, first + k * d, d)) & set(range(n))
 
 
 def remainder(g):
@@ -72,6 +71,7 @@ POOLINGS = {
     "overlap": lambda g: g.window()[0][0] > g.window()[1][0] and g.output_size[0] > 1,
     "gaps": lambda g: g.window()[1][0] > g.window()[0][0] and g.output_size[0] > 1,
     "stride left out": lambda g: g.stride is None,
+    "gaps in the window": lambda g: g.window()[0][1] > 1 and g.window()[2][1] > 1,
     "padding above alone": lambda g: g.sides[0][0] > g.sides[0][1] == 0,
     "same padding, an odd cell at the end": lambda g: g.padding == "same" and sum(g.sides[1]) % 2,
 }

@@ -111,7 +111,8 @@ def wait_for(workers: Sequence[Worker]) -> None:
 def to_the_end(work: Callable[[], Any]) -> None:
     """Do ``work``, again from its start if Ctrl-C interrupts it.
 
-    Raises the last KeyboardInterrupt when it is done.
+    Raises the last KeyboardInterrupt when it is done. To be called in an ``except`` clause: the
+    first may come before a function's first line.
     """
     interrupt: KeyboardInterrupt | None = None
     while True:
@@ -150,7 +151,11 @@ class WorkerPool:
                 worker.start(lambda context=context, task=task: context.run(task))  # type: ignore[misc]
             first = tasks[0]()
         finally:
-            to_the_end(lambda: wait_for(others))
+            try:
+                wait_for(others)
+            except KeyboardInterrupt:
+                to_the_end(lambda: wait_for(others))
+                raise
         return [first, *(worker.result() for worker in others)]
 
     def end(self) -> None:
@@ -209,7 +214,11 @@ def one_blas_thread() -> Iterator[None]:
         _hold_blas(holder)
         yield
     finally:
-        to_the_end(lambda: _hold_blas(holder, False))
+        try:
+            _hold_blas(holder, False)
+        except KeyboardInterrupt:
+            to_the_end(lambda: _hold_blas(holder, False))
+            raise
 
 
 def _hold_blas(holder: object, held: bool = True) -> None:

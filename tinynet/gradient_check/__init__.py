@@ -14,8 +14,8 @@ which by the chain rule is a check of the whole (``chain_rule``).
 
 A difference quotient cannot see everything, so the rest of the contract is checked too
 (``contract``): arguments are not modified, gradients have their array's shape and dtype and are
-added to Parameter.grad, results repeat, an application in between changes nothing, and
-non-contiguous and read-only arrays give the same.
+added to Parameter.grad, results repeat, applications of other inputs change nothing, a gradient is
+linear in dy, and arrays laid out in any order, or read-only, give the same.
 
 What is wrong is explained from the pattern of the error (``causes``):
 

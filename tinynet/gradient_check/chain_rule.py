@@ -203,14 +203,14 @@ class Sweep:
         arrays, before = part.arrays(), {n: a.copy() for n, a in part.arrays().items()}
         y, caches = _run((part, *tail), part.x)
         y = array_module(y).array(y)  # a copy: y may be a view of x
-        self.faults += modified(f"{part.name}: forward", arrays, before)
+        self.faults += modified(f"{part.name}: forward", arrays, before).values()
         part.layer.zero_grad()
         dx, kept = dy.copy(), dy.copy()
         for application, cache in zip((part, *tail)[::-1], caches[::-1], strict=True):
             dx = application.layer.backward(dx, cache)
         grads = {join(part.name, n): p.grad.copy() for n, p in part.layer.parameters().items()}
         got = {part.given: dx} | grads
-        self.faults += misshapen(got, arrays)
+        self.faults += misshapen(got, arrays).values()
 
         function = Function(lambda: _run((part, *tail), part.x), y, kept)
         function.expect_rounding_of(got.values())

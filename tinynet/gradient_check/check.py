@@ -17,11 +17,19 @@ from tinynet.gradient_check.checkable import (
     CheckableLayer,
     CheckableLoss,
     CheckablePair,
+    TooManyGradients,
     is_float,
     same,
 )
 from tinynet.gradient_check.complex_step import complex_steps
-from tinynet.gradient_check.contract import entangled, misshapen, modified
+from tinynet.gradient_check.contract import (
+    entangled,
+    misshapen,
+    modified,
+    passes_of_others,
+    raised,
+    shared_memory,
+)
 from tinynet.gradient_check.finite_differences import Function, estimate
 from tinynet.gradient_check.report import (
     GradientError,
@@ -126,7 +134,9 @@ def check_backward(
     if not any(map(is_float, args)):
         raise TypeError("none of args is a float array: there is no gradient to check")
     settings = Settings(rng, tolerance, allow_undecidable, elements, fraction, margin)
-    return check(CheckablePair(title, (forward, backward), args, names), settings)
+    pair = CheckablePair(title, (forward, backward), args, names)
+    pair.upstream = argument_names(backward, 1)[0]
+    return check(pair, settings)
 
 
 @checked
@@ -202,46 +212,66 @@ def check(subject: Checkable, settings: Settings) -> GradientReport:
 def _examine(subject: Checkable, settings: Settings, rng: np.random.Generator) -> GradientReport:
     xp = array_module(*subject.arrays.values())
     report = GradientReport(subject.name)
-    before = {name: a.copy() for name, a in subject.arrays.items()}
+    before = {name: a.copy() for name, a in {**subject.arrays, **subject.fixed}.items()}
+    passes_of_others(subject)
     y, cache = subject.forward()
     y = xp.array(y)  # a copy: y may be a view of x, which will be perturbed
-    report.faults += modified("forward", subject.arrays, before)
+    faults = modified("forward", {**subject.arrays, **subject.fixed}, before)
+    report.faults += faults.values()
     if y.dtype != xp.float64:
         report.faults.append(f"forward gives {y.dtype} for float64 arguments, want float64")
     if not xp.isfinite(y).all():
         report.faults.append("forward gives NaN or infinity: there is nothing to compare with")
-    if not report.faults and not same(subject.forward()[0], y):
+    subject.copying = bool(faults)
+    if len(report.faults) > len(faults) or not faults.keys() <= set(subject.inputs):
+        return report
+    for name in faults:
+        subject.arrays[name][...] = before[name]
+    if not same(subject.run()[0], y):
         report.faults.append(
             "forward gives another result the second time: is something drawn or kept inside?"
         )
-    if report.faults:
         return report
 
     dy = xp.asarray(rng.standard_normal(y.shape))
+    upstream = {subject.upstream: dy}
     before["dy"] = dy.copy()
     try:
-        got = {name: xp.array(g) for name, g in subject.backward(dy, cache).items()}
-    except (TypeError, ValueError) as error:
+        if subject.copying:
+            y, cache = subject.run()
+            y = xp.array(y)
+        raw = subject.backward(dy, cache)
+        got = {name: xp.array(g) for name, g in raw.items()}
+    except TooManyGradients:
+        raise
+    except Exception as error:
         whole = None
         if isinstance(subject, CheckableLayer):
             whole = taken_apart(subject.layer, subject.arrays["x"], subject.fresh())
-        if whole is None:
-            raise
-        report.faults += Sweep.through(whole, dy, settings.tolerance).faults
-        if not report.faults:
-            raise
-        report.faults.append(f"so the backward pass ends in an error: {error}")
-        return report
-    report.faults += modified("backward", {**subject.arrays, "dy": dy}, before)
-    report.faults += misshapen(got, subject.arrays)
+        if whole is not None:
+            report.faults += Sweep.through(whole, dy, settings.tolerance).faults
+        if report.faults:
+            report.faults.append(f"so the backward pass ends in an error: {error}")
+        else:
+            report.faults.append(raised(error, subject.arrays, upstream))
+        raise GradientError(report) from error
+    faults = modified("backward", {**subject.arrays, **subject.fixed, "dy": dy}, before)
+    for name in faults.keys() & {*subject.arrays, "dy"}:
+        (dy if name == "dy" else subject.arrays[name])[...] = before[name]
+    unfit = misshapen(got, subject.arrays, upstream)
+    report.faults += [*faults.values(), *unfit.values()]
+    report.faults += shared_memory(raw, subject.arrays)
     report.unchecked = [name for name in subject.arrays if name not in got]
     if not got:
         report.faults.append("backward returns no gradient at all")
-    if report.faults:
-        return report
-    report.faults += entangled(subject, y, cache, dy, got)
+    if not report.faults:
+        report.faults += entangled(subject, y, cache, dy, got)
     if not report.faults:
         report.faults += subject.more_faults(y, cache, dy, got)
+    # What can be compared is compared: a fault hides no other
+    got = {name: g for name, g in got.items() if g.shape == subject.arrays[name].shape}
+    if not got:
+        return report
 
     sample = draw_sample(
         {name: g.size for name, g in got.items()}, settings.elements, settings.fraction, rng
@@ -249,9 +279,9 @@ def _examine(subject: Checkable, settings: Settings, rng: np.random.Generator) -
     if sample is not None:
         total, checked = sum(g.size for g in got.values()), sum(map(len, sample.values()))
         report.sample = Sample(total, checked)
-    function = Function(subject.forward, y, dy)
+    function = Function(subject.run, y, dy)
     whole = None
-    if sample is None and isinstance(subject, CheckableLayer):
+    if sample is None and isinstance(subject, CheckableLayer) and not report.faults:
         whole = taken_apart(subject.layer, subject.arrays["x"], subject.fresh())
     if whole is not None:
         _layer_by_layer(report, Sweep.through(whole, dy, settings.tolerance), got)
@@ -273,12 +303,15 @@ def _in_one_piece(
     sample: Mapping[str, np.ndarray] | None,
 ) -> None:
     twin = subject.twin("complex128")
-    steps = complex_steps(twin.forward, twin.arrays, function.y, function.dy)
+    twin.copying = subject.copying
+    steps = complex_steps(twin.run, twin.arrays, function.y, function.dy)
     moved = unsteadiness(subject, function.dy, got)
     for name, gradient in got.items():
         function.expect_rounding_of(got.values(), moved[name])
         g, chosen = to_device(gradient, "numpy"), None if sample is None else sample[name]
         a, step = subject.arrays[name], steps.get(name)
+        if g.dtype.kind == "f" and g.dtype.itemsize < 8:  # told already; it is right to its digits
+            g, tolerance = g.astype(np.float64), max(tolerance or 0, 1e3 * np.finfo(g.dtype).eps)
         report.arrays.append(estimate(function, name, a, g, tolerance, step, chosen))
     report.faults += explain_wrong(report.arrays, subject.arrays, function)
 

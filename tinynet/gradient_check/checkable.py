@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import Any
 
@@ -23,10 +23,16 @@ class Checkable(ABC):
     name      what the report calls it
     arrays    name -> contiguous float64 array; forward reads them, the check perturbs them
     inputs    the names among them that forward looks up afresh, so that they may be swapped
+    fixed     name -> array that is passed on as it is: integers, masks, labels
+    copying   the passes get copies of the inputs, of code that writes to them
     """
+
+    copying = False
+    upstream = "dy"  # what backward calls its first argument
 
     def __init__(self, name: str, arrays: dict[str, Array], inputs: tuple[str, ...]) -> None:
         self.name, self.arrays, self.inputs = name, arrays, inputs
+        self.fixed: dict[str, Array] = {}
 
     @abstractmethod
     def forward(self) -> tuple[Array, Any]:
@@ -40,13 +46,19 @@ class Checkable(ABC):
     def twin(self, dtype: str) -> Checkable:
         """The same, of the arrays as they are now, in another dtype."""
 
-    def another(self) -> tuple[Array, Any]:
-        """(y, cache) of another application: of other inputs, with other masks."""
-        try:
-            with self.swapped(flipped):
-                return self.forward()
-        except ValueError:  # it refuses such inputs; those that it has taken must do
+    def run(self) -> tuple[Array, Any]:
+        """``forward``, of copies of the inputs where that is asked for."""
+        if not self.copying:
             return self.forward()
+        with self.swapped(lambda a: a.copy()):
+            return self.forward()
+
+    def others(self) -> Iterator[tuple[Array, Any]]:
+        """(y, cache) of other applications: other inputs, masks, and numbers of examples."""
+        for change in (smaller, flipped, lambda a: a):  # those that it has taken must do
+            with suppress(ValueError), self.swapped(change):  # it may refuse such inputs
+                yield self.forward()
+                return
 
     def more_faults(
         self, y: Array, cache: Any, dy: Array, got: Mapping[str, Array]
@@ -69,7 +81,8 @@ class CheckableLayer(Checkable):
     """A float64 copy of a layer, with its input and its parameters."""
 
     def __init__(self, layer: Layer, x: Array, mode: Mode, dtype: str = "float64") -> None:
-        self.layer = copy.deepcopy(layer).to(dtype=dtype)
+        self.layer = copy.deepcopy(layer)
+        self.layer.to(dtype=dtype)  # which returns the layer inside, of one that wraps another
         self.parameters = self.layer.parameters()
         for parameter in self.parameters.values():
             parameter.value = converted(parameter.value, dtype)
@@ -85,10 +98,13 @@ class CheckableLayer(Checkable):
             buffer[...] = self.buffers[name]
         return replace(self.mode, rng=copy.deepcopy(self.mode.rng))
 
-    def another(self) -> tuple[Array, Any]:
-        self.fresh()
-        other = replace(self.mode, rng=np.random.default_rng(OTHER_SEED))
-        return self.layer.forward(flipped(self.arrays["x"]), other)
+    def others(self) -> Iterator[tuple[Array, Any]]:
+        x, xp = self.arrays["x"], array_module(self.arrays["x"])
+        for other_x in (smaller(x), flipped(xp.concatenate([x, x[:1]]))):
+            self.fresh()
+            other = replace(self.mode, rng=np.random.default_rng(OTHER_SEED))
+            with suppress(ValueError):
+                yield self.layer.forward(other_x, other)
 
     def forward(self) -> tuple[Array, Any]:
         return self.layer.forward(self.arrays["x"], self.fresh())
@@ -143,7 +159,7 @@ class CheckableLayer(Checkable):
         self, y: Array, cache: Any, dy: Array, got: Mapping[str, Array]
     ) -> Iterator[str]:
         """The layer applied twice in one network, to two inputs: its gradients add up."""
-        y_2, cache_2 = self.another()
+        y_2, cache_2 = next(self.others(), (y, cache))
         dy_2 = array_module(y).ones_like(y_2) + flipped(y_2)
         got_2 = self.backward(dy_2, cache_2)
         self.layer.zero_grad()
@@ -172,6 +188,11 @@ class CheckablePair(Checkable):
         self.functions, self.args, self.names = functions, args, names
         floats = {n: converted(a, dtype) for n, a in zip(names, args, strict=True) if is_float(a)}
         super().__init__(name, floats, tuple(floats))
+        self.fixed = {
+            n: a
+            for n, a in zip(names, args, strict=True)
+            if n not in floats and hasattr(a, "dtype") and getattr(a, "shape", None)
+        }
 
     def forward(self) -> tuple[Array, Any]:
         return self.functions[0](*self._arguments())
@@ -181,10 +202,11 @@ class CheckablePair(Checkable):
         found = self.functions[1](dy, cache)
         found = found if isinstance(found, tuple | list) else (found,)
         if any(g is not None for g in found[len(self.arrays) :]):
-            raise ValueError(
+            shapes = ", ".join(str(getattr(g, "shape", type(g).__name__)) for g in found)
+            raise TooManyGradients(
                 f"backward returned {len(found)} gradients for {len(self.arrays)} float arrays "
                 f"({', '.join(self.arrays)}): return one for each, in order, None where there is "
-                "none"
+                f"none; theirs have the shapes {shapes}"
             )
         return {n: g for n, g in zip(self.arrays, found, strict=False) if g is not None}
 
@@ -195,12 +217,17 @@ class CheckablePair(Checkable):
         return [self.arrays.get(n, a) for n, a in zip(self.names, self.args, strict=True)]
 
 
+class TooManyGradients(ValueError):
+    """More gradients than float arrays: which belongs to which is not known."""
+
+
 class CheckableLoss(Checkable):
     """A loss of logits or probabilities z; the labels y are passed on."""
 
     def __init__(self, loss: Any, z: Array, y: Array, dtype: str = "float64") -> None:
         super().__init__(repr(loss), {"z": converted(z, dtype)}, ("z",))
         self.loss, self.labels = loss, y
+        self.fixed = {"y": y} if hasattr(y, "dtype") else {}
 
     def forward(self) -> tuple[Array, Any]:
         return self.loss.forward(self.arrays["z"], self.labels)
@@ -227,7 +254,17 @@ def flipped(a: Array) -> Array:
     return array_module(a).flip(a).copy()
 
 
+def smaller(a: Array) -> Array:
+    """Other values: in another order, each nearer to 0, so that signs and ranges are kept."""
+    factors = np.random.default_rng(OTHER_SEED).uniform(0.5, 0.95, a.shape)
+    return flipped(a) * array_module(a).asarray(factors, a.dtype)
+
+
 def same(a: Array, b: Array) -> bool:
-    """Equal up to the order of summation, which may differ with the layout in memory."""
-    largest = float(abs(b).max()) if b.size else 0.0
-    return a.shape == b.shape and bool((abs(a - b) <= 1e-10 * largest + 1e-14).all())
+    """Equal up to the order of summation, which may differ with the layout in memory.
+
+    NaN is equal to NaN.
+    """
+    largest = float(array_module(b).nan_to_num(abs(b)).max()) if b.size else 0.0
+    near = abs(a - b) <= 1e-10 * largest + 1e-14 if a.shape == b.shape else np.False_
+    return bool((near | ((a != a) & (b != b))).all()) if a.shape == b.shape else False

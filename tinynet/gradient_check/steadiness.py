@@ -38,7 +38,7 @@ def unsteadiness(subject: Checkable, dy: Array, got: Mapping[str, Array]) -> dic
                 signs = rng.choice([-1.0, 1.0], a.shape)
                 a *= array_module(a).asarray(1 + ULP * signs)
             with np.errstate(all="ignore"):
-                again = subject.backward(dy.copy(), subject.forward()[1])
+                again = subject.backward(dy.copy(), subject.run()[1])
             for name, a in subject.arrays.items():
                 a[...] = kept[name]
             for name, g in got.items():

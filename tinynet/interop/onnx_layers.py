@@ -167,9 +167,16 @@ def _(layer: layers.Conv2D, graph: OnnxGraph, x: str, shape: Shape) -> str:
 @to_onnx.register(layers.AvgPool2D)
 @to_onnx.register(layers.SumPool2D)
 def pool(layer: Any, graph: OnnxGraph, x: str, shape: Shape) -> str:
-    window = geometry(shape, layer.pool_size, layer.stride, layer.padding)
+    window = geometry(shape, layer.pool_size, layer.stride, layer.padding, layer.dilation)
     if isinstance(layer, layers.MaxPool2D):
-        return graph.add("MaxPool", x, **window)
+        return graph.add("MaxPool", x, **window, dilations=layer.dilation)
+    if layer.dilation != (1, 1):  # AveragePool has none before opset 19
+        ones = graph.constant(np.ones((shape[2], 1, *layer.pool_size)), "ones")
+        y = graph.add("Conv", x, ones, **window, dilations=layer.dilation, group=shape[2])
+        if not isinstance(layer, layers.AvgPool2D):
+            return y
+        _, cache = layers.avg_pool2d_forward(np.zeros((1, *shape)), *layer.settings())
+        return graph.add("Div", y, graph.constant(cache.n.transpose(0, 3, 1, 2), "cells"))
     count = not isinstance(layer, layers.AvgPool2D) or (
         layer.count_padding and layer.padding != "ceil"
     )
@@ -179,9 +186,11 @@ def pool(layer: Any, graph: OnnxGraph, x: str, shape: Shape) -> str:
     return graph.add("Mul", y, graph.constant(np.float32(np.prod(layer.pool_size)), "cells"))
 
 
-@to_onnx.register
-def _(layer: layers.GlobalAvgPool2D, graph: OnnxGraph, x: str, shape: Shape) -> str:
-    return graph.add("Flatten", graph.add("GlobalAveragePool", x))
+@to_onnx.register(layers.GlobalAvgPool2D)
+@to_onnx.register(layers.GlobalMaxPool2D)
+def global_pool(layer: Any, graph: OnnxGraph, x: str, shape: Shape) -> str:
+    largest = isinstance(layer, layers.GlobalMaxPool2D)
+    return graph.add("Flatten", graph.add("GlobalMaxPool" if largest else "GlobalAveragePool", x))
 
 
 @to_onnx.register
@@ -229,7 +238,51 @@ def _(layer: layers.Sigmoid, graph: OnnxGraph, x: str, shape: Shape) -> str:
 
 @to_onnx.register
 def _(layer: layers.Softmax, graph: OnnxGraph, x: str, shape: Shape) -> str:
-    return graph.add("Softmax", x, axis=1)
+    axis = layer.axis % (len(shape) + 1)
+    return graph.add("Softmax", x, axis=1 if axis == len(shape) else axis + 1)
+
+
+@to_onnx.register
+def _(layer: layers.LeakyReLU, graph: OnnxGraph, x: str, shape: Shape) -> str:
+    return graph.add("LeakyRelu", x, alpha=float(layer.slope))
+
+
+@to_onnx.register
+def _(layer: layers.Tanh, graph: OnnxGraph, x: str, shape: Shape) -> str:
+    return graph.add("Tanh", x)
+
+
+@to_onnx.register
+def _(layer: layers.GELU, graph: OnnxGraph, x: str, shape: Shape) -> str:
+    root, one, half = (
+        graph.constant(np.float32(n), name)
+        for name, n in (("root", 0.5**0.5), ("one", 1), ("half", 0.5))
+    )
+    below = graph.add("Add", graph.add("Erf", graph.add("Mul", x, root)), one)
+    return graph.add("Mul", graph.add("Mul", x, half), below)
+
+
+@to_onnx.register
+def _(layer: layers.GroupNorm, graph: OnnxGraph, x: str, shape: Shape) -> str:
+    groups = graph.add("Reshape", x, graph.constant((0, layer.groups, -1), "groups"))
+    ones, zeros = np.ones(layer.groups), np.zeros(layer.groups)
+    constants = graph.constant(ones, "ones"), graph.constant(zeros, "zeros")
+    y = graph.add("InstanceNormalization", groups, *constants, epsilon=layer.epsilon)
+    y = graph.add("Reshape", y, first(graph, shape))
+    gamma, beta = (p.value[:, None, None] for p in (layer.gamma, layer.beta))
+    y = graph.add("Mul", y, graph.constant(gamma, "gamma"))
+    return graph.add("Add", y, graph.constant(beta, "beta"))
+
+
+@to_onnx.register
+def _(layer: layers.LayerNorm, graph: OnnxGraph, x: str, shape: Shape) -> str:
+    x = graph.channels_last(x, len(shape))
+    gamma, beta = (
+        graph.constant(layer.gamma.value, "gamma"),
+        graph.constant(layer.beta.value, "beta"),
+    )
+    y = graph.add("LayerNormalization", x, gamma, beta, axis=-1, epsilon=layer.epsilon)
+    return graph.channels_first(y, len(shape))
 
 
 @to_onnx.register

@@ -4,10 +4,18 @@ from __future__ import annotations
 
 from importlib import import_module
 from math import pi
-from typing import Any
+from typing import Any, NamedTuple
 
-from tinynet.backend import Array, array_module, backward_of, library_of, output_like, swappable
-from tinynet.layer import Stateless
+from tinynet.backend import (
+    Array,
+    Output,
+    array_module,
+    backward_of,
+    library_of,
+    output_like,
+    swappable,
+)
+from tinynet.layer import Shape, Stateless
 
 # fmt: off
 __all__ = [
@@ -96,32 +104,45 @@ def sigmoid_backward(dy: Array, cache: Array) -> Array:
     return dy * y * (1 - y)
 
 
+class SoftmaxCache(NamedTuple):
+    """Cache for ``softmax_backward``."""
+
+    y: Array  # the shape of x
+    axis: int
+
+    @property
+    def output(self) -> Output:
+        """What dy must be like."""
+        return output_like(self.y)
+
+
 @swappable
-def softmax_forward(x: Array) -> tuple[Array, Array]:
+def softmax_forward(x: Array, axis: int = -1) -> tuple[Array, SoftmaxCache]:
     """Turn each vector of scores into a probability distribution.  Report §2.2.2, "Softmax".
 
         y_j = e^{x_j} / Σ_k e^{x_k}
 
-    x   (..., n)   scores; the last axis is the vector
+    x      any shape   scores
+    axis   along which the vectors lie; the last, (..., n), by default
     The largest score is subtracted first, which cancels in the fraction and prevents overflow.
-    Returns y (..., n), each vector in [0, 1] with sum 1; cache: y.
+    Returns y (the shape of x), each vector in [0, 1] with sum 1; cache (y, axis).
     """
-    e = array_module(x).exp(x - x.real.max(axis=-1, keepdims=True))
-    y = e / e.sum(axis=-1, keepdims=True)
-    return y, y
+    e = array_module(x).exp(x - x.real.max(axis=axis, keepdims=True))
+    y = e / e.sum(axis=axis, keepdims=True)
+    return y, SoftmaxCache(y, axis)
 
 
-@backward_of(output_like)
-def softmax_backward(dy: Array, cache: Array) -> Array:
+@backward_of()
+def softmax_backward(dy: Array, cache: SoftmaxCache) -> Array:
     """Every output depends on every score.  Report §2.3.2.
 
         ∂y_j/∂x_j = y_j (1 − y_j),   ∂y_i/∂x_j = −y_i y_j  (i ≠ j)
         so  ∂L/∂x_j = y_j (∂L/∂y_j − Σ_i ∂L/∂y_i y_i)
 
-    dy (..., n) ∂L/∂y; cache: y.  Returns dx (..., n).
+    dy (the shape of y) ∂L/∂y.  Returns dx (the shape of y).
     """
-    y = cache
-    return y * (dy - (dy * y).sum(axis=-1, keepdims=True))
+    y, axis = cache
+    return y * (dy - (dy * y).sum(axis=axis, keepdims=True))
 
 
 @swappable
@@ -239,11 +260,37 @@ class Sigmoid(Stateless):
 
 
 class Softmax(Stateless):
-    """Probabilities over the last axis.  Report §2.2.2."""
+    """Probabilities over one axis.  Report §2.2.2.
+
+    axis   of the input (N, ...), from its front or its end; the last by default. Not the first:
+           the batch's examples are no alternatives
+    """
 
     kind = "activation"
     per_image = True
     passes = softmax_forward, softmax_backward
+
+    def __init__(self, axis: int = -1) -> None:
+        self.axis = axis
+        if axis == 0:
+            raise ValueError("Softmax: axis is 0, the batch; want one within an example")
+
+    def settings(self) -> tuple[Any, ...]:
+        return (self.axis,)
+
+    def check(self, x: Array) -> None:
+        self.output_shape(x.shape[1:])
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        if not -len(input_shape) <= self.axis <= len(input_shape):
+            raise ValueError(
+                f"{self!r}: the input has {len(input_shape)} axes after the batch's, want one of "
+                "them as axis"
+            )
+        return input_shape
+
+    def __repr__(self) -> str:
+        return "Softmax()" if self.axis == -1 else f"Softmax(axis={self.axis})"
 
 
 class LeakyReLU(Stateless):

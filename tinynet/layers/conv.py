@@ -18,6 +18,7 @@ from tinynet.layers.window import (
     Padding,
     Pair,
     Window,
+    dilation_text,
     pair,
     size_text,
     stride_text,
@@ -230,7 +231,7 @@ class Conv2D(Layer):
         text += f", {self.out_channels}{stride_text(self.stride)}"
         if self.groups > 1 and not depthwise:
             text += f", {self.groups} groups"
-        return text + (f", dilation {size_text(self.dilation)}" if max(self.dilation) > 1 else "")
+        return text + dilation_text(self.dilation)
 
     def __repr__(self) -> str:
         rows, columns = self.kernel_size

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from math import prod
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from tinynet.backend import Array, Output, backward_of, output_like, swappable
 from tinynet.initializers import glorot_uniform, zeros
-from tinynet.layer import EVAL, Layer, Mode, Parameter, Shape, check_input
+from tinynet.layer import EVAL, Layer, Mode, Parameter, Shape, check_features, check_input
 
 __all__ = ["Dense", "dense_backward", "dense_forward"]
 
@@ -16,14 +17,15 @@ __all__ = ["Dense", "dense_backward", "dense_forward"]
 class DenseCache(NamedTuple):
     """Cache for ``dense_backward``."""
 
-    x: Array  # (N, n_in)
+    x: Array  # (N, ..., n_in)
     w: Array  # (n_in, n_out)
     has_bias: bool
 
     @property
     def output(self) -> Output:
-        """(N, n_out), what dz must be like."""
-        return Output((len(self.x), self.w.shape[1]), output_like(self.x, self.w).dtype)
+        """(N, ..., n_out), what dz must be like."""
+        shape = *self.x.shape[:-1], self.w.shape[1]
+        return Output(shape, output_like(self.x, self.w).dtype)
 
 
 @swappable
@@ -32,13 +34,14 @@ def dense_forward(x: Array, w: Array, b: Array | None = None) -> tuple[Array, De
 
         z_j = Σ_i w_ij a_i + b_j,   for a whole batch  z = x w + b
 
-    x   (N, n_in)       activations of the previous layer, a row per example
+    x   (N, n_in)       activations of the previous layer, a row per example; with axes between,
+                        (N, ..., n_in), each vector along the last is a row
     w   (n_in, n_out)   weights W
     b   (n_out,)        biases, or None
-    Returns z (N, n_out) and the cache (x, w).
+    Returns z (N, ..., n_out) and the cache (x, w).
     Raises ValueError if the sizes of x and w do not meet.
     """
-    if x.ndim != 2 or w.ndim != 2 or x.shape[1] != w.shape[0]:
+    if x.ndim < 2 or w.ndim != 2 or x.shape[-1] != w.shape[0]:
         raise ValueError(f"dense: x is {x.shape} and w {w.shape}, want (N, n_in) and (n_in, n_out)")
     check_bias("dense", b, w)
     z = x @ w
@@ -52,16 +55,22 @@ def dense_backward(dz: Array, cache: DenseCache) -> tuple[Array, Array, Array | 
     """Gradients of a fully-connected layer.  Report §2.3.2.
 
         ∂L/∂a_i = Σ_j ∂L/∂z_j w_ij      dx = dz wᵀ
-        ∂L/∂w_ij = ∂L/∂z_j a_i          dw = xᵀ dz    (summed over the batch)
+        ∂L/∂w_ij = ∂L/∂z_j a_i          dw = xᵀ dz    (summed over all rows)
         ∂L/∂b_j = ∂L/∂z_j               db = Σ_n dz_n
 
-    dz   (N, n_out)   ∂L/∂z
-    Returns dx (N, n_in), dw (n_in, n_out), db (n_out,) or None where there was no bias.
+    dz   (N, ..., n_out)   ∂L/∂z
+    Returns dx (N, ..., n_in), dw (n_in, n_out), db (n_out,) or None where there was no bias.
     """
     dx = dz @ cache.w.T
-    dw = cache.x.T @ dz
+    x, dz = in_rows(cache.x), in_rows(dz)
+    dw = x.T @ dz
     db = dz.sum(axis=0) if cache.has_bias else None
     return dx, dw, db
+
+
+def in_rows(x: Array) -> Array:
+    """x (N, ..., n) as (rows, n)."""
+    return x if x.ndim == 2 else x.reshape(prod(x.shape[:-1]), x.shape[-1])
 
 
 def check_bias(operation: str, b: Array | None, w: Array) -> None:
@@ -77,7 +86,9 @@ class Dense(Layer):
     out_features   number of neurons n_out
     bias           False leaves b out (before a batch norm it is redundant, §2.4.3)
     rng            generator for the starting weights: Glorot uniform, biases 0 (§2.3.6)
-    Input (N, n_in), output (N, n_out).  Parameters: weight (n_in, n_out), bias (n_out,).
+    Input (N, n_in), output (N, n_out); or (N, ..., n_in) and (N, ..., n_out), such as a sequence
+    (N, T, n_in), each of whose vectors is an input.
+    Parameters: weight (n_in, n_out), bias (n_out,).
     """
 
     kind = "dense"
@@ -98,7 +109,7 @@ class Dense(Layer):
         self.bias = Parameter(zeros((out_features,), rng, dtype)) if bias else None
 
     def forward(self, x: Array, mode: Mode = EVAL) -> tuple[Array, DenseCache]:
-        check_input(self, x, (None, self.in_features), self.weight.value)
+        check_input(self, x, (None, ..., self.in_features), self.weight.value)
         return dense_forward(x, self.weight.value, None if self.bias is None else self.bias.value)
 
     def backward(self, dy: Array, cache: DenseCache) -> Array:
@@ -109,12 +120,11 @@ class Dense(Layer):
         return dx
 
     def output_shape(self, input_shape: Shape) -> Shape:
-        if input_shape != (self.in_features,):
-            raise ValueError(f"{self!r}: input shape is {input_shape}, want ({self.in_features},)")
-        return (self.out_features,)
+        check_features(self, input_shape, self.in_features)
+        return *input_shape[:-1], self.out_features
 
     def multiply_adds(self, input_shape: Shape) -> int:
-        return self.in_features * self.out_features
+        return prod(input_shape) * self.out_features
 
     def label(self) -> str:
         return f"dense, {self.out_features}"

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tinynet.backend import Array, array_module, backward_of, output_like, swappable
-from tinynet.layer import EVAL, Layer, Mode, Parameter, Shape, check_input
+from tinynet.layer import EVAL, Layer, Mode, Parameter, Shape, check_features, check_input
 from tinynet.layers.batchnorm import centre
 
 __all__ = ["LayerNorm", "layer_norm_backward", "layer_norm_forward"]
@@ -86,7 +86,7 @@ class LayerNorm(Layer):
 
     def forward(self, x: Array, mode: Mode = EVAL) -> tuple[Array, LayerNormCache]:
         gamma, beta = self.gamma.value, self.beta.value
-        check_input(self, x, (*[None] * max(1, x.ndim - 1), self.channels), gamma)
+        check_input(self, x, (None, ..., self.channels), gamma)
         return layer_norm_forward(x, gamma, beta, self.epsilon)
 
     def backward(self, dy: Array, cache: LayerNormCache) -> Array:
@@ -96,10 +96,7 @@ class LayerNorm(Layer):
         return dx
 
     def output_shape(self, input_shape: Shape) -> Shape:
-        if input_shape[-1:] != (self.channels,):
-            raise ValueError(
-                f"{self!r}: input shape is {input_shape}, want {self.channels} features last"
-            )
+        check_features(self, input_shape, self.channels)
         return input_shape
 
     def __repr__(self) -> str:

@@ -11,6 +11,7 @@ from tinynet.layers.window import (
     Padding,
     Pair,
     Window,
+    dilation_text,
     pair,
     size_text,
     stride_text,
@@ -19,9 +20,10 @@ from tinynet.layers.window import (
 
 # fmt: off
 __all__ = [
-    "AvgPool2D", "GlobalAvgPool2D", "MaxPool2D", "SumPool2D",
+    "AvgPool2D", "GlobalAvgPool2D", "GlobalMaxPool2D", "MaxPool2D", "SumPool2D",
     "avg_pool2d_backward", "avg_pool2d_forward", "global_avg_pool2d_backward",
-    "global_avg_pool2d_forward", "max_pool2d_backward", "max_pool2d_forward",
+    "global_avg_pool2d_forward", "global_max_pool2d_backward", "global_max_pool2d_forward",
+    "max_pool2d_backward", "max_pool2d_forward",
     "sum_pool2d_backward", "sum_pool2d_forward",
 ]
 # fmt: on
@@ -55,7 +57,11 @@ class AvgPoolCache(NamedTuple):
 
 
 def pool_window(
-    x: Array, pool_size: int | Pair, stride: int | Pair | None, padding: Padding
+    x: Array,
+    pool_size: int | Pair,
+    stride: int | Pair | None = None,
+    padding: Padding = "valid",
+    dilation: int | Pair = 1,
 ) -> Window:
     """The geometry of a pooling window over x (N, H, W, C); the stride defaults to the window.
 
@@ -65,21 +71,38 @@ def pool_window(
         raise ValueError(f"pooling: x is {x.shape}, want (N, H, W, C)")
     kernel = pair(pool_size, "pool_size")
     step = kernel if stride is None else pair(stride, "stride")
-    return pool_window_over(x.shape[1:3], kernel, step, padding)
+    return pool_window_over(x.shape[1:3], kernel, step, padding, pair(dilation, "dilation"))
 
 
-def pool_window_over(size: Shape, kernel: Pair, stride: Pair, padding: Padding) -> Window:
+def pool_window_over(
+    size: Shape, kernel: Pair, stride: Pair, padding: Padding, dilation: Pair = (1, 1)
+) -> Window:
     """``window_over`` an input of ``size`` (height, width), for pooling.
 
     Raises ValueError if the window does not fit, or if some window would lie in padding alone.
     """
-    window = window_over((size[0], size[1]), kernel, stride, padding)
-    if any(max(side) >= k for side, k in zip(window.padding, kernel, strict=True)):
+    window = window_over((size[0], size[1]), kernel, stride, padding, dilation)
+    if dilation == (1, 1):
+        alone = any(max(side) >= k for side, k in zip(window.padding, kernel, strict=True))
+    else:
+        alone = not _meets_input(window)
+    if alone:
+        apart = "" if dilation == (1, 1) else f", its cells {dilation} apart"
         raise ValueError(
-            f"padding is {window.padding} with a {kernel[0]} × {kernel[1]} window, want less "
-            "padding than the window's side, so that no window lies in padding alone"
+            f"padding is {window.padding} with a {kernel[0]} × {kernel[1]} window{apart}, want "
+            "less padding than the window's side, so that no window lies in padding alone"
         )
     return window
+
+
+def _meets_input(window: Window) -> bool:
+    """Whether each window has a cell inside, along each axis."""
+    geometry = window.size, window.output_size, window.kernel, window.stride, window.dilation
+    for n, out, k, s, d, (before, _) in zip(*geometry, window.padding, strict=True):
+        for start in range(-before, out * s - before, s):
+            if not any(0 <= start + i * d < n for i in range(k)):
+                return False
+    return True
 
 
 def _sum_under(window: Window, p: Array) -> Array:
@@ -91,30 +114,44 @@ def _sum_under(window: Window, p: Array) -> Array:
     return y
 
 
-def cells_under(window: Window, x: Array, padding: Padding, count_padding: bool) -> Array:
-    """Number of cells under each window, (1, H', W', 1): those of x, or of its padding too.
+def averages_over(
+    x: Array,
+    pool_size: int | Pair,
+    stride: int | Pair | None = None,
+    padding: Padding = "valid",
+    count_padding: bool = False,
+    dilation: int | Pair = 1,
+) -> tuple[Window, Array]:
+    """The window, and how many cells each average is over, (1, H', W', 1): those of x, or all.
 
     The rows and columns that "ceil" adds are never counted, as in PyTorch.
     """
+    window = pool_window(x, pool_size, stride, padding, dilation)
     inside = window.inside(like=x).astype(x.real.dtype)
-    count_padding = count_padding and padding != "ceil"
-    return _sum_under(window, array_module(x).ones_like(inside) if count_padding else inside)
+    if count_padding and padding != "ceil":
+        inside = array_module(x).ones_like(inside)
+    return window, _sum_under(window, inside)
 
 
 @swappable
 def max_pool2d_forward(
-    x: Array, pool_size: int | Pair, stride: int | Pair | None = None, padding: Padding = "valid"
+    x: Array,
+    pool_size: int | Pair,
+    stride: int | Pair | None = None,
+    padding: Padding = "valid",
+    dilation: int | Pair = 1,
 ) -> tuple[Array, MaxPoolCache]:
     """Keep the largest value under each window.  Report §2.5.4.
 
         y[a, b] = max_ij x[a·stride + i, b·stride + j]      for each channel
 
-    x   (N, H, W, C).  Padding never wins.
+    x         (N, H, W, C).  Padding never wins
+    dilation  the window's cells are that far apart: i·dilation for i above, in all poolings
     Returns y (N, H', W', C); cache: which cell of the window won. Among equal cells the first,
     row by row, wins (as in PyTorch); a NaN wins over numbers, so that it is not hidden.
     """
     xp = array_module(x)
-    window = pool_window(x, pool_size, stride, padding)
+    window = pool_window(x, pool_size, stride, padding, dilation)
     p, inside = window.pad(x, value=-xp.inf), window.inside(like=x)
     taps = [(p[cells], inside[cells]) for _, _, cells in window.taps()]
     y, real = taps[0][0].copy(), taps[0][1]  # real: the best cell so far is not padding
@@ -145,7 +182,11 @@ def max_pool2d_backward(dy: Array, cache: MaxPoolCache) -> Array:
 
 @swappable
 def sum_pool2d_forward(
-    x: Array, pool_size: int | Pair, stride: int | Pair | None = None, padding: Padding = "valid"
+    x: Array,
+    pool_size: int | Pair,
+    stride: int | Pair | None = None,
+    padding: Padding = "valid",
+    dilation: int | Pair = 1,
 ) -> tuple[Array, SumPoolCache]:
     """Add up the values under each window.  Report §2.5.4.
 
@@ -153,7 +194,7 @@ def sum_pool2d_forward(
 
     x (N, H, W, C); padding counts as 0.  Returns y (N, H', W', C); cache: the geometry.
     """
-    window = pool_window(x, pool_size, stride, padding)
+    window = pool_window(x, pool_size, stride, padding, dilation)
     y = _sum_under(window, window.pad(x))
     return y, SumPoolCache(window, output_like(y))
 
@@ -180,6 +221,7 @@ def avg_pool2d_forward(
     stride: int | Pair | None = None,
     padding: Padding = "valid",
     count_padding: bool = False,
+    dilation: int | Pair = 1,
 ) -> tuple[Array, AvgPoolCache]:
     """Average the values under each window.  Report §2.5.4.
 
@@ -190,8 +232,7 @@ def avg_pool2d_forward(
     what the padding "ceil" adds never counts.
     Returns y (N, H', W', C); cache: n for every window, and the geometry.
     """
-    window = pool_window(x, pool_size, stride, padding)
-    n = cells_under(window, x, padding, count_padding)
+    window, n = averages_over(x, pool_size, stride, padding, count_padding, dilation)
     y = _sum_under(window, window.pad(x)) / n
     return y, AvgPoolCache(n, window, output_like(y))
 
@@ -230,6 +271,44 @@ def global_avg_pool2d_backward(dy: Array, cache: Shape) -> Array:
     return array_module(dy).broadcast_to(share, (n, height, width, channels)).copy()
 
 
+class GlobalMaxPoolCache(NamedTuple):
+    """Cache for ``global_max_pool2d_backward``."""
+
+    winner: Array  # (N, C): which cell of the image, row by row, held the maximum
+    shape: Shape  # of x
+    output: Output  # (N, C), what dy must be like
+
+
+@swappable
+def global_max_pool2d_forward(x: Array) -> tuple[Array, GlobalMaxPoolCache]:
+    """Keep the largest value of each channel: the largest window there is.
+
+        y[c] = max_hw x[h, w, c]
+
+    x (N, H, W, C).  Returns y (N, C); cache: which cell won; among equals the first, row by row.
+    Raises ValueError if x is not four-dimensional, or has no cells.
+    """
+    if x.ndim != 4 or not x.shape[1] * x.shape[2]:
+        raise ValueError(f"global_max_pool2d: x is {x.shape}, want (N, H, W, C), H and W from 1")
+    cells = x.reshape(x.shape[0], x.shape[1] * x.shape[2], x.shape[3])
+    winner = cells.argmax(axis=1)
+    y = array_module(x).take_along_axis(cells, winner[:, None], axis=1)[:, 0]
+    return y, GlobalMaxPoolCache(winner, x.shape, output_like(y))
+
+
+@backward_of()
+def global_max_pool2d_backward(dy: Array, cache: GlobalMaxPoolCache) -> Array:
+    """Send each channel's gradient to the cell that won; the others had no effect, so 0.
+
+    dy (N, C) ∂L/∂y.  Returns dx (N, H, W, C).
+    """
+    n, height, width, channels = cache.shape
+    xp = array_module(dy)
+    cells = xp.arange(height * width)[:, None]
+    won = cache.winner[:, None] == cells  # (N, HW, C)
+    return (dy[:, None] * won).reshape(n, height, width, channels)
+
+
 class _Pool2D(Stateless):
     """Base of the three pooling layers: a window, no parameters."""
 
@@ -241,11 +320,13 @@ class _Pool2D(Stateless):
         pool_size: int | Pair,
         stride: int | Pair | None = None,
         padding: Padding = "valid",
+        dilation: int | Pair = 1,
     ) -> None:
-        self.pool_size = pair(pool_size, "pool_size")
+        self.pool_size, self.dilation = pair(pool_size, "pool_size"), pair(dilation, "dilation")
         self.stride = self.pool_size if stride is None else pair(stride, "stride")
         self.padding = padding
-        self._window(self.pool_size)  # refuses a bad padding here, not at first use
+        reach = [(k - 1) * d + 1 for k, d in zip(self.pool_size, self.dilation, strict=True)]
+        self._window((reach[0], reach[1]))  # refuses a bad padding here, not at first use
 
     def output_shape(self, input_shape: Shape) -> Shape:
         check_image_shape(self, input_shape)
@@ -256,16 +337,18 @@ class _Pool2D(Stateless):
         self._window(x.shape[1:3])
 
     def settings(self) -> tuple[Any, ...]:
-        return self.pool_size, self.stride, self.padding
+        return self.pool_size, self.stride, self.padding, self.dilation
 
     def _window(self, size: Shape) -> Window:
         try:
-            return pool_window_over(size, self.pool_size, self.stride, self.padding)
+            how = self.pool_size, self.stride, self.padding, self.dilation
+            return pool_window_over(size, *how)
         except ValueError as error:
             raise ValueError(f"{self!r}: {error}") from None
 
     def label(self) -> str:
-        return f"{size_text(self.pool_size)} {self.operation}-pool{stride_text(self.stride)}"
+        text = f"{size_text(self.pool_size)} {self.operation}-pool{stride_text(self.stride)}"
+        return text + dilation_text(self.dilation)
 
     def __repr__(self) -> str:
         rows, columns = self.pool_size
@@ -278,6 +361,7 @@ class MaxPool2D(_Pool2D):
     pool_size   height and width of the window, one number or two
     stride      step of the window; the default is the window's own size
     padding     "valid", "same", "ceil", a number, or ((top, bottom), (left, right))
+    dilation    distance between neighbouring cells of the window, one number or two
     Input (N, H, W, C), output (N, H', W', C).
     """
 
@@ -312,20 +396,22 @@ class AvgPool2D(_Pool2D):
         stride: int | Pair | None = None,
         padding: Padding = "valid",
         count_padding: bool = False,
+        dilation: int | Pair = 1,
     ) -> None:
-        super().__init__(pool_size, stride, padding)
+        super().__init__(pool_size, stride, padding, dilation)
         self.count_padding = count_padding
 
     def settings(self) -> tuple[Any, ...]:
-        return (*super().settings(), self.count_padding)
+        return self.pool_size, self.stride, self.padding, self.count_padding, self.dilation
 
 
 class GlobalAvgPool2D(Stateless):
     """The average of each channel.  Input (N, H, W, C), output (N, C)."""
 
     kind = "pooling"
+    operation = "average"
     per_image = True
-    passes = global_avg_pool2d_forward, global_avg_pool2d_backward
+    passes: ClassVar[Any] = (global_avg_pool2d_forward, global_avg_pool2d_backward)
 
     def check(self, x: Array) -> None:
         check_input(self, x, (None, None, None, None), like=None)
@@ -335,4 +421,12 @@ class GlobalAvgPool2D(Stateless):
         return (input_shape[2],)
 
     def label(self) -> str:
-        return "global average pool"
+        return f"global {self.operation} pool"
+
+
+class GlobalMaxPool2D(GlobalAvgPool2D):
+    """The largest value of each channel.  Input (N, H, W, C), output (N, C)."""
+
+    operation = "max"
+    per_image = True
+    passes = global_max_pool2d_forward, global_max_pool2d_backward

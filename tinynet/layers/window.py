@@ -177,6 +177,11 @@ def size_text(sizes: Pair) -> str:
     return f"{sizes[0]}×{sizes[1]}"
 
 
+def dilation_text(dilation: Pair) -> str:
+    """ ", dilation 2×2", or nothing for 1."""
+    return f", dilation {size_text(dilation)}" if max(dilation) > 1 else ""
+
+
 def stride_text(stride: Pair) -> str:
     """A stride as figures of networks write it: ", /2", or nothing for 1."""
     if max(stride) == 1:

@@ -219,10 +219,9 @@ class Loss(Checked, ABC):
             own = self.class_weight[numbers if counted is None else np.where(counted, numbers, 0)]
         if v is not None and y.ndim == 2 and self.each_number:
             v = np.broadcast_to(v[:, None], y.shape)
-        divisors = counted if self.mean_over == "batch" else _product(v, counted, own)
-        if divisors is None:
-            return float(y.size if self.each_number else len(y))
-        return float(divisors.sum())
+        divisors = self._divisors(v, counted, own)
+        terms = y.size if self.each_number else len(y)
+        return float(terms if divisors is None else divisors.sum())
 
     def mean_of(self, value: Any, weight: float) -> float:
         """The mean over labels of this ``weight_of``, from what ``forward`` returned of them."""
@@ -249,12 +248,16 @@ class Loss(Checked, ABC):
             own = (labels * class_weight).sum(axis=1)
             if self.mean_over == "weights":
                 smoothed, own = smoothed * class_weight, own if y.ndim == 1 else None
-        each = _product(v, counted, own if self.mean_over == "batch" else None)
-        divisors = counted if self.mean_over == "batch" else _product(v, counted, own)
-        return smoothed, self._weights(each, divisors, labels[:, 0])
+        return smoothed, self._weights(labels[:, 0], v, counted, own)
 
-    def _weights(self, each: Array | None, divisors: Array | None, like: Array) -> Array | None:
-        """The weights that a mean over ``like.size`` terms takes for one over Σ divisors."""
+    def _divisors(self, v: Any, counted: Any, own: Any = None) -> Any:
+        """What a mean divides by, summed; None if that is the number of terms."""
+        return counted if self.mean_over == "batch" else _product(v, counted, own)
+
+    def _weights(self, like: Array, v: Any, counted: Any, own: Any = None) -> Array | None:
+        """The weights of terms in a mean over ``like.size``, so that it is one over Σ divisors."""
+        each = _product(v, counted, own if self.mean_over == "batch" else None)
+        divisors = self._divisors(v, counted, own)
         if self.reduction != "mean" or divisors is None:
             return each
         xp, dtype = array_module(like), np.promote_types(like.dtype, np.float32)
@@ -315,8 +318,7 @@ class NumberLoss(Loss):
         v = None if v is None else v.reshape(-1, *[1] * (z.ndim - 1)) + 0 * z.real
         if counted is not None:
             y = y * counted  # ignore_index need not be a label
-        each = _product(v, counted)
-        return y, self._weights(each, counted if self.mean_over == "batch" else each, z.real)
+        return y, self._weights(z.real, v, counted)
 
 
 def shares(weights: Array | None, shape: Shape, like: Array, reduction: str) -> Array:

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 try:
+    from hypothesis import assume
     from hypothesis import strategies as st
 except ImportError as error:
     raise ImportError(
@@ -124,11 +125,22 @@ class PoolGeometry(_Geometry):
 
     pool_size: int | Pair
     stride: int | Pair | None
+    dilation: int | Pair = 1
 
     def window(self) -> tuple[Pair, Pair, Pair]:
-        """(pool size, stride, dilation), as pairs; a pooling window has no dilation."""
+        """(pool size, stride, dilation), as pairs."""
         stride = self.pool_size if self.stride is None else self.stride
-        return as_pair(self.pool_size), as_pair(stride), (1, 1)
+        return as_pair(self.pool_size), as_pair(stride), as_pair(self.dilation)
+
+    def is_legal(self) -> bool:
+        """Whether each window has a cell of the input."""
+        return all(
+            any(0 <= a * s - before + i * d < n for i in range(k))
+            for n, out, (before, _), k, s, d in zip(
+                *(self._size, self.output_size, self.sides), *self.window(), strict=True
+            )
+            for a in range(out)
+        )
 
     @property
     def output_shape(self) -> Shape:
@@ -177,18 +189,25 @@ def conv_geometries(
 
 @st.composite
 def pool_geometries(
-    draw: st.DrawFn, *, max_batch: int = 3, max_pool: int = 4, max_stride: int = 4
+    draw: st.DrawFn,
+    *,
+    max_batch: int = 3,
+    max_pool: int = 4,
+    max_stride: int = 4,
+    max_dilation: int = 2,
 ) -> PoolGeometry:
-    """Legal poolings: overlapping windows, gaps between them, all kinds of padding.
+    """Legal poolings: overlapping windows, gaps between and in them, all kinds of padding.
 
-    Padding is less than the window on each side, so no window lies in padding alone.
+    Padding is less than the window on each side, and no window lies in padding alone.
     """
     pool_size = draw(_numbers_or_pairs(max_pool))
     kernel = as_pair(pool_size)
     stride = draw(st.none() | _numbers_or_pairs(max_stride))
     padding = draw(_paddings((kernel[0] - 1, kernel[1] - 1)))
-    height, width = draw(_sizes(kernel, padding))
-    return PoolGeometry(
+    dilation = draw(_numbers_or_pairs(max_dilation))
+    reach = [(k - 1) * d + 1 for k, d in zip(kernel, as_pair(dilation), strict=True)]
+    height, width = draw(_sizes((reach[0], reach[1]), padding))
+    g = PoolGeometry(
         batch=draw(st.integers(1, max_batch)),
         height=height,
         width=width,
@@ -196,7 +215,10 @@ def pool_geometries(
         padding=padding,
         pool_size=pool_size,
         stride=stride,
+        dilation=dilation,
     )
+    assume(g.is_legal())
+    return g
 
 
 def seeds() -> st.SearchStrategy[int]:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tests.layers.examples import example, input_shape, layer_classes
+from tests.layers.examples import IMAGES, example, layer_classes
 from tinynet import losses, optimizers
 from tinynet.backend import use_kernels
 from tinynet.layer import Mode, Parameter
@@ -58,7 +58,7 @@ def of_optimizer(name, w):
 
 
 CASES = {
-    **{f"layer {name}": (of_layer, name, input_shape(name)) for name in LAYERS},
+    **{f"layer {name}": (of_layer, name, IMAGES) for name in LAYERS},
     **{f"loss {name}": (of_loss, name, (6, 4)) for name in LOSSES},
     **{f"optimizer {name}": (of_optimizer, name, (6, 4)) for name in OPTIMIZERS},
 }

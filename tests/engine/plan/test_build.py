@@ -183,6 +183,8 @@ def test_after_the_first_step_nothing_large_is_allocated():
 
 def test_errors_name_the_layer():
     rng = np.random.default_rng(0)
+    (plan,) = training_plans(Sequential(conv(2, 3, rng), ReLU(), MaxPool2D(2, dilation=2)))[1:]
+    assert len(plan.layers) == 2  # a pool with gaps is not fused
     model = Sequential(conv(2, 3, rng), ReLU(), MaxPool2D(2), Flatten())
     step = TrainStep(model, SoftmaxCrossEntropy(), Adam(1e-3))
     with pytest.raises(ValueError, match=r"Conv2D\(2, 3, 3×3\): input is \(1, 4, 4, 1\), want"):

@@ -94,6 +94,7 @@ def _halves(layer: Layer) -> bool:
     return (
         type(layer) is MaxPool2D
         and layer.pool_size == layer.stride == (2, 2)
+        and layer.dilation == (1, 1)
         and layer.padding in ("valid", 0)
     )
 

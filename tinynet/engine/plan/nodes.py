@@ -257,9 +257,9 @@ class FusedDense(Planned):
         self.need_dx = True
 
     def forward(self, x: Array, mode: Mode = EVAL) -> tuple[Array, Any]:
-        """z (N, n_out), as the layer's."""
+        """z (N, ..., n_out), as the layer's."""
         weight, bias = self.dense.weight.value, self.dense.bias
-        check_input(self.dense, x, (None, self.dense.in_features), _expected(x, weight))
+        check_input(self.dense, x, (None, ..., self.dense.in_features), _expected(x, weight))
         return dense_forward(x, weight, None if bias is None else bias.value)
 
     def backward(self, dy: Array, cache: Any) -> Array:
@@ -270,7 +270,7 @@ class FusedDense(Planned):
         return dx  # type: ignore[return-value]
 
     def output_shape(self, input_shape: Shape) -> Shape:
-        """(n_in,) -> (n_out,)."""
+        """(..., n_in) -> (..., n_out)."""
         return self.dense.output_shape(input_shape)
 
 

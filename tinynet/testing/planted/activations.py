@@ -60,22 +60,51 @@ sigmoid.plant(
     dx(lambda g, dy, c: c.y * (1 - c.y)),
 )
 
+leaky_relu = pair("leaky ReLU", (3, 4), "leaky_relu", x_and(0.1), keep_x=True)
+leaky_relu.plant(
+    "stops below 0: The gradient of ReLU: 0 below 0, where the slope is s.",
+    dx(lambda g, dy, c: dy * (c.x > 0)),
+    "slope by the gradient: s where dy < 0, in place of x < 0.",
+    dx(lambda g, dy, c: np.where(dy > 0, dy, 0.1 * dy)),
+)
+
+tanh = pair("tanh", (3, 4), "tanh", x_and(), keep_x=True)
+tanh.plant(
+    "slope of the sigmoid: y (1 - y), where it is 1 - y².",
+    dx(lambda g, dy, c: dy * c.y * (1 - c.y)),
+    "slope at the output: 1 - tanh²(y): tanh is taken of its output once more.",
+    dx(lambda g, dy, c: dy * (1 - np.tanh(c.y) ** 2)),
+)
+
+gelu = pair("GELU", (3, 4), "gelu", x_and(), keep_x=True)
+gelu.plant(
+    "density forgotten: Φ(x) alone: the second term of the product rule is dropped.",
+    dx(lambda g, dy, c: dy * c.cache[1]),
+    "density without its factor: e^(-x²/2), not divided by √(2π).",
+    dx(lambda g, dy, c: dy * (c.cache[1] + c.x * np.exp(-(c.x**2) / 2))),
+)
+
 softmax = pair("softmax", (4, 4), "softmax", x_and())
 softmax.plant(
     "diagonal only: y (1 - y): the sigmoid's, without ∂y_i/∂x_j for i ≠ j.",
-    dx(lambda g, dy, y: dy * y * (1 - y)),
+    dx(lambda g, dy, c: dy * c.y * (1 - c.y)),
     "sign off the diagonal: + y_i y_j, where it is - y_i y_j.",
-    dx(lambda g, dy, y: y * (dy + (dy * y).sum(axis=-1, keepdims=True))),
+    dx(lambda g, dy, c: c.y * (dy + (dy * c.y).sum(axis=-1, keepdims=True))),
     "sum over the batch: Σ dy y taken along axis 0.",
-    dx(lambda g, dy, y: y * (dy - (dy * y).sum(axis=0))),
+    dx(lambda g, dy, c: c.y * (dy - (dy * c.y).sum(axis=0))),
+    "sum over the last axis: Σ dy y taken along the rows, where the vectors are the columns.",
+    dx(
+        lambda g, dy, c: c.y * (dy - (dy * c.y).sum(axis=-1, keepdims=True)),
+        arguments=x_and(0),
+    ),
     "factor y forgotten: dy - Σ dy y, not multiplied by y.",
-    dx(lambda g, dy, y: g / y),
+    dx(lambda g, dy, c: g / c.y),
     "sum without y: y (dy - Σ dy): the sum is not weighted by y.",
-    dx(lambda g, dy, y: y * (dy - dy.sum(axis=-1, keepdims=True))),
+    dx(lambda g, dy, c: c.y * (dy - dy.sum(axis=-1, keepdims=True))),
     "any factor: 123 times the gradient. [hidden from an upstream gradient of ones]",
-    dx(lambda g, dy, y: 123 * g),
+    dx(lambda g, dy, c: 123 * g),
     "combined with cross entropy: dx = dy: the softmax is thought to be in the loss's gradient.",
-    dx(lambda g, dy, y: dy.copy()),
+    dx(lambda g, dy, c: dy.copy()),
 )
 
 

@@ -247,6 +247,66 @@ def relies_on_contiguous_memory(layer: Any, dy: Array, mask: Array) -> Array:
     return np.lib.stride_tricks.as_strided(dy, dy.shape, tuple(steps)) * mask
 
 
+relu_layer.plant(
+    "reads dy in the order of memory: A transposed dy, as a product hands it back, is scrambled.",
+    backward(lambda layer, dy, mask: dy.ravel(order="K").reshape(dy.shape) * mask),
+    "takes strides for positive: A dy that was flipped is read from its end.",
+    backward(
+        lambda layer, dy, mask: (
+            dy[tuple(slice(None, None, s < 0 and -1 or 1) for s in dy.strides)] * mask
+        )
+    ),
+    "takes a broadcast dy for a mean: Strides of 0, as of y.sum(), are divided by the size.",
+    backward(lambda layer, dy, mask: dy * mask / (1 if any(dy.strides) else dy.size)),
+    "adds an epsilon to dy: dx = (dy + 1e-12) mask, which no difference of float64 shows.",
+    backward(lambda layer, dy, mask: (dy + 1e-12) * mask),
+    "divides by dy: dx = dy² / dy, which is NaN where dy is 0.",
+    backward(lambda layer, dy, mask: dy * dy / dy * mask),
+    "clips far out: dx is held to [-1000, 1000], which a usual dy never reaches.",
+    backward(lambda layer, dy, mask: np.clip(dy * mask, -1e3, 1e3)),
+    "drops what is small: What is below 1e-5 is set to 0.",
+    backward(lambda layer, dy, mask: np.where(abs(dy) < 1e-5, 0, dy) * mask),
+)
+
+
+def _remembered(layer: Any, key: Any, value: Any) -> Any:
+    return vars(layer).setdefault("remembered", {}).setdefault(key, value)
+
+
+def _with_input(layer: Any, dy: Array, c: Any, x: Array) -> Array:
+    return Dense.backward(layer, dy, c._replace(x=x))
+
+
+def _forward_and_norm(layer: Any, x: Array, mode: Mode) -> tuple[Array, Any]:
+    layer.norm, layer.examples = np.linalg.norm(x), len(x)
+    return Dense.forward(layer, x, mode)
+
+
+dense_layer.plant(
+    "keeps its input by shape: Another batch of the same shape gets the first one's gradient.",
+    backward(
+        lambda layer, dy, c: _with_input(layer, dy, c, _remembered(layer, c.x.shape, c.x.copy()))
+    ),
+    "keeps its input by identity: An array whose values were replaced is taken for the old one.",
+    backward(
+        lambda layer, dy, c: _with_input(
+            layer, dy, c, _remembered(layer, id(c.x), (c.x, c.x.copy()))[1]
+        )
+    ),
+    "keeps the norm of its input: The norm is that of the last forward pass, in any order.",
+    wrong(
+        forward=_forward_and_norm,
+        backward=lambda layer, dy, c: Dense.backward(
+            layer, dy * (layer.norm / np.linalg.norm(c.x)), c
+        ),
+    ),
+    "keeps the number of examples: N is that of the last forward pass, as of a last batch.",
+    wrong(
+        forward=_forward_and_norm,
+        backward=lambda layer, dy, c: Dense.backward(layer, dy * (layer.examples / len(dy)), c),
+    ),
+)
+
 dropout_layer.plant(
     "draws another mask: The backward pass draws a fresh mask.",
     wrong(

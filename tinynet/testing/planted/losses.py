@@ -10,7 +10,9 @@ from tinynet.backend import Array
 from tinynet.layer import Shape
 from tinynet.layers import softmax_forward
 from tinynet.losses import (
+    BinaryCrossEntropy,
     CrossEntropy,
+    MeanSquaredError,
     SoftmaxCrossEntropy,
     softmax_cross_entropy_backward,
     softmax_cross_entropy_forward,
@@ -96,6 +98,8 @@ weighted.plant(
     dz(lambda g, c: g * c.y.sum() / len(g), mean_over="weights"),
 )
 softmax_loss.plant(
+    "ignored examples counted: Divided by N, where the mean is over those that are not ignored.",
+    dz(lambda g, c: g * c.y.sum() / len(g), ignore_index=0),
     "hard labels: Labels that are distributions are replaced by their likeliest class.",
     dz(with_hard_labels, arguments=soft_labels),
 )
@@ -137,4 +141,30 @@ plain_loss.plant(
     dz(lambda g, c: -c[1] / c[0] * c[2][:, None], minimum=0.3),
     "weights squared: The weights of the classes are in the loss and once more in its gradient.",
     dz(lambda g, c: g * c[2][:, None] * len(g), class_weight=WEIGHTS),
+)
+
+# With a term for each number.
+
+
+def some_unknown(rng: np.random.Generator, shape: Shape) -> tuple[Array, Array]:
+    """z (N, K), and labels of that shape from 0 to 1, -1 where they are not known."""
+    y = rng.random(shape)
+    return rng.standard_normal(shape), np.where(y < 0.4, -1, y)
+
+
+binary = LossBench(
+    "binary cross-entropy", (4, 3), BinaryCrossEntropy, some_unknown, options={"ignore_index": -1}
+)
+binary.plant(
+    "slope of the sigmoid left in: (σ - y) σ (1 - σ): the gradient of a square behind a sigmoid.",
+    dz(lambda g, c: g * c.probabilities * (1 - c.probabilities)),
+    "unknown labels pull: The gradient of what the loss ignores goes on, towards 0.",
+    dz(lambda g, c: (c.probabilities - c.targets) * c.share.max()),
+)
+squares = LossBench("mean squared error", (4, 3), MeanSquaredError, soft_labels)
+squares.plant(
+    "factor 2 forgotten: (z - y) / M.",
+    dz(lambda g, c: g / 2),
+    "divided by the batch: 2 (z - y) / N, where the mean is over all M = N K numbers.",
+    dz(lambda g, c: g * g.shape[1]),
 )

@@ -193,6 +193,36 @@ without_scale.plant(
     dx(lambda g, dy, c: g / 2),
 )
 
+# Of one image, or one vector, by itself.
+
+
+def dx_within(
+    dy: Array, c: Any, mean: float = 1, variance: float = 1, axes: tuple[int, ...] = (-1,)
+) -> Array:
+    """dx of group or layer norm, whose means are over ``axes`` of x̂; 1 and 1 are right."""
+    g = (dy * c.gamma).reshape(c.x_hat.shape)
+    along = c.x_hat * (g * c.x_hat).mean(axis=axes, keepdims=True)
+    g = g - mean * g.mean(axis=axes, keepdims=True) - variance * along
+    return (c.inv_std * g).reshape(dy.shape)
+
+
+group_norm = pair(
+    "group norm", (2, 2, 2, 4), "group_norm", lambda rng, shape: (*scaled(rng, shape), 2)
+)
+group_norm.plant(
+    "variance term dropped: dx without the path through the group's variance.",
+    dx(lambda g, dy, c: dx_within(dy, c, variance=0, axes=(1, 3))),
+    "means over one channel: The means of each channel, where those of the whole group are meant.",
+    dx(lambda g, dy, c: dx_within(dy, c, axes=(1,))),
+)
+layer_norm = pair("layer norm", (3, 4), "layer_norm", scaled)
+layer_norm.plant(
+    "mean term dropped: dx without the path through the vector's mean.",
+    dx(lambda g, dy, c: dx_within(dy, c, mean=0)),
+    "means over the batch: Those of batch norm, along axis 0.",
+    dx(lambda g, dy, c: dx_within(dy, c, axes=(0,))),
+)
+
 # Local response normalisation: da has a direct part and one through the sums across channels.
 
 # three channels to a sum, which weighs as much as k

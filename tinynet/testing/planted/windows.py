@@ -168,6 +168,12 @@ def not_cropped(g: Array, dy: Array, c: Any) -> Array:
     return from_the_corner(g, dy, c, size=size, padding=((0, 0), (0, 0)))
 
 
+def side_by_side_cells(g: Array, dy: Array, c: Any) -> Array:
+    size = (g.shape[1] - 1, g.shape[2] - 1)
+    part = from_the_corner(g, dy, c, size=size, dilation=(1, 1))
+    return np.pad(part, [(0, 0), (0, 1), (0, 1), (0, 0)])
+
+
 def first_window(dy: Array) -> Array:
     return np.pad(dy[:, :1, :1], [(0, 0), (0, dy.shape[1] - 1), (0, dy.shape[2] - 1), (0, 0)])
 
@@ -196,6 +202,11 @@ max_pool.plant(
     dx(lambda g, dy, c: sum_pooled(dy / 4, c.window)),
     "padding not cropped: dx is cut from the corner of the padded array.",
     dx(not_cropped, padding=1),
+)
+
+max_pool.using(arguments=x_and(2, 1, "valid", 2)).plant(
+    "dilation forgotten: The winner is put back as if the window's cells were side by side.",
+    dx(side_by_side_cells),
 )
 
 padded_max_pool = pair(
@@ -300,6 +311,19 @@ global_pool.plant(
     dx(lambda g, dy, shape: g * shape[2]),
     "divided by the batch too: Divided by N · H · W.",
     dx(lambda g, dy, shape: g / shape[0]),
+)
+
+
+global_max_pool = pair("global max pool", (2, 3, 4, 2), "global_max_pool2d", x_and())
+global_max_pool.plant(
+    "spread like an average: Every cell receives dy / HW, the winner or not.",
+    dx(lambda g, dy, c: 0 * g + dy[:, None, None] / g[0, ..., 0].size),
+    "winner of the first image: The first image's winners are used for the whole batch.",
+    dx(
+        lambda g, dy, c: layers.global_max_pool2d_backward(
+            dy, c._replace(winner=np.broadcast_to(c.winner[:1], dy.shape))
+        )
+    ),
 )
 
 

@@ -80,12 +80,14 @@ CASES = {
     "max_pool2d, 2x2": (lambda: arrays((1, 5, 7, 3)), (2,)),
     "max_pool2d, 3x3, stride 2": (lambda: arrays((2, 7, 6, 2)), (3, 2, 1)),
     "max_pool2d, overlapping": (lambda: arrays((1, 4, 5, 2)), ((2, 3), 1, "same")),
+    "max_pool2d, dilated": (lambda: arrays((1, 7, 8, 2)), (2, 2, 1, (2, 3))),
     "max_pool2d, stride over the window": (lambda: arrays((1, 8, 8, 2)), (2, 3, "valid")),
     "relu, packed": (lambda: arrays((2, 4, 8)), (0.5,)),
     "relu, odd": (lambda: arrays((3, 5)), ()),
     "dropout, packed": (lambda: arrays((2, 4, 8)), (np.arange(64).reshape(2, 4, 8) % 3 > 0, 0.7)),
     "dropout, outside training": (lambda: arrays((3, 5)), (None, 0.7, "test")),
     "scale": (lambda: arrays((3, 5)), (0.3,)),
+    "dense, of a sequence": (lambda: arrays((2, 3, 33), (33, 20), (20,)), ()),
     **{
         f"dense, {n} × {i} × {o}": (lambda n=n, i=i, o=o: arrays((n, i), (i, o), (o,)), ())
         for n, i, o in ((1, 1, 1), (3, 37, 2), (7, 33, 20), (37, 21, 36), (5, 64, 32))

@@ -143,7 +143,6 @@ def definitions(
         ("N_FILTERS", w.shape[3] // groups),
         ("GROUPS", groups),
         *window_macros(window),
-        *(("DILATION_H", window.dilation[0]), ("DILATION_W", window.dilation[1])),
         *(("HAS_BIAS", int(has_bias)), ("RELU", int(relu))),
     )
 

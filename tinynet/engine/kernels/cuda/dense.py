@@ -15,7 +15,13 @@ from tinynet.engine.kernels.cuda.launch import THREADS, blocks, capturing, conti
 from tinynet.engine.kernels.cuda.source import Definitions, dtype_macros, function
 from tinynet.engine.plan.epilogues import dense_fused_backward
 from tinynet.engine.precision import is_bfloat16
-from tinynet.layers.dense import DenseCache, check_bias, dense_backward, dense_forward
+from tinynet.layers.dense import (
+    DenseCache,
+    check_bias,
+    dense_backward,
+    dense_forward,
+    in_rows,
+)
 
 SIDE = 16  # a block has SIDE × SIDE threads
 ENOUGH_BLOCKS = 528  # four for each of an H100's multiprocessors
@@ -36,8 +42,11 @@ def covers(x: Array, w: Array, *reals: Array | None) -> bool:
 
 @register(dense_forward, "cuda")
 def dense_forward_cuda(x: Array, w: Array, b: Array | None = None) -> tuple[Array, DenseCache]:
-    """dense_forward: x (N, n_in), w (n_in, n_out) -> z (N, n_out)."""
+    """dense_forward: x (N, ..., n_in), w (n_in, n_out) -> z (N, ..., n_out)."""
     array_module(x, w, b)  # of one library, or an error
+    if x.ndim > 2:
+        z, _ = dense_forward_cuda(in_rows(x), w, b)
+        return z.reshape(*x.shape[:-1], z.shape[1]), DenseCache(x, w, b is not None)
     if not covers(x, w, b):
         return dense_forward.reference(x, w, b)
     check_bias("dense", b, w)
@@ -57,15 +66,16 @@ def dense_forward_cuda(x: Array, w: Array, b: Array | None = None) -> tuple[Arra
 
 @register(dense_backward, "cuda")
 def dense_backward_cuda(dz: Array, cache: DenseCache) -> tuple[Array, Array, Array | None]:
-    """dense_backward: dz (N, n_out) -> dx (N, n_in), dw (n_in, n_out), db (n_out,)."""
-    x, w, has_bias = cache
+    """dense_backward: dz (N, ..., n_out) -> dx (N, ..., n_in), dw (n_in, n_out), db (n_out,)."""
+    x, w, has_bias = in_rows(cache.x), cache.w, cache.has_bias
     if not covers(x, w) or dz.dtype != x.dtype:
         return dense_backward.reference(dz, cache)
     xp = load_library("cupy")
     dw = xp.empty(w.shape, w.dtype)
     db = xp.empty(w.shape[1], w.dtype) if has_bias else None
+    dz = in_rows(dz)
     parameter_gradients(dz, x, dw, db, add=False)
-    return input_gradient(dz, w), dw, db
+    return input_gradient(dz, w).reshape(cache.x.shape), dw, db
 
 
 @register(dense_fused_backward, "cuda")
@@ -73,12 +83,13 @@ def dense_fused_backward_cuda(
     dw: Array, db: Array | None, dz: Array, cache: DenseCache, need_dx: bool = True
 ) -> Array | None:
     """dense_fused_backward: changes dw and db -> dx."""
-    x, w, _ = cache
+    x, w = in_rows(cache.x), cache.w
     gaps = not dw.flags.c_contiguous or (db is not None and not db.flags.c_contiguous)
     if gaps or not covers(x, w, dw, db) or dz.dtype != x.dtype:
         return dense_fused_backward.reference(dw, db, dz, cache, need_dx)
+    dz = in_rows(dz)
     parameter_gradients(dz, x, dw, db, add=True)
-    return input_gradient(dz, w) if need_dx else None
+    return input_gradient(dz, w).reshape(cache.x.shape) if need_dx else None
 
 
 def input_gradient(dz: Array, w: Array) -> Array:

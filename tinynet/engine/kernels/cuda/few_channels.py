@@ -67,7 +67,6 @@ def definitions(
         *(dtype_macros(x, w) or ()),
         *(("CHANNELS", w.shape[2]), ("FILTERS", w.shape[3]), ("EACH", each(w.shape[3]))),
         *window_macros(window),
-        *(("DILATION_H", window.dilation[0]), ("DILATION_W", window.dilation[1])),
         *(("HAS_BIAS", int(has_bias)), ("RELU", int(relu))),
         *(("ROWS", rows), ("TAPS_EACH", TAPS_EACH)),
     )

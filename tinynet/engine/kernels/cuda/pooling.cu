@@ -6,7 +6,7 @@
 //
 // ACT (float, double or bf16) of images, REAL (float or double) of arithmetic, and the geometry are
 // compiled in: CHANNELS, HEIGHT, WIDTH (of x), OUT_H, OUT_W (of y), KERNEL_H, KERNEL_W (256 taps at
-// most), STRIDE_H, STRIDE_W, TOP, LEFT (padding).
+// most), STRIDE_H, STRIDE_W, DILATION_H, DILATION_W, TOP, LEFT (padding).
 
 #include "bf16.cuh"
 #include "each_number.cuh"
@@ -21,7 +21,8 @@ extern "C" __global__ void max_pool2d_forward(const ACT* x, ACT* y, unsigned cha
         int number = -1;  // nothing inside the image yet
         for (int i = 0; i < KERNEL_H; i++)
             for (int j = 0; j < KERNEL_W; j++) {
-                const int row = down * STRIDE_H + i - TOP, column = across * STRIDE_W + j - LEFT;
+                const int row = down * STRIDE_H + i * DILATION_H - TOP;
+                const int column = across * STRIDE_W + j * DILATION_W - LEFT;
                 if (row < 0 || row >= HEIGHT || column < 0 || column >= WIDTH) continue;
                 const REAL z = x[((image * HEIGHT + row) * WIDTH + column) * CHANNELS + c];
                 if (number < 0 || z > best || z != z) best = z, number = i * KERNEL_W + j;
@@ -41,7 +42,7 @@ extern "C" __global__ void max_pool2d_backward(const ACT* dy, const unsigned cha
         REAL total = 0;
         for (int i = 0; i < KERNEL_H; i++)
             for (int j = 0; j < KERNEL_W; j++) {
-                const int down = row - i, across = column - j;
+                const int down = row - i * DILATION_H, across = column - j * DILATION_W;
                 if (down < 0 || across < 0 || down % STRIDE_H || across % STRIDE_W) continue;
                 const int a = down / STRIDE_H, b = across / STRIDE_W;
                 if (a >= OUT_H || b >= OUT_W) continue;

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from functools import wraps
+from typing import Any
+
 import numpy as np
 
 from tinynet.backend import Array, load_library, register
@@ -13,19 +16,18 @@ from tinynet.layers.pooling import (
     max_pool2d_forward,
     pool_window,
 )
-from tinynet.layers.window import Padding, Pair, Window
+from tinynet.layers.window import Window
 
 MOST_TAPS = 256  # that a byte tells apart
 
 
 @register(max_pool2d_forward, "cuda")
-def max_pool2d_forward_cuda(
-    x: Array, pool_size: int | Pair, stride: int | Pair | None = None, padding: Padding = "valid"
-) -> tuple[Array, MaxPoolCache]:
+@wraps(max_pool2d_forward.reference, assigned=())
+def max_pool2d_forward_cuda(x: Array, *how: Any) -> tuple[Array, MaxPoolCache]:
     """max_pool2d_forward: x (N, H, W, C) -> y (N, H', W', C)."""
-    window = pool_window(x, pool_size, stride, padding)
+    window = pool_window(x, *how)
     if dtype_macros(x) is None or window.kernel[0] * window.kernel[1] > MOST_TAPS or not x.size:
-        return max_pool2d_forward.reference(x, pool_size, stride, padding)
+        return max_pool2d_forward.reference(x, *how)
     xp, shape = load_library("cupy"), (len(x), *window.output_size, x.shape[3])
     y, winner = xp.empty(shape, x.dtype), xp.empty(shape, np.uint8)
     kernel = function("pooling", "max_pool2d_forward", definitions(window, x))

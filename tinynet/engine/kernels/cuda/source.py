@@ -44,13 +44,14 @@ def dtype_macros(x: Array, w: Array | None = None) -> Definitions | None:
 
 
 def window_macros(window: Window) -> Definitions:
-    """The geometry of a window, as all sources ask for it, but for its dilation."""
+    """The geometry of a window, as all sources ask for it."""
     (height, width), (out_h, out_w) = window.size, window.output_size
     (top, _), (left, _) = window.padding
     return (
         *(("HEIGHT", height), ("WIDTH", width), ("OUT_H", out_h), ("OUT_W", out_w)),
         *(("KERNEL_H", window.kernel[0]), ("KERNEL_W", window.kernel[1])),
         *(("STRIDE_H", window.stride[0]), ("STRIDE_W", window.stride[1])),
+        *(("DILATION_H", window.dilation[0]), ("DILATION_W", window.dilation[1])),
         *(("TOP", top), ("LEFT", left)),
     )
 

@@ -5,6 +5,9 @@ Max-pool windows of 2×2 that meet, as most are, have a sweep to themselves.
 
 from __future__ import annotations
 
+from functools import wraps
+from typing import Any
+
 import numpy as np
 
 from tinynet.backend import Array, output_like, register, without_numba
@@ -18,9 +21,9 @@ from tinynet.layers.pooling import (
     AvgPoolCache,
     MaxPoolCache,
     SumPoolCache,
+    averages_over,
     avg_pool2d_backward,
     avg_pool2d_forward,
-    cells_under,
     global_avg_pool2d_backward,
     global_avg_pool2d_forward,
     max_pool2d_backward,
@@ -29,7 +32,9 @@ from tinynet.layers.pooling import (
     sum_pool2d_backward,
     sum_pool2d_forward,
 )
-from tinynet.layers.window import Padding, Pair, Window
+from tinynet.layers.window import Pair, Window
+
+Geometry = tuple[Pair, Pair, Pair, Pair]  # kernel, stride, dilation, padding before the input
 
 VECTORS = 16  # channels from which a loop over them, once unrolled, has vectors to work on
 
@@ -62,8 +67,9 @@ def _max_of_four(x: Array, y: Array, winner: Array) -> None:
 
 
 @compiled
-def _max(x: Array, kernel: Pair, stride: Pair, before: Pair, y: Array, winner: Array) -> None:
+def _max(x: Array, geometry: Geometry, y: Array, winner: Array) -> None:
     """Each window's cells inside the input, the first and then those that beat the best so far."""
+    kernel, stride, dilation, before = geometry
     _, height, width, channels = x.shape
     for n in range(y.shape[0]):
         for a in range(y.shape[1]):
@@ -71,8 +77,8 @@ def _max(x: Array, kernel: Pair, stride: Pair, before: Pair, y: Array, winner: A
                 best, number = y[n, a, b], winner[n, a, b]
                 empty = True
                 for tap in range(kernel[0] * kernel[1]):
-                    row = a * stride[0] + tap // kernel[1] - before[0]
-                    column = b * stride[1] + tap % kernel[1] - before[1]
+                    row = a * stride[0] + tap // kernel[1] * dilation[0] - before[0]
+                    column = b * stride[1] + tap % kernel[1] * dilation[1] - before[1]
                     if 0 <= row < height and 0 <= column < width:
                         if empty:
                             best[:], number[:] = x[n, row, column], tap
@@ -86,13 +92,12 @@ def _max(x: Array, kernel: Pair, stride: Pair, before: Pair, y: Array, winner: A
 
 
 @register(max_pool2d_forward, "numba")
-def max_pool2d_forward_numba(
-    x: Array, pool_size: int | Pair, stride: int | Pair | None = None, padding: Padding = "valid"
-) -> tuple[Array, MaxPoolCache]:
+@wraps(max_pool2d_forward.reference, assigned=())
+def max_pool2d_forward_numba(x: Array, *how: Any) -> tuple[Array, MaxPoolCache]:
     """max_pool2d_forward: x (N, H, W, C) -> y (N, H', W', C)."""
-    window = pool_window(x, pool_size, stride, padding)
+    window = pool_window(x, *how)
     if not covered(x) or window.kernel[0] * window.kernel[1] > 256:
-        return without_numba(max_pool2d_forward)(x, pool_size, stride, padding)
+        return without_numba(max_pool2d_forward)(x, *how)
     shape = len(x), *window.output_size, x.shape[3]
     y, winner, x = empty(shape, x.dtype), empty(shape, np.uint8), seen(x)
 
@@ -100,8 +105,7 @@ def max_pool2d_forward_numba(
         if _is_two_by_two(window) and x.shape[3] >= VECTORS:
             _max_of_four(x[images], y[images], winner[images])
         else:
-            before = window.padding[0][0], window.padding[1][0]
-            _max(x[images], window.kernel, window.stride, before, y[images], winner[images])
+            _max(x[images], _geometry(window), y[images], winner[images])
 
     over_shares(len(x), work)
     return y, MaxPoolCache(winner, window)
@@ -123,18 +127,17 @@ def _to_one_of_four(dy: Array, winner: Array, dx: Array) -> None:
 
 
 @compiled
-def _to_winner(
-    dy: Array, winner: Array, kernel: Pair, stride: Pair, before: Pair, dx: Array
-) -> None:
+def _to_winner(dy: Array, winner: Array, geometry: Geometry, dx: Array) -> None:
     """dx = Σ over the windows that a cell won of dy."""
+    kernel, stride, dilation, before = geometry
     _, height, width, channels = dx.shape
     dx[:] = 0
     for n in range(dy.shape[0]):
         for a in range(dy.shape[1]):
             for b in range(dy.shape[2]):
                 for tap in range(kernel[0] * kernel[1]):
-                    row = a * stride[0] + tap // kernel[1] - before[0]
-                    column = b * stride[1] + tap % kernel[1] - before[1]
+                    row = a * stride[0] + tap // kernel[1] * dilation[0] - before[0]
+                    column = b * stride[1] + tap % kernel[1] * dilation[1] - before[1]
                     if 0 <= row < height and 0 <= column < width:
                         for c in range(channels):
                             dx[n, row, column, c] += passed(
@@ -155,20 +158,27 @@ def max_pool2d_backward_numba(dy: Array, cache: MaxPoolCache) -> Array:
         if _is_two_by_two(window):
             _to_one_of_four(dy[images], winner[images], dx[images])
         else:
-            before = window.padding[0][0], window.padding[1][0]
-            _to_winner(dy[images], winner[images], window.kernel, window.stride, before, dx[images])
+            _to_winner(dy[images], winner[images], _geometry(window), dx[images])
 
     over_shares(len(dy), work)
     return dx
 
 
 def _is_two_by_two(window: Window) -> bool:
-    return window.kernel == window.stride == (2, 2) and window.padding == ((0, 0), (0, 0))
+    without = window.dilation == (1, 1) and window.padding == ((0, 0), (0, 0))
+    return without and window.kernel == window.stride == (2, 2)
+
+
+def _geometry(window: Window) -> Geometry:
+    """The window as the loops take it."""
+    before = window.padding[0][0], window.padding[1][0]
+    return window.kernel, window.stride, window.dilation, before
 
 
 @compiled
-def _sums(x: Array, kernel: Pair, stride: Pair, before: Pair, shares: Array, y: Array) -> None:
+def _sums(x: Array, geometry: Geometry, shares: Array, y: Array) -> None:
     """y[a, b] = share[a, b] · Σ of the cells under the window, shares (H', W')."""
+    kernel, stride, dilation, before = geometry
     _, height, width, channels = x.shape
     for n in range(y.shape[0]):
         for a in range(y.shape[1]):
@@ -177,8 +187,8 @@ def _sums(x: Array, kernel: Pair, stride: Pair, before: Pair, shares: Array, y: 
                 total[:] = 0
                 for i in range(kernel[0]):
                     for j in range(kernel[1]):
-                        row = a * stride[0] + i - before[0]
-                        column = b * stride[1] + j - before[1]
+                        row = a * stride[0] + i * dilation[0] - before[0]
+                        column = b * stride[1] + j * dilation[1] - before[1]
                         if 0 <= row < height and 0 <= column < width:
                             for c in range(channels):
                                 total[c] += x[n, row, column, c]
@@ -187,8 +197,9 @@ def _sums(x: Array, kernel: Pair, stride: Pair, before: Pair, shares: Array, y: 
 
 
 @compiled
-def _spread(dy: Array, kernel: Pair, stride: Pair, before: Pair, shares: Array, dx: Array) -> None:
+def _spread(dy: Array, geometry: Geometry, shares: Array, dx: Array) -> None:
     """dx = Σ over the windows above a cell of share · dy."""
+    kernel, stride, dilation, before = geometry
     _, height, width, channels = dx.shape
     dx[:] = 0
     for n in range(dy.shape[0]):
@@ -197,8 +208,8 @@ def _spread(dy: Array, kernel: Pair, stride: Pair, before: Pair, shares: Array, 
                 share = shares[a, b]
                 for i in range(kernel[0]):
                     for j in range(kernel[1]):
-                        row = a * stride[0] + i - before[0]
-                        column = b * stride[1] + j - before[1]
+                        row = a * stride[0] + i * dilation[0] - before[0]
+                        column = b * stride[1] + j * dilation[1] - before[1]
                         if 0 <= row < height and 0 <= column < width:
                             for c in range(channels):
                                 dx[n, row, column, c] += share * dy[n, a, b, c]
@@ -206,10 +217,10 @@ def _spread(dy: Array, kernel: Pair, stride: Pair, before: Pair, shares: Array, 
 
 def _pooled(x: Array, window: Window, shares: Array) -> Array:
     y = empty((len(x), *window.output_size, x.shape[3]), x.dtype)
-    x, before = seen(x), (window.padding[0][0], window.padding[1][0])
+    x, geometry = seen(x), _geometry(window)
 
     def work(images: slice) -> None:
-        _sums(x[images], window.kernel, window.stride, before, shares, y[images])
+        _sums(x[images], geometry, shares, y[images])
 
     over_shares(len(x), work)
     return y
@@ -217,23 +228,22 @@ def _pooled(x: Array, window: Window, shares: Array) -> Array:
 
 def _spread_out(dy: Array, window: Window, shares: Array) -> Array:
     dx = empty((len(dy), *window.size, dy.shape[3]), dy.dtype)
-    dy, before = seen(dy), (window.padding[0][0], window.padding[1][0])
+    dy, geometry = seen(dy), _geometry(window)
 
     def work(images: slice) -> None:
-        _spread(dy[images], window.kernel, window.stride, before, shares, dx[images])
+        _spread(dy[images], geometry, shares, dx[images])
 
     over_shares(len(dy), work)
     return dx
 
 
 @register(sum_pool2d_forward, "numba")
-def sum_pool2d_forward_numba(
-    x: Array, pool_size: int | Pair, stride: int | Pair | None = None, padding: Padding = "valid"
-) -> tuple[Array, SumPoolCache]:
+@wraps(sum_pool2d_forward.reference, assigned=())
+def sum_pool2d_forward_numba(x: Array, *how: Any) -> tuple[Array, SumPoolCache]:
     """sum_pool2d_forward: x (N, H, W, C) -> y (N, H', W', C)."""
-    window = pool_window(x, pool_size, stride, padding)
+    window = pool_window(x, *how)
     if not covered(x):
-        return without_numba(sum_pool2d_forward)(x, pool_size, stride, padding)
+        return without_numba(sum_pool2d_forward)(x, *how)
     y = _pooled(x, window, np.ones(window.output_size, x.dtype))
     return y, SumPoolCache(window, output_like(y))
 
@@ -247,18 +257,12 @@ def sum_pool2d_backward_numba(dy: Array, cache: SumPoolCache) -> Array:
 
 
 @register(avg_pool2d_forward, "numba")
-def avg_pool2d_forward_numba(
-    x: Array,
-    pool_size: int | Pair,
-    stride: int | Pair | None = None,
-    padding: Padding = "valid",
-    count_padding: bool = False,
-) -> tuple[Array, AvgPoolCache]:
+@wraps(avg_pool2d_forward.reference, assigned=())
+def avg_pool2d_forward_numba(x: Array, *how: Any) -> tuple[Array, AvgPoolCache]:
     """avg_pool2d_forward: x (N, H, W, C) -> y (N, H', W', C)."""
-    window = pool_window(x, pool_size, stride, padding)
-    if not covered(x):
-        return without_numba(avg_pool2d_forward)(x, pool_size, stride, padding, count_padding)
-    n = cells_under(window, x, padding, count_padding)
+    if x.ndim != 4 or not covered(x):
+        return without_numba(avg_pool2d_forward)(x, *how)
+    window, n = averages_over(x, *how)
     y = _pooled(x, window, 1 / n[0, :, :, 0])
     return y, AvgPoolCache(n, window, output_like(y))
 

@@ -14,7 +14,13 @@ from tinynet.backend import Array, register
 from tinynet.engine.memory import empty
 from tinynet.engine.plan.epilogues import dense_fused_backward
 from tinynet.engine.threads import over_blocks
-from tinynet.layers.dense import DenseCache, check_bias, dense_backward, dense_forward
+from tinynet.layers.dense import (
+    DenseCache,
+    check_bias,
+    dense_backward,
+    dense_forward,
+    in_rows,
+)
 
 ROWS_BYTES = 1 << 18  # of w: with as many of dw and of its change, within a second-level cache
 FEWEST_ROWS = 4  # runs; a smaller layer is one product
@@ -22,7 +28,10 @@ FEWEST_ROWS = 4  # runs; a smaller layer is one product
 
 @register(dense_forward, "numpy")
 def dense_forward_numpy(x: Array, w: Array, b: Array | None = None) -> tuple[Array, DenseCache]:
-    """dense_forward: z (N, n_out) from x (N, n_in), w (n_in, n_out) and b (n_out,)."""
+    """dense_forward: z (N, ..., n_out) from x (N, ..., n_in), w (n_in, n_out) and b (n_out,)."""
+    if x.ndim > 2:
+        z, _ = dense_forward_numpy(in_rows(x), w, b)
+        return z.reshape(*x.shape[:-1], z.shape[1]), DenseCache(x, w, b is not None)
     if x.ndim != 2 or x.shape[-1:] != w.shape[:1] or not _worth_while(w):
         return dense_forward.reference(x, w, b)
     check_bias("dense", b, w)
@@ -35,10 +44,11 @@ def dense_forward_numpy(x: Array, w: Array, b: Array | None = None) -> tuple[Arr
 
 @register(dense_backward, "numpy")
 def dense_backward_numpy(dz: Array, cache: DenseCache) -> tuple[Array, Array, Array | None]:
-    """dense_backward: dx, dw, db from dz (N, n_out)."""
-    x, w, has_bias = cache
+    """dense_backward: dx, dw, db from dz (N, ..., n_out)."""
+    w = cache.w
     if not _worth_while(w):
         return dense_backward.reference(dz, cache)
+    x, dz = in_rows(cache.x), in_rows(dz)
     dx = empty(x.shape, np.result_type(dz, w))
     dw = empty(w.shape, np.result_type(x, dz))
 
@@ -47,17 +57,18 @@ def dense_backward_numpy(dz: Array, cache: DenseCache) -> tuple[Array, Array, Ar
         np.matmul(x[:, rows].T, dz, out=dw[rows])
 
     over_blocks(len(w), _rows(w), work)
-    return dx, dw, dz.sum(axis=0) if has_bias else None
+    return dx.reshape(cache.x.shape), dw, dz.sum(axis=0) if cache.has_bias else None
 
 
 @register(dense_fused_backward, "numpy")
 def dense_fused_backward_numpy(
     dw: Array, db: Array | None, dz: Array, cache: DenseCache, need_dx: bool = True
 ) -> Array | None:
-    """dense_fused_backward: changes dw and db; dx from dz (N, n_out)."""
-    x, w, _ = cache
+    """dense_fused_backward: changes dw and db; dx from dz (N, ..., n_out)."""
+    w = cache.w
     if not _worth_while(w):
         return dense_fused_backward.reference(dw, db, dz, cache, need_dx)
+    x, dz = in_rows(cache.x), in_rows(dz)
     dx = empty(x.shape, np.result_type(dz, w)) if need_dx else None
 
     def work(rows: slice) -> None:
@@ -68,7 +79,7 @@ def dense_fused_backward_numpy(
     over_blocks(len(w), _rows(w), work)
     if db is not None:
         db += dz.sum(axis=0)
-    return dx
+    return None if dx is None else dx.reshape(cache.x.shape)
 
 
 def _rows(w: Array) -> int:

@@ -6,6 +6,9 @@ first that equals it: three times as fast as the reference, which keeps both at 
 
 from __future__ import annotations
 
+from functools import wraps
+from typing import Any
+
 import numpy as np
 
 from tinynet.backend import Array, output_like, register
@@ -16,9 +19,9 @@ from tinynet.layers.pooling import (
     AvgPoolCache,
     MaxPoolCache,
     SumPoolCache,
+    averages_over,
     avg_pool2d_backward,
     avg_pool2d_forward,
-    cells_under,
     global_avg_pool2d_forward,
     max_pool2d_backward,
     max_pool2d_forward,
@@ -26,15 +29,14 @@ from tinynet.layers.pooling import (
     sum_pool2d_backward,
     sum_pool2d_forward,
 )
-from tinynet.layers.window import Padding, Pair, Window
+from tinynet.layers.window import Window
 
 
 @register(max_pool2d_forward, "numpy")
-def max_pool2d_forward_numpy(
-    x: Array, pool_size: int | Pair, stride: int | Pair | None = None, padding: Padding = "valid"
-) -> tuple[Array, MaxPoolCache]:
+@wraps(max_pool2d_forward.reference, assigned=())
+def max_pool2d_forward_numpy(x: Array, *how: Any) -> tuple[Array, MaxPoolCache]:
     """max_pool2d_forward: x (N, H, W, C) -> y (N, H', W', C)."""
-    window = pool_window(x, pool_size, stride, padding)
+    window = pool_window(x, *how)
     shape = (x.shape[0], *window.output_size, x.shape[3])
     cells = window.kernel[0] * window.kernel[1]
     y, winner = np.empty(shape, x.dtype), np.empty(shape, np.uint8 if cells <= 256 else np.uint16)
@@ -59,7 +61,7 @@ def max_pool2d_forward_numpy(
             equal = tap == best
             found |= equal if all_real else equal & tap_real
         if not found.all():  # a NaN equals nothing
-            best[...], cache = max_pool2d_forward.reference(x[images], pool_size, stride, padding)
+            best[...], cache = max_pool2d_forward.reference(x[images], *how)
             number[...] = cache.winner
 
     over_blocks(x.shape[0], images_per_block(x[:1].nbytes), work)
@@ -81,13 +83,12 @@ def max_pool2d_backward_numpy(dy: Array, cache: MaxPoolCache) -> Array:
 
 
 @register(sum_pool2d_forward, "numpy")
-def sum_pool2d_forward_numpy(
-    x: Array, pool_size: int | Pair, stride: int | Pair | None = None, padding: Padding = "valid"
-) -> tuple[Array, SumPoolCache]:
+@wraps(sum_pool2d_forward.reference, assigned=())
+def sum_pool2d_forward_numpy(x: Array, *how: Any) -> tuple[Array, SumPoolCache]:
     """sum_pool2d_forward: x (N, H, W, C) -> y (N, H', W', C)."""
-    window = pool_window(x, pool_size, stride, padding)
+    window = pool_window(x, *how)
     if x.dtype.kind != "f":
-        return sum_pool2d_forward.reference(x, pool_size, stride, padding)
+        return sum_pool2d_forward.reference(x, *how)
     y = _sums(x, window, None)
     return y, SumPoolCache(window, output_like(y))
 
@@ -101,18 +102,12 @@ def sum_pool2d_backward_numpy(dy: Array, cache: SumPoolCache) -> Array:
 
 
 @register(avg_pool2d_forward, "numpy")
-def avg_pool2d_forward_numpy(
-    x: Array,
-    pool_size: int | Pair,
-    stride: int | Pair | None = None,
-    padding: Padding = "valid",
-    count_padding: bool = False,
-) -> tuple[Array, AvgPoolCache]:
+@wraps(avg_pool2d_forward.reference, assigned=())
+def avg_pool2d_forward_numpy(x: Array, *how: Any) -> tuple[Array, AvgPoolCache]:
     """avg_pool2d_forward: x (N, H, W, C) -> y (N, H', W', C)."""
-    window = pool_window(x, pool_size, stride, padding)
     if x.dtype.kind != "f":
-        return avg_pool2d_forward.reference(x, pool_size, stride, padding, count_padding)
-    n = cells_under(window, x, padding, count_padding)
+        return avg_pool2d_forward.reference(x, *how)
+    window, n = averages_over(x, *how)
     y = _sums(x, window, n)
     return y, AvgPoolCache(n, window, output_like(y))
 
