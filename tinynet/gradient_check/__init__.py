@@ -7,7 +7,8 @@
 All in float64, with an upstream gradient dy drawn at random (one of all ones would hide any error
 in softmax or batch norm, whose outputs' sums are constant). How well an element's difference
 quotients settle sets its tolerance (``finite_differences``); where the forward pass is analytic, a
-complex step is exact and the tolerance tight (``complex_step``). At a kink
+complex step is exact (``complex_step``). A forward pass that computes in float32 inside is noticed,
+and judged by that (``precision``). At a kink
 (ReLU at its threshold, a tie in max pooling) no slope exists, and the element is reported as
 undecidable, never passed; too many of those are an error. A network is checked layer by layer,
 which by the chain rule is a check of the whole (``chain_rule``).

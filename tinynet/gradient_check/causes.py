@@ -227,6 +227,25 @@ def right_if_an_argument_were_changed(e: Evidence) -> str | None:
     return None
 
 
+def an_epsilon(e: Evidence) -> str | None:
+    """1 / x in one pass and 1 / (x + ε) in the other."""
+    x, at = e.values()[e.check.name], e.wrong
+    if at.sum() < 3 or np.ptp(x[at]) <= 1e-3 * abs(x[at]).max():
+        return None
+    for where, other, ratio in (
+        ("forward", "backward", e.got[at] / e.wanted[at]),
+        ("backward", "forward", e.wanted[at] / e.got[at]),
+    ):
+        found = (ratio - 1) * x[at]
+        epsilon = float(np.median(found))
+        if 0 < epsilon < 0.1 and (abs(found - epsilon) <= 0.02 * epsilon).all():
+            return (
+                f"the {where} pass has ε = {epsilon:.2g} added to {e.check.name}, as in "
+                f"log({e.check.name} + ε), and the {other} pass has not: use the same in both"
+            )
+    return None
+
+
 def a_factor_for_each_index(e: Evidence) -> str | None:
     for axis, size in enumerate(e.got.shape):
         if size < 2 or e.got.size // size < 2:
@@ -463,6 +482,7 @@ HYPOTHESES: tuple[Callable[[Evidence], str | None], ...] = (
     holds_nan,
     is_zero,
     one_element,
+    an_epsilon,
     is_transposed,
     is_flipped,
     is_scaled,
@@ -484,4 +504,4 @@ HYPOTHESES: tuple[Callable[[Evidence], str | None], ...] = (
     is_rounded,
 )
 # Where the gradient is nearly right, it is also nearly any pattern that the true one has.
-IF_NEARLY_RIGHT = (one_element, at_one_index, at_one_end, is_rounded)
+IF_NEARLY_RIGHT = (an_epsilon, one_element, at_one_index, at_one_end, is_rounded)

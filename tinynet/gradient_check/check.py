@@ -19,7 +19,6 @@ from tinynet.gradient_check.checkable import (
     CheckablePair,
     TooManyGradients,
     is_float,
-    same,
 )
 from tinynet.gradient_check.complex_step import complex_steps
 from tinynet.gradient_check.contract import (
@@ -30,7 +29,8 @@ from tinynet.gradient_check.contract import (
     raised,
     shared_memory,
 )
-from tinynet.gradient_check.finite_differences import Function, estimate
+from tinynet.gradient_check.finite_differences import SAFETY, ULPS, Function, estimate
+from tinynet.gradient_check.precision import FLOAT64, FORMATS, precision_of
 from tinynet.gradient_check.report import (
     GradientError,
     GradientReport,
@@ -65,8 +65,8 @@ def check_gradients(
     mode               the forward pass's mode; its generator is copied for each pass, so that
                        dropout masks stay the same (None: a fixed seed)
     rng                draws the upstream gradient dy, and the sample; None: a fixed seed
-    tolerance          accepted relative error, beside what the estimate itself is unsure of;
-                       None: 1e-6, and 1e-9 where the complex step gives the slope to rounding
+    tolerance          accepted relative error, beside what the estimate itself is unsure of and
+                       rounding can make; None: 1e-9
     allow_undecidable  largest accepted share of undecidable elements in one array
     elements           check only this many, drawn at random from all arrays together; the report
                        says how likely they are to find an error. None: every element
@@ -218,22 +218,35 @@ def _examine(subject: Checkable, settings: Settings, rng: np.random.Generator) -
     y = xp.array(y)  # a copy: y may be a view of x, which will be perturbed
     faults = modified("forward", {**subject.arrays, **subject.fixed}, before)
     report.faults += faults.values()
-    if y.dtype != xp.float64:
+    if y.dtype != xp.float64 and (isinstance(subject, CheckableLayer) or y.dtype.kind in "iubc"):
         report.faults.append(f"forward gives {y.dtype} for float64 arguments, want float64")
-    if not xp.isfinite(y).all():
+    elif not xp.isfinite(y).all():
         report.faults.append("forward gives NaN or infinity: there is nothing to compare with")
     subject.copying = bool(faults)
     if len(report.faults) > len(faults) or not faults.keys() <= set(subject.inputs):
         return report
     for name in faults:
         subject.arrays[name][...] = before[name]
-    if not same(subject.run()[0], y):
+    precision = precision_of(subject, y)
+    if not precision.double:
+        ulps = SAFETY if precision.coarse else ULPS
+        report.notes.append(
+            f"computed in {precision.name}: tolerance {ulps * precision.epsilon:.0e} and what its "
+            "rounding leaves unsure, with larger steps"
+        )
+        subject.epsilon = precision.epsilon * precision.growth
+        for name, a in subject.arrays.items():
+            a[...] = precision.rounded(a)
+            before[name] = a.copy()
+        y, cache = subject.run()
+        y = xp.array(y)
+    if not subject.same(subject.run()[0], y):
         report.faults.append(
             "forward gives another result the second time: is something drawn or kept inside?"
         )
         return report
 
-    dy = xp.asarray(rng.standard_normal(y.shape))
+    dy = xp.asarray(precision.rounded(rng.standard_normal(y.shape)), dtype=y.dtype)
     upstream = {subject.upstream: dy}
     before["dy"] = dy.copy()
     try:
@@ -258,7 +271,7 @@ def _examine(subject: Checkable, settings: Settings, rng: np.random.Generator) -
     faults = modified("backward", {**subject.arrays, **subject.fixed, "dy": dy}, before)
     for name in faults.keys() & {*subject.arrays, "dy"}:
         (dy if name == "dy" else subject.arrays[name])[...] = before[name]
-    unfit = misshapen(got, subject.arrays, upstream)
+    unfit = misshapen(got, subject.arrays, upstream, y.dtype)
     report.faults += [*faults.values(), *unfit.values()]
     report.faults += shared_memory(raw, subject.arrays)
     report.unchecked = [name for name in subject.arrays if name not in got]
@@ -279,9 +292,14 @@ def _examine(subject: Checkable, settings: Settings, rng: np.random.Generator) -
     if sample is not None:
         total, checked = sum(g.size for g in got.values()), sum(map(len, sample.values()))
         report.sample = Sample(total, checked)
-    function = Function(subject.run, y, dy)
+    function = Function(subject.run, _double(y), _double(dy), precision)
     whole = None
-    if sample is None and isinstance(subject, CheckableLayer) and not report.faults:
+    if (
+        sample is None
+        and precision.double
+        and isinstance(subject, CheckableLayer)
+        and not report.faults
+    ):
         whole = taken_apart(subject.layer, subject.arrays["x"], subject.fresh())
     if whole is not None:
         _layer_by_layer(report, Sweep.through(whole, dy, settings.tolerance), got)
@@ -302,18 +320,26 @@ def _in_one_piece(
     tolerance: float | None,
     sample: Mapping[str, np.ndarray] | None,
 ) -> None:
-    twin = subject.twin("complex128")
-    twin.copying = subject.copying
-    steps = complex_steps(twin.run, twin.arrays, function.y, function.dy)
-    moved = unsteadiness(subject, function.dy, got)
+    steps, moved = {}, dict.fromkeys(got, 0.0)
+    if function.precision.double:
+        twin = subject.twin("complex128")
+        twin.copying = subject.copying
+        steps = complex_steps(twin.run, twin.arrays, function.y, function.dy)
+        moved = unsteadiness(subject, function.dy, got)
     for name, gradient in got.items():
         function.expect_rounding_of(got.values(), moved[name])
         g, chosen = to_device(gradient, "numpy"), None if sample is None else sample[name]
         a, step = subject.arrays[name], steps.get(name)
-        if g.dtype.kind == "f" and g.dtype.itemsize < 8:  # told already; it is right to its digits
-            g, tolerance = g.astype(np.float64), max(tolerance or 0, 1e3 * np.finfo(g.dtype).eps)
-        report.arrays.append(estimate(function, name, a, g, tolerance, step, chosen))
+        # told already, where the function is in float64; it is right to its digits
+        digits = FORMATS.get(g.dtype.name, FLOAT64)
+        computed = min(digits, function.precision, key=lambda precision: precision.bits)
+        g = g if g.dtype.kind == "c" else _double(g)
+        report.arrays.append(estimate(function, name, a, g, tolerance, step, chosen, computed))
     report.faults += explain_wrong(report.arrays, subject.arrays, function)
+
+
+def _double(a: Array) -> Array:
+    return a.astype("float64")
 
 
 def _layer_by_layer(report: GradientReport, sweep: Sweep, got: Mapping[str, Array]) -> None:

@@ -18,30 +18,42 @@ import numpy as np
 
 from tinynet.backend import Array, to_device
 from tinynet.gradient_check.complex_step import ComplexStep
+from tinynet.gradient_check.precision import FLOAT64, FULL, Precision
 from tinynet.gradient_check.report import ArrayCheck
 
 # Powers of two, so that x ± h is exact. The first is tried on every element; the rest, from coarse
 # (little rounding error) to fine (few kinks within reach), where the first leaves a doubt.
 QUICK_STEP = 2.0**-17
 STEPS = (2.0**-10, 2.0**-14, 2.0**-17, 2.0**-20, 2.0**-24)
-TOLERANCE = 1e-6  # accepted relative error of a gradient, beside the estimate's own
-TIGHT = 1e-9  # the same where the complex step gives the slope to rounding
+MORE_STEPS = (2.0**-28, 2.0**-32)  # in less than float64, where they are coarse
+TOLERANCE = 1e-9  # accepted relative error of a gradient, beside the estimate's own
+NEARLY = 1e-6  # the same of the quick estimate, where the complex step will say it to rounding
+ULPS = 64  # of float32, that a right gradient in float32 may be off
 CLEAR = 1e-3  # an element is decided if its slope is known to this part of a typical one
 SMALL = 1e-3  # a slope below this part of a typical one is judged as if it were as large
 SAFETY = 8  # the bounds are estimates themselves
-FULL = 0.7290138127  # of a step: a number with all its bits, and so are those that move with it
-EPSILON = float(np.finfo(np.float64).eps)
+EPSILON = FLOAT64.epsilon
 
 
 class Function:
     """L = Σ dy ⊙ f(), where f reads arrays that are perturbed in place, one element at a time."""
 
-    def __init__(self, forward: Callable[[], tuple[Array, Any]], y: Array, dy: Array) -> None:
-        self.forward, self.y, self.dy = forward, y, dy
+    def __init__(
+        self,
+        forward: Callable[[], tuple[Array, Any]],
+        y: Array,
+        dy: Array,
+        precision: Precision = FLOAT64,
+    ) -> None:
+        self.forward, self.y, self.dy, self.precision = forward, y, dy, precision
+        epsilon = precision.epsilon * precision.growth
         # L is a sum of rounded terms, and its rounding error is divided by h
-        self.rounding = SAFETY * EPSILON * float(abs(dy * y).sum()) / math.sqrt(max(y.size, 1))
-        self.smallest = EPSILON * float(abs(dy).max()) if dy.size else 0.0
+        self.rounding = SAFETY * epsilon * float(abs(dy * y).sum()) / math.sqrt(max(y.size, 1))
+        self.smallest = epsilon * float(abs(dy).max()) if dy.size else 0.0
         self.backward_rounding = 0.0
+        self.moved: Array | None = (
+            None  # the outputs that changed, where only their rounding counts
+        )
 
     def expect_rounding_of(self, gradients: Iterable[Array], moved: float = 0.0) -> None:
         """Allow every array the rounding that the largest of these gradients brings with it.
@@ -50,7 +62,11 @@ class Function:
         In one backward pass they are made of the same terms. Where those cancel (a bias before a
         batch norm, whose gradient is 0) their rounding is left, in the size of what cancelled.
         """
-        self.backward_rounding = SAFETY * EPSILON * largest_of(gradients) + moved
+        self.backward_rounding = SAFETY * self.precision.epsilon * largest_of(gradients) + moved
+
+    def step(self, step: float) -> float:
+        """That step, a power of ε, in this function's precision."""
+        return 2.0 ** round(math.log2(step) * (1 - self.precision.bits) / -52)
 
     def change(self, flat: Array, i: int, h: float) -> float:
         """L(xᵢ + h) − L(xᵢ); NaN where the forward pass refuses xᵢ + h (a negative probability)."""
@@ -58,6 +74,8 @@ class Function:
         flat[i] = kept + h
         try:
             y, _ = self.forward()
+            if not self.precision.double:
+                self.moved = (y != self.y) | (False if self.moved is None else self.moved)
             return float((self.dy * (y - self.y)).sum())
         except ValueError:  # it took xᵢ itself: a smaller h, or "undecidable", is the answer
             return math.nan
@@ -66,40 +84,56 @@ class Function:
 
     def central(self, flat: Array, i: int) -> tuple[float, float]:
         """D(h) and the difference between the slopes on the two sides, from two forward passes."""
-        h = _scaled(QUICK_STEP, flat[i])
+        h = _scaled(self.step(QUICK_STEP), flat[i])
         up, down = self.change(flat, i, h), self.change(flat, i, -h)
         return (up - down) / (2 * h), abs(up + down) / h
 
-    def richardson(self, flat: Array, i: int, step: float) -> tuple[float, float]:
+    def richardson(
+        self, flat: Array, i: int, h: float, rounding: float | None = None
+    ) -> tuple[float, float]:
         """The extrapolated slope and a bound on its error, from four forward passes.
 
         Two differences bound it: D(h) − D(h/2), and the bend L(h) + L(−h) − 4 (L(h/2) + L(−h/2)),
         in which the second derivative cancels. A kink makes at least one of them large, whether it
         lies at xᵢ itself, nearer than h/2, or between h/2 and h.
         """
-        h = _scaled(step, flat[i])
+        self.moved = None
         up, down = self.change(flat, i, h), self.change(flat, i, -h)
         half_up, half_down = self.change(flat, i, h / 2), self.change(flat, i, -h / 2)
         coarse, fine = (up - down) / (2 * h), (half_up - half_down) / h
         bend = (up + down - 4 * (half_up + half_down)) / h
-        bound = abs(coarse - fine) + abs(bend) + self.rounding / h
+        bound = abs(coarse - fine) + abs(bend)
+        bound += (self._rounding_of_moved() if rounding is None else rounding) / h
         return (4 * fine - coarse) / 3, bound if math.isfinite(bound) else math.inf
 
     def careful(self, flat: Array, i: int, good: float) -> tuple[float, float]:
         """The slope with the smallest bound among the steps; stops at one as small as ``good``."""
         best = (math.nan, math.inf)
-        for step in STEPS:
-            slope, bound = self.richardson(flat, i, step)
+        value = float(flat[i])
+        for step in STEPS if self.precision.double else (*STEPS, *MORE_STEPS):
+            slope, bound = self.richardson(flat, i, _scaled(self.step(step), value))
             if bound < best[1]:
                 best = slope, bound
             if bound <= good:
-                break
+                return best
+        if 0 < abs(value) < STEPS[-1] and self.precision.double:  # not as far as to a kink at 0
+            h = math.ldexp(0.25, math.frexp(value)[1])
+            slope, bound = self.richardson(flat, i, h, SAFETY * self.grain(flat, i, h))
+            if bound < best[1]:
+                best = slope, bound
         return best
 
-    def grain(self, flat: Array, i: int) -> float:
+    def _rounding_of_moved(self) -> float:
+        """The error in L by rounding: in float64 a global bound, else of the outputs that moved."""
+        if self.precision.double or self.moved is None:
+            return self.rounding
+        terms = to_device(self.dy * self.y * (self.moved | (not self.moved.any())), "numpy")
+        return self.precision.epsilon * self.precision.growth * float(np.linalg.norm(terms))
+
+    def grain(self, flat: Array, i: int, h: float | None = None) -> float:
         """Σ |dy| times the last bit that is set in each output that xᵢ moves; 0 if none moves."""
         kept = float(flat[i])
-        flat[i] = kept + _scaled(STEPS[0], kept) * FULL
+        flat[i] = kept + (_scaled(self.step(STEPS[0]), kept) if h is None else h) * FULL
         try:
             y = to_device(self.forward()[0], "numpy")
         except ValueError:  # it refuses so large a step
@@ -114,7 +148,7 @@ class Function:
 
     def influence(self, flat: Array, i: int) -> np.ndarray:
         """∂y/∂xᵢ, every output's own slope (the shape of y), by one plain central difference."""
-        kept, h = float(flat[i]), _scaled(QUICK_STEP, flat[i])
+        kept, h = float(flat[i]), _scaled(self.step(QUICK_STEP), flat[i])
         try:
             flat[i] = kept + h
             up = self.forward()[0].copy()  # a copy: y may be a view of x
@@ -132,34 +166,50 @@ def estimate(
     tolerance: float | None = None,
     step: ComplexStep | None = None,
     chosen: np.ndarray | None = None,
+    computed: Precision | None = None,
 ) -> ArrayCheck:
     """``got`` against ∂L/∂x for each chosen element of ``x``, a contiguous array of the function's.
 
     got         the gradient under test: an element that agrees with the quick estimate, on both
                 sides, needs no careful one
-    tolerance   accepted relative error, beside the bounds of the estimates; None: TOLERANCE, and
-                TIGHT where the complex step serves
+    tolerance   accepted relative error, beside the bounds of the estimates; None: TOLERANCE
     step        the complex step for x; None where the forward pass takes no complex numbers
     chosen      flat indices; None: every element
+    computed    the precision of ``got``; None: the function's
     """
-    flat, relative = x.reshape(-1), TOLERANCE if tolerance is None else tolerance
+    computed = computed or function.precision
+    relative = TOLERANCE if tolerance is None else tolerance
+    if not computed.double:  # the result is rounded once, by half an ε
+        relative = max(relative, 0.75 * computed.epsilon)
+    clear = CLEAR  # with coarse steps more kinks are in reach, and finer ones know less
+    if not function.precision.double:
+        clear = 0.25 if function.precision.coarse else 1e-2
+    flat = x.reshape(-1)
     index = np.arange(flat.size) if chosen is None else chosen
     g = got.reshape(-1)[index]
+    quick = max(relative, relative if step is None else NEARLY)
     with np.errstate(all="ignore"):  # a step too far (the log of a negative number) gives NaN
-        quick = [function.central(flat, i) for i in index.tolist()]
-        wanted, sides = np.array(quick).reshape(-1, 2).T.copy()
-        typical = _root_mean_square(wanted)
-        accepted = relative * (abs(wanted) + SMALL * typical)
-        agrees = (abs(g - wanted) <= accepted) & (sides <= CLEAR * (abs(wanted) + typical))
+        both = [function.central(flat, i) for i in index.tolist()]
+        wanted, sides = np.array(both).reshape(-1, 2).T.copy()
         bound = np.zeros_like(wanted)
-        for k in np.flatnonzero(~agrees):
-            wanted[k], bound[k] = function.careful(flat, int(index[k]), accepted[k])
-    typical = _root_mean_square(wanted)
-    accepted = relative * (abs(wanted) + SMALL * typical) + SAFETY * bound
-    # as well as rounding allows at the best step: nothing that L resolves is left in doubt
-    finest = SAFETY * SAFETY * function.rounding / STEPS[0]
-    undecidable = ~(SAFETY * bound <= CLEAR * np.maximum(abs(wanted), typical) + finest)
 
+        def settled(relative: float, doubtful: Any) -> np.ndarray:
+            """What is accepted, once those that do not agree have a careful slope."""
+            accepted = relative * (abs(wanted) + SMALL * _root_mean_square(wanted))
+            for k in np.flatnonzero((doubtful | ~(abs(g - wanted) <= accepted)) & (bound == 0)):
+                wanted[k], bound[k] = function.careful(flat, int(index[k]), accepted[k])
+            typical = _root_mean_square(wanted)
+            return relative * (abs(wanted) + SMALL * typical) + SAFETY * bound
+
+        accepted = settled(quick, ~(sides <= clear * (abs(wanted) + _root_mean_square(wanted))))
+    # as well as rounding allows at the best step: nothing that L resolves is left in doubt
+    finest = SAFETY * SAFETY * function.rounding / function.step(STEPS[0])
+
+    def in_doubt() -> np.ndarray:
+        typical = np.maximum(abs(wanted), _root_mean_square(wanted))
+        return np.asarray(~(SAFETY * bound <= clear * typical + finest))
+
+    undecidable = in_doubt()
     exact = np.zeros(len(index), bool)
     found = None if step is None else step.slopes(index[~undecidable])
     if found is not None:
@@ -167,11 +217,17 @@ def estimate(
         if (abs(slopes - wanted[~undecidable]) <= accepted[~undecidable]).all():
             exact = ~undecidable
             wanted[exact] = slopes
-            relative = TIGHT if tolerance is None else tolerance
-            accepted[exact] = relative * (abs(slopes) + SMALL * typical)
-            # what a sum of such terms is rounded by, in the backward pass too
+            accepted[exact] = relative * (abs(slopes) + SMALL * _root_mean_square(wanted))
+            # what a sum of such terms is rounded by
             accepted[exact] += SAFETY * (SAFETY * EPSILON * sizes + function.rounding)
-            accepted[exact] += SAFETY * function.backward_rounding
+    if quick > relative and not exact.any():
+        with np.errstate(all="ignore"):
+            accepted = settled(relative, False)
+        undecidable = in_doubt()
+    if not computed.coarse:  # in the backward pass too
+        accepted += SAFETY * function.backward_rounding
+    if not computed.double:
+        accepted += _rounding(abs(g - wanted) - accepted, wanted, undecidable, computed)
 
     # An error that rounding could make proves nothing, of dy or of y, which may be coarser than its
     # size says: a sigmoid's 1 + tanh, far out, where quotients of fine steps agree by chance.
@@ -181,9 +237,10 @@ def estimate(
         with np.errstate(all="ignore"):
             grain, limit = function.grain(flat, int(index[k])), 0.0
         if not grain:  # flat as far as the coarsest step reaches
-            limit = function.smallest / _scaled(STEPS[0], flat[index[k]])
+            limit = function.smallest / _scaled(function.step(STEPS[0]), flat[index[k]])
         elif grain > SAFETY * function.rounding:
-            limit = grain if exact[k] else grain / _scaled(STEPS[-1], flat[index[k]])
+            finest_step = _scaled(function.step(STEPS[-1]), flat[index[k]])
+            limit = grain if exact[k] else grain / finest_step
         undecidable[k] = error[k] <= SAFETY * limit
 
     def spread(values: np.ndarray, elsewhere: Any) -> np.ndarray:
@@ -200,6 +257,23 @@ def estimate(
         checked=spread(np.ones(len(index), bool), False),
         exact=spread(exact, False),
     )
+
+
+def _rounding(
+    excess: np.ndarray, wanted: np.ndarray, undecidable: np.ndarray, computed: Precision
+) -> np.ndarray:
+    """The error that is put down to rounding on the way, of a gradient that is not in float64.
+
+    excess   the errors, less what is accepted anyway
+    A few ULPS in float32. In 16 bits that would hide an error of 1%, so twice what most elements
+    are off: a wrong one sticks out.
+    """
+    size = np.maximum(abs(wanted), _root_mean_square(wanted))
+    if not computed.coarse:
+        return ULPS * computed.epsilon * size
+    seen = np.sort((excess / np.maximum(size, 1e-300))[~undecidable & np.isfinite(excess)])
+    level = float(seen[-1 - max(1, len(seen) // 20)]) if len(seen) > 1 else 0.0
+    return min(max(2 * level, 0.0), SAFETY * computed.epsilon / 2) * size
 
 
 def largest_of(gradients: Iterable[Array]) -> float:
