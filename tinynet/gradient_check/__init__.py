@@ -2,6 +2,7 @@
 
     report = check_gradients(layer, x)                  a layer or a whole model
     report = check_backward(forward, backward, args)    two bare functions, whoever wrote them
+    report = check_function(function, args)             its backward pass is within it: PyTorch, JAX
     report = check_loss(loss, z, y)                     a loss
 
 All in float64, with an upstream gradient dy drawn at random (one of all ones would hide any error
@@ -33,7 +34,12 @@ tinynet.gradient_check.report.GradientError: WRONG: the backward pass of forward
   the gradient of x is wrong in 3 of 3 elements; ...: only the diagonal of the Jacobian is in it...
 """
 
-from tinynet.gradient_check.check import check_backward, check_gradients, check_loss
+from tinynet.gradient_check.check import (
+    check_backward,
+    check_function,
+    check_gradients,
+    check_loss,
+)
 from tinynet.gradient_check.report import ArrayCheck, GradientError, GradientReport
 
 __all__ = [
@@ -41,6 +47,7 @@ __all__ = [
     "GradientError",
     "GradientReport",
     "check_backward",
+    "check_function",
     "check_gradients",
     "check_loss",
 ]
