@@ -101,6 +101,9 @@ def in_one_line(error: Exception) -> str:
 
 
 if __name__ == "__main__":
-    status = main()
+    try:
+        status = main()
+    except KeyboardInterrupt:  # a second one, in the moment in which the first was told
+        status = 130
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # all is saved: a last Ctrl-C need not be told of
     sys.exit(status)

@@ -31,6 +31,7 @@ from examples.mura.dataset import (
     Image,
 )
 from examples.mura.figures import BLUE, GREEN, GREY, INK, ORANGE, STYLE
+from examples.mura.printed import percent
 
 SPLIT_NAMES = {"train": "Training", "valid": "Validation"}
 SPLIT_COLOURS = {"train": GREY, "valid": GREEN}
@@ -130,7 +131,7 @@ def table_of_parts(images: Sequence[Image]) -> list[list[str]]:
         counts = count(group)
         for normal, abnormal in (counts.studies, counts.images):
             share = abnormal / (normal + abnormal)
-            row += [f"{normal + abnormal:,}", f"{normal:,}", f"{abnormal:,}", f"{share:.1%}"]
+            row += [f"{normal + abnormal:,}", f"{normal:,}", f"{abnormal:,}", percent(share, 1)]
         views = views_per_study(group)
         rows.append([*row, f"{np.mean(views):.1f}", f"{max(views)}"])
     return rows
@@ -147,7 +148,7 @@ def notes(dataset: Dataset) -> list[str]:
         lines.append(
             f"{name}: {count_shared_patients(images):,} of {count_patients(images):,} patients "
             f"have studies of several body parts; always guessing the commoner label is right "
-            f"for {floors[0]:.1%} of images, {floors[1]:.1%} of studies."
+            f"for {percent(floors[0], 1)} of images, {percent(floors[1], 1)} of studies."
         )
     train, valid = ({i.patient for i in dataset.split(split)} for split in SPLITS)
     shared = train & valid
@@ -204,7 +205,7 @@ def draw_parts(axes: Axes, dataset: Dataset, split: str) -> None:
             if length > 0.06 * most:  # the number has room
                 middle = begin + length / 2
                 axes.text(middle, place, f"{length:,}", ha="center", va="center", color="white")
-        share = f"{abnormal / (normal + abnormal):.0%}"
+        share = percent(abnormal / (normal + abnormal))
         axes.text(normal + abnormal + 0.015 * most, place, share, va="center", color=INK)
     names = [f"{part.capitalize()}\n{sum(n.images):,} images" for part, n in counts.items()]
     axes.set_yticks(range(len(counts)), names)

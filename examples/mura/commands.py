@@ -307,7 +307,10 @@ def train_and_evaluate(
     except (CheckpointError, OSError) as error:
         if not (run.folder / CONFIG).exists():  # it has gone
             raise
-        reason = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) else error
+        reason = str(error)
+        if isinstance(error, OSError):
+            place = f"{error.filename}: " if error.filename else ""
+            reason = f"{place}{error.strerror or error}: mend that"
         raise UserError(f"{reason}; then continue with: {again}") from error
 
 

@@ -320,7 +320,7 @@ def save_metrics(path: Path, metrics: Metrics) -> None:
 
 def load_metrics(path: Path) -> Metrics:
     """Read metrics.json; raises UserError, naming the file, if that is not possible."""
-    again = "run `python -m examples.mura evaluate` again"
+    again = "evaluate the run again"
     if not path.exists():
         raise UserError(f"there is no {path}: {again}")
     metrics: Metrics = read_record(path, METRICS, again)

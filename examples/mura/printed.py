@@ -23,9 +23,9 @@ def plain(value: float) -> str:
     return rounded(value, 3, (-1, 0, 1))
 
 
-def percent(value: float | None) -> str:
+def percent(value: float | None, digits: int = 0) -> str:
     """64%; as in ``number``, 100% is all of them and 0% none."""
-    return "–" if value is None else f"{rounded(100 * value, 0, (0, 100))}%"
+    return "–" if value is None else f"{rounded(100 * value, digits, (0, 100))}%"
 
 
 def rounded(value: float, digits: int, ends: tuple[float, ...]) -> str:

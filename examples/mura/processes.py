@@ -13,7 +13,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from multiprocessing import get_context
+from multiprocessing import active_children, get_context
 from multiprocessing.connection import Connection
 from typing import TypeVar
 
@@ -41,6 +41,7 @@ def in_workers(
     # spawn works on every system; a fork beside BLAS's threads can deadlock
     context = get_context("spawn")
     watched, held = context.Pipe(duplex=False)  # the system closes what a process holds as it ends
+    others = active_children()
     pool = ProcessPoolExecutor(workers, context, initializer=start_worker, initargs=(watched,))
     try:
         with starting():
@@ -54,7 +55,9 @@ def in_workers(
             "run the same command again, it goes on from there"
         ) from error
     finally:
-        held.close()  # ends the workers that are left
+        held.close()  # ends the workers that are left, but for those that have just been started
+        for worker in set(active_children()).difference(others):
+            worker.kill()
         pool.shutdown(cancel_futures=True)
         watched.close()
 

@@ -104,7 +104,7 @@ def test_a_run_trained_on_a_gpu_is_evaluated_on_the_processor(mura, gpu, tmp_pat
     assert {k: x.dtype for k, x in here.items()} == {k: x.dtype for k, x in there.items()}
     assert "Example H1, bf16" in (tmp_path / "gpu/report.html").read_text()
     cli("evaluate", "--run", "gpu", "--no-baselines")
-    metrics = json.loads((tmp_path / "gpu/metrics.json").read_text())
+    metrics = json.loads((tmp_path / "gpu/evaluations/mean-0.5/metrics.json").read_text())
     assert metrics["computed_on"] == "cpu, fp32"
     study = mura / "valid/XR_HAND/patient11186/study1_positive"
     for name, *more in (["predict"], ["explain", "--out", "pictures"]):

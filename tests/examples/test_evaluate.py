@@ -366,7 +366,7 @@ def test_missing_and_broken_files_are_named(tmp_path):
     with pytest.raises(UserError, match=r"no .*metrics\.json"):
         load_metrics(path)
     path.write_text('{"kappa": ')
-    with pytest.raises(UserError, match=r"metrics\.json cannot be read .*evaluate` again"):
+    with pytest.raises(UserError, match=r"metrics\.json cannot be read .*evaluate the run again"):
         load_metrics(path)
     path.write_text('{"kappa": 1}')
     with pytest.raises(UserError, match=r"metrics\.json cannot be read \(it lacks 'synthetic'\)"):

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from tinynet.gradient_check import GradientError, check_backward, check_function
+from tinynet.gradient_check.choice import check_any
 
 rng = np.random.default_rng(0)
 X, W, B = rng.standard_normal((5, 3)), rng.standard_normal((3, 4)), rng.standard_normal(4)
@@ -89,6 +90,13 @@ def test_object_that_keeps_its_state(kind):
     assert {check.method for check in report.arrays} == {"complex step"}
     with pytest.raises(GradientError, match=r"the gradient of \S*(b|1) is wrong in 4 of 4"):
         check_function(kind(1e-7), [X])
+
+
+def test_fixture_and_command_know_what_has_its_backward_pass_within():
+    assert check_any(Layer(), X, seed=1).ok
+    assert check_any(tanh, X, W).ok
+    with pytest.raises(GradientError):
+        check_any(tanh_spoilt, X, W)
 
 
 def test_object_given_is_not_touched():

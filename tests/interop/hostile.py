@@ -66,10 +66,6 @@ def program(body: bytes) -> bytes:
     return b"\x80\x02" + body + b"."
 
 
-def remembered(value: bytes, index: int = 0) -> bytes:
-    return value + b"r" + struct.pack("<I", index) + b"0"
-
-
 def pickles(rng: np.random.Generator) -> Iterator[tuple[str, bytes]]:
     n = int(rng.integers(MANY, 2 * MANY))
     big = text("k" * int(rng.integers(5 * 10**5, 10**6)))

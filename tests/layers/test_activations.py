@@ -1,3 +1,5 @@
+import math
+
 import numpy as np
 import pytest
 
@@ -113,3 +115,9 @@ def test_a_softmax_layer_over_another_axis():
             Softmax(axis).forward(x)
     with pytest.raises(ValueError, match="axis is 1.5, want a whole number"):
         Softmax(1.5)
+
+
+def test_gelu_keeps_its_digits_far_below_zero():
+    x = np.array([-6.0, -10.0, -30.0])
+    y, _ = gelu_forward(x)
+    np.testing.assert_allclose(y, [0.5 * v * math.erfc(-v / math.sqrt(2)) for v in x], rtol=1e-12)

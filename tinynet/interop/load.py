@@ -36,6 +36,7 @@ from tinynet.models.architecture import Architecture
 from tinynet.train.reading import FileError, WeightsError, finite
 
 SHOWN = 3  # names in a line
+MOST_PREFIXES = 1000  # that are tried
 # what DataParallel, torch.compile, FSDP and activation checkpointing put into names
 WRAPPERS = r"(?<![^.])(module|_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\."
 COUNT_OF_AVERAGES = "n_averaged"  # in the state of PyTorch's AveragedModel
@@ -222,6 +223,7 @@ def unwrapped(arrays: dict[str, np.ndarray], wanted: Collection[str]) -> dict[st
         return arrays
     end = f".{next(iter(wanted))}"
     prefixes = [name.removesuffix(end) + "." for name in arrays if name.endswith(end)]
+    prefixes = prefixes[:MOST_PREFIXES]
     fits = {prefix: sum(prefix + name in arrays for name in wanted) for prefix in prefixes}
     most = max(fits.values(), default=0)
     best = [prefix for prefix in fits if fits[prefix] == most]
