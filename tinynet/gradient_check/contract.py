@@ -84,7 +84,8 @@ def raised(error: Exception, arrays: Mapping[str, Array], dy: Mapping[str, Array
     """What a backward pass that ends in an error is told: where, the shapes, and what would fit."""
     where = ""
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
-        if Path(frame.filename).parent != Path(__file__).parent and frame.line:
+        folder = Path(frame.filename).parent
+        if folder != Path(__file__).parent and folder.name != "autograd" and frame.line:
             where = f", at {frame.line!r} (line {frame.lineno} of {Path(frame.filename).name})"
             break
     lines = [f"backward raises {type(error).__name__}{where}: {' '.join(str(error).split())}"]
@@ -229,18 +230,18 @@ def _laid_out(
     kind: str,
 ) -> Iterator[str]:
     """Faults with inputs, and an upstream gradient, that are laid out otherwise in memory."""
+    cache: Any = None
     try:
         with subject.swapped(change):
             changed_y, cache = subject.forward()
             if not same(changed_y, y):
                 yield f"forward gives another result for {kind} inputs"
                 return
-    except ValueError as error:
-        if kind != "read-only" or "read-only" not in str(error):
-            raise
-        yield "forward writes to an array that it was given: work on a copy"
-        return
-    with subject.swapped(change):
+    except Exception as error:
+        if "read-only" in str(error):
+            yield "forward writes to an array that it was given: work on a copy"
+            return  # else it says that it does not take such inputs
+    with subject.swapped(change if cache is not None else lambda a: a):
         _, cache = subject.forward()
         yield from _upstream(subject, change(dy), got, f"{kind} arrays", cache)
 
@@ -250,10 +251,11 @@ def _upstream(
 ) -> Iterator[str]:
     try:
         found = subject.backward(dy, subject.forward()[1] if cache is None else cache)
-    except ValueError as error:
-        if "read-only" not in str(error):
-            raise
-        yield "backward writes to an array that it was given: work on a copy"
+    except Exception as error:
+        if "read-only" in str(error):
+            yield "backward writes to an array that it was given: work on a copy"
+        else:
+            yield f"backward raises {type(error).__name__} for {kind}: {error}"
         return
     for name, g in found.items():
         if not same(g, got[name], largest_of(got.values())):
