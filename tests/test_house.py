@@ -39,6 +39,7 @@ DEFERRED = {("tinynet.gradient_check.__main__", "tinynet.testing.tour")}
 OPTIONAL = {
     ("tinynet.testing", "hypothesis"),
     ("tinynet.gradient_check", "matplotlib"),
+    ("tinynet.gradient_check.pytest_plugin", "pytest"),
     ("tinynet.interop", "h5py"),
     ("tinynet.interop", "onnx"),
     ("tinynet.engine", "ml-dtypes"),

@@ -120,7 +120,7 @@ def subjects():
     """Name -> (function, right arguments), of all that can be called with the samples."""
     found = {}
     for room in (*ROOMS, models):
-        for name in BUILDERS if room is models else vars(room):
+        for name in BUILDERS if room is models else dir(room):
             function = getattr(room, name)
             ours = getattr(function, "__module__", "").startswith(room.__name__)
             if name.startswith("_") or not ours or inspect.isabstract(function):

@@ -348,7 +348,10 @@ def kernel_set(name: str) -> str:
 
 
 _kernels: ContextVar[str | None] = ContextVar("kernels", default=None)
-_loaders: dict[str, Callable[[], None]] = {}  # of sets that are not imported yet
+# of sets that are not imported yet; with "numpy" the engine registers the others
+_loaders: dict[str, Callable[[], Any]] = {
+    "numpy": lambda: importlib.import_module("tinynet.engine.kernels")
+}
 
 
 @cache
@@ -436,6 +439,7 @@ def swappable(
         check_types(name, *args, **kwargs)
         if check is not None:
             check(name, *args, **kwargs)
+        load_kernels("numpy")
         if not kernels or (use := kernels_in_use()) == "reference":
             return function(*args, **kwargs)
         if library_of(first) == "cupy":
@@ -518,8 +522,8 @@ def load_at_first_use(kernels: str, load: Callable[[], None]) -> None:
 
 def load_kernels(kernels: str) -> None:
     """Import the set ``kernels`` if it waits for its first use."""
-    if kernels in _loaders:
-        _loaders[kernels]()
+    if (load := _loaders.get(kernels)) is not None:
+        load()
         _loaders.pop(kernels, None)
 
 

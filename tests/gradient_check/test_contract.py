@@ -1,16 +1,11 @@
 """What a difference quotient cannot see; kinks and margins; other array libraries; the shell."""
 
-import subprocess
-import sys
-import types
-
 import numpy as np
 import pytest
 
 import tinynet.backend
 from tests.engine.gpu.fake_cupy import fake_cupy
 from tinynet.gradient_check import GradientError, check_backward, check_gradients
-from tinynet.gradient_check.__main__ import main
 from tinynet.layer import EVAL, Layer, Mode, Parameter
 from tinynet.layers import (
     BatchNorm,
@@ -320,31 +315,3 @@ def test_a_wrong_pair_of_cupy_functions_is_explained(fake_cupy):
     x = fake_cupy.asarray(X)
     with pytest.raises(GradientError, match="is a mask missing"):
         check_backward(lambda x: (fake_cupy.maximum(x, 0), x), lambda dy, c: dy * 1, (x,))
-
-
-# The shell.
-
-
-def test_the_command_line_explains_itself(capsys):
-    assert main([]) == 0
-    out = capsys.readouterr().out
-    assert "--tour" in out
-    assert "check_backward(forward, backward, args)" in out
-    with pytest.raises(SystemExit):
-        main(["--tuor"])
-    assert "unknown arguments: --tuor" in capsys.readouterr().err
-
-
-def test_the_tour_gets_the_arguments_that_are_its_own(monkeypatch):
-    tour = types.ModuleType("tinynet.testing.tour")
-    tour.main = lambda arguments: 7 if arguments == ["--no-input"] else 8
-    monkeypatch.setitem(sys.modules, "tinynet.testing.tour", tour)
-    assert main(["--tour", "--no-input"]) == 7
-
-
-def test_the_module_runs_as_a_command():
-    run = subprocess.run(
-        [sys.executable, "-m", "tinynet.gradient_check", "--help"], capture_output=True, text=True
-    )
-    assert run.returncode == 0
-    assert "--tour" in run.stdout

@@ -11,6 +11,7 @@ These names are the door: ``tinynet.train`` uses no others.
     without_gradient    a network's layers before the first trainable parameter, and the rest
 """
 
+from tinynet.engine import kernels  # noqa: F401 - first: it registers all kernels
 from tinynet.engine.gpu.upload import uploaded
 from tinynet.engine.memory import Workspace
 from tinynet.engine.plan.build import without_gradient

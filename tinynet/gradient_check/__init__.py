@@ -2,6 +2,7 @@
 
     report = check_gradients(layer, x)                  a layer or a whole model
     report = check_backward(forward, backward, args)    two bare functions, whoever wrote them
+    report = check_function(function, args)             its backward pass is within it: PyTorch, JAX
     report = check_loss(loss, z, y)                     a loss
 
 All in float64, with an upstream gradient dy drawn at random (one of all ones would hide any error
@@ -34,14 +35,36 @@ tinynet.gradient_check.report.GradientError: WRONG: the backward pass of forward
   the gradient of x is wrong in 3 of 3 elements; ...: only the diagonal of the Jacobian is in it...
 """
 
-from tinynet.gradient_check.check import check_backward, check_gradients, check_loss
-from tinynet.gradient_check.report import ArrayCheck, GradientError, GradientReport
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tinynet.gradient_check.check import (
+        check_backward,
+        check_function,
+        check_gradients,
+        check_loss,
+    )
+    from tinynet.gradient_check.report import ArrayCheck, GradientError, GradientReport
 
 __all__ = [
     "ArrayCheck",
     "GradientError",
     "GradientReport",
     "check_backward",
+    "check_function",
     "check_gradients",
     "check_loss",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """At its first use: pytest reads this package when it starts, for the plugin in it."""
+    if name not in __all__:
+        raise AttributeError(f"module 'tinynet.gradient_check' has no attribute {name!r}")
+    home = "check" if name.startswith("check_") else "report"
+    return getattr(import_module(f"tinynet.gradient_check.{home}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

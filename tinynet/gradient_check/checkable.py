@@ -43,9 +43,9 @@ class Checkable(ABC):
     def backward(self, dy: Array, cache: Any) -> dict[str, Array]:
         """Name -> gradient."""
 
-    def same(self, a: Array, b: Array) -> bool:
+    def same(self, a: Array, b: Array, beside: float = 0.0) -> bool:
         """Equal up to the order of summation, in the precision in which it computes."""
-        return same(a, b, self.epsilon)
+        return same(a, b, beside, self.epsilon)
 
     @abstractmethod
     def twin(self, dtype: str) -> Checkable:
@@ -265,15 +265,17 @@ def smaller(a: Array) -> Array:
     return flipped(a) * array_module(a).asarray(factors, a.dtype)
 
 
-def same(a: Array, b: Array, epsilon: float = 2.0**-52) -> bool:
+def same(a: Array, b: Array, beside: float = 0.0, epsilon: float = 2.0**-52) -> bool:
     """Equal up to the order of summation, which may differ with the layout in memory.
 
+    beside    the largest number that b was computed beside: what cancels leaves its rounding
     epsilon   of the precision in which they were computed
     NaN is equal to NaN.
     """
     if epsilon > 2.0**-52:
         a, b = (array_module(g).asarray(g, "float64") for g in (a, b))
     largest = float(array_module(b).nan_to_num(abs(b)).max()) if b.size else 0.0
-    few = max(1e-10, 16 * epsilon) * largest + max(1e-14, 2.0**-24 * (epsilon > 1e-4))
+    part = max(1e-10, 16 * epsilon)
+    few = part * largest + part / 100 * beside + max(1e-14, 2.0**-24 * (epsilon > 1e-4))
     near = abs(a - b) <= few if a.shape == b.shape else np.False_
     return bool((near | ((a != a) & (b != b))).all()) if a.shape == b.shape else False
