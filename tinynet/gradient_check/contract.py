@@ -13,6 +13,7 @@ import numpy as np
 
 from tinynet.backend import Array, array_module
 from tinynet.gradient_check.checkable import Checkable, flipped, same, smaller
+from tinynet.gradient_check.finite_differences import largest_of
 
 SCALES = (
     -2.0,
@@ -145,7 +146,7 @@ def entangled(
     if not same(later_y, y):
         yield "forward gives another result after passes of other inputs: what does it keep?"
     for name, g in subject.backward(dy, later_cache).items():
-        if same(kept[name], got[name]) and not same(g, got[name]):
+        if same(kept[name], got[name]) and not same(g, got[name], largest_of(got.values())):
             yield f"backward gives another gradient of {name} after passes of other inputs"
     yield from _by_identity(subject)
     yield from _not_linear(subject, cache, dy, {n: g for n, g in kept.items() if same(g, got[n])})
@@ -178,7 +179,7 @@ def _by_identity(subject: Checkable) -> Iterator[str]:
         for name in kept:
             subject.arrays[name][...] = smaller(kept[name])
         for name, found in passes().items():
-            if not same(found, wanted[name]):
+            if not same(found, wanted[name], largest_of(wanted.values())):
                 what = (
                     "forward gives another result"
                     if name == "y"
@@ -197,12 +198,12 @@ def _not_linear(
 ) -> Iterator[str]:
     """Faults of a backward pass that is not linear in dy."""
     xp = array_module(dy)
-    told = set()
+    told, size = set(), largest_of(got.values())
     for scale in SCALES:
         with np.errstate(all="ignore"):
             found = subject.backward(xp.asarray(scale * dy), cache)
         for name, g in found.items():
-            if name in got and name not in told and not same(g / scale, got[name]):
+            if name in got and name not in told and not same(g / scale, got[name], size):
                 told.add(name)
                 times = f"{scale:g}" if 1 <= abs(scale) < 10 else f"{scale:.0e}"
                 yield (
@@ -257,7 +258,7 @@ def _upstream(
             yield f"backward raises {type(error).__name__} for {kind}: {error}"
         return
     for name, g in found.items():
-        if not same(g, got[name]):
+        if not same(g, got[name], largest_of(got.values())):
             yield f"backward gives another gradient of {name} for {kind}"
 
 
