@@ -430,7 +430,7 @@ def test_functions_of_torch_are_right(torch):
     functions, r = torch.nn.functional, torch.Generator().manual_seed(0)
 
     def draw(*shape, **settings):
-        return torch.randn(*shape, generator=r, dtype=torch.float64, **settings)
+        return torch.randn(shape, generator=r, dtype=torch.float64, **settings)
 
     for function, args in [
         (functions.conv2d, [draw(1, 2, 5, 4), draw(3, 2, 3, 3), draw(3)]),
