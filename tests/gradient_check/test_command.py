@@ -81,7 +81,7 @@ def test_what_is_named_is_checked(line, status, printed, capsys):
         ("broken:forward kernels:backward --args 4", "broken cannot be imported: ModuleNotFound"),
         ("ending:forward kernels:backward --args 4", "ending cannot be imported: SystemExit: 0"),
         ("kernels:forwrd kernels:backward --args 4", "module 'kernels' has no attribute 'forwrd'"),
-        ("kernels:forward --args 4", "the arguments begin with function, ndarray, want forward,"),
+        ("kernels:forward", "the arguments begin with function, want forward, backward, arguments"),
         ("kernels:forward kernels:backward", "none of args is a float array"),
         ("kernels:forward kernels:backward --args 4,3 3,5", "missing 1 required positional"),
         ("kernels:forward kernels:backward --args 4,3 4,5 5", "(kernels.py, line 6)"),

@@ -198,7 +198,9 @@ def test_turning_swaps_rows_and_columns_of_one_branch_and_nothing_else():
 
 
 def test_as_drawn_turns_the_rows_and_columns_of_three_branches():
-    released, drawn = (build("inception_v4", 2, (75, 75, 1), **SMALL, as_drawn=d) for d in (0, 1))
+    released, drawn = (
+        build("inception_v4", 2, (75, 75, 1), **SMALL, as_drawn=d) for d in (False, True)
+    )
     assert learned(released) == learned(drawn)
     differ = {
         name.rsplit(".", 2)[0]: (p.shape[:2], drawn.parameters()[name].shape[:2])

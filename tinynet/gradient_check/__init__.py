@@ -2,6 +2,7 @@
 
     report = check_gradients(layer, x)                  a layer or a whole model
     report = check_backward(forward, backward, args)    two bare functions, whoever wrote them
+    report = check_function(function, args)             its backward pass is within it: PyTorch, JAX
     report = check_loss(loss, z, y)                     a loss
 
 All in float64, with an upstream gradient dy drawn at random (one of all ones would hide any error
@@ -37,7 +38,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tinynet.gradient_check.check import check_backward, check_gradients, check_loss
+    from tinynet.gradient_check.check import (
+        check_backward,
+        check_function,
+        check_gradients,
+        check_loss,
+    )
     from tinynet.gradient_check.report import ArrayCheck, GradientError, GradientReport
 
 __all__ = [
@@ -45,6 +51,7 @@ __all__ = [
     "GradientError",
     "GradientReport",
     "check_backward",
+    "check_function",
     "check_gradients",
     "check_loss",
 ]

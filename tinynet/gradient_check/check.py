@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -31,6 +30,7 @@ from tinynet.gradient_check.contract import (
     shared_memory,
 )
 from tinynet.gradient_check.finite_differences import Function, estimate
+from tinynet.gradient_check.foreign import Flat, argument_names, flat_pair
 from tinynet.gradient_check.report import (
     GradientError,
     GradientReport,
@@ -97,15 +97,18 @@ def check_backward(
 ) -> GradientReport:
     """Check a bare pair of functions; no class of this library is needed.
 
-    forward    forward(*args) -> (y, cache)
+    forward    forward(*args) -> (y, cache); y is an array, or a nest (tuple, list, dict) of them
     backward   backward(dy, cache) -> the gradient of the first float array among args, or a tuple
                with one gradient for each of them, in order; None, or a shorter tuple, where there
-               is none
+               is none. Or a dict by the arguments' names, with or without a d in front. dy is
+               nested as y is, with None for outputs that are not float arrays
     args       the arguments; float arrays are copied in float64 and differentiated, the rest
-               (integers, masks, names, None) is passed on as it is
+               (integers, masks, names, None) is passed on as it is. Lists and dicts of arrays have
+               lists and dicts of gradients. Complex z has dz = ∂L/∂Re z + i ∂L/∂Im z, as in
+               PyTorch (of JAX's arrays its conjugate, as there). Tensors are passed as tensors
     rng, tolerance, allow_undecidable, elements, fraction, margin   as in ``check_gradients``
     Returns the report. Raises GradientError, with the report as its message, if anything is wrong;
-    TypeError if no argument is a float array; ValueError for more gradients than float arrays.
+    TypeError if no argument is a float array; ValueError for gradients that belong to no argument.
 
     A layer norm without scale, and its backward pass:
 
@@ -129,14 +132,62 @@ def check_backward(
     tinynet.gradient_check.report.GradientError: WRONG: the backward pass of norm_forward / ...
       the gradient of x is wrong in 10 of 10 ...the error is the same all along axis 1...
     """
-    names = argument_names(forward, len(args))
     title = " / ".join(getattr(f, "__name__", repr(f)) for f in (forward, backward))
-    if not any(map(is_float, args)):
-        raise TypeError("none of args is a float array: there is no gradient to check")
     settings = Settings(rng, tolerance, allow_undecidable, elements, fraction, margin)
-    pair = CheckablePair(title, (forward, backward), args, names)
-    pair.upstream = argument_names(backward, 1)[0]
-    return check(pair, settings)
+    flat = Flat((forward, backward), args, argument_names(forward, len(args)))
+    return _check_flat(flat, title, settings, argument_names(backward, 1)[0])
+
+
+@checked
+def check_function(
+    function: Any,
+    args: Sequence[Any],
+    *,
+    rng: np.random.Generator | None = None,
+    tolerance: float | None = None,
+    allow_undecidable: float = 0.1,
+    elements: int | None = None,
+    fraction: float | None = None,
+    margin: float | None = None,
+) -> GradientReport:
+    """Check a function, or an object, that has its backward pass within it.
+
+    function   y, vjp = function(*args), and vjp(dy) the gradients, as in ``check_backward``;
+               or an object: y = function.forward(*args) and dx = function.backward(dy), which keeps
+               its state, its parameters w and their gradients (dw, grads["w"]) on itself;
+               or a jax.custom_vjp; or, given tensors, a torch.autograd.Function (the class), a
+               torch.nn.Module or any function of torch
+    args       as in ``check_backward``. Of tensors, those that require a gradient are
+               differentiated, or all float ones if none does
+    rng, tolerance, allow_undecidable, elements, fraction, margin   as in ``check_gradients``
+    Returns the report, of the arguments and the parameters (an object and a module are copied).
+    Raises GradientError, with the report as its message, if anything is wrong; TypeError if there
+    is nothing to differentiate, or no backward pass is found; ValueError for gradients that belong
+    to no argument.
+
+    >>> def square(x):
+    ...     return x * x, lambda dy: 2 * x * dy
+    >>> check_function(square, [np.array([1.0, 2.0])]).ok
+    True
+    """
+    title = getattr(function, "__name__", type(function).__name__)
+    settings = Settings(rng, tolerance, allow_undecidable, elements, fraction, margin)
+    return _check_flat(flat_pair(function, args), title, settings)
+
+
+def _check_flat(flat: Flat, title: str, settings: Settings, upstream: str = "dy") -> GradientReport:
+    if not any(flat.kinds):
+        raise TypeError("none of args is a float array: there is no gradient to check")
+    pair = CheckablePair(title, (flat.forward, flat.backward), flat.arrays, flat.names)
+    pair.inputs = tuple(name for name in pair.inputs if name in flat.inputs)
+    pair.upstream = upstream
+    report = check(pair, settings)
+    if flat.reuses:
+        report.faults.append(
+            "forward changes what an earlier call returned: return new arrays each time"
+        )
+        raise GradientError(report)
+    return report
 
 
 @checked
@@ -165,16 +216,6 @@ def _want_float(a: Any, name: str) -> None:
     if not is_float(a):
         came = getattr(a, "dtype", type(a).__name__)
         raise TypeError(f"{name} is {came}, want a float array: {name} = np.asarray({name}, float)")
-
-
-def argument_names(function: Callable[..., Any], count: int) -> list[str]:
-    """The names of the first ``count`` positional parameters, numbered where there are none."""
-    try:
-        parameters = list(inspect.signature(function).parameters.values())
-    except (TypeError, ValueError):  # some built-in functions have no signature
-        parameters = []
-    names = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-    return names[:count] + [f"argument {i}" for i in range(len(names), count)]
 
 
 @dataclass(frozen=True)
@@ -310,6 +351,7 @@ def _in_one_piece(
         function.expect_rounding_of(got.values(), moved[name])
         g, chosen = to_device(gradient, "numpy"), None if sample is None else sample[name]
         a, step = subject.arrays[name], steps.get(name)
+        g = g.real if g.dtype.kind == "c" else g  # told already
         if g.dtype.kind == "f" and g.dtype.itemsize < 8:  # told already; it is right to its digits
             g, tolerance = g.astype(np.float64), max(tolerance or 0, 1e3 * np.finfo(g.dtype).eps)
         report.arrays.append(estimate(function, name, a, g, tolerance, step, chosen))

@@ -70,7 +70,7 @@ def architecture(builder: Callable[P, Network]) -> Callable[P, Network]:
             model = make(*bound.args, **bound.kwargs)
         except (TypeError, ValueError) as error:
             text = str(error).removeprefix(f"{name}: ")
-            raise type(error)(f"{name}: {text}") from error
+            raise ValueError(f"{name}: {text}") from error
         settings = {key: plain(value) for key, value in bound.arguments.items() if key != "rng"}
         model.architecture = Architecture(name, settings)  # type: ignore[attr-defined]
         return model

@@ -41,12 +41,14 @@ def _dense_sum(dz: Array, cache: Any) -> Any:
     return dx, dw, db
 
 
-def _softmax_right(dy: Array, y: Array) -> Array:
+def _softmax_right(dy: Array, cache: Any) -> Array:
+    y = cache.y
     total = (dy * y).sum(axis=-1, keepdims=True)
     return y * (dy - total)
 
 
-def _softmax_wrong(dy: Array, y: Array) -> Array:
+def _softmax_wrong(dy: Array, cache: Any) -> Array:
+    y = cache.y
     total = (dy * y).sum(axis=-1, keepdims=True)
     return dy - total
 
