@@ -29,7 +29,6 @@ def test_a_page_says_what_its_snippets_print(page, tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.oracle
 @pytest.mark.parametrize("name", NEEDS)
 def test_a_section_for_another_library_says_what_its_snippets_print(name):
     package(NEEDS[name])
