@@ -403,6 +403,7 @@ def cube_backward(ctx, dy, dz):
 
 def test_autograd_function(torch):
     x = torch.from_numpy(X)
+    assert check_function(cube(torch, cube_backward), [X, 3]).ok  # an array becomes a tensor
     report = check_function(cube(torch, cube_backward), [x, 3])
     assert [check.name for check in report.arrays] == ["x"]
     kept = []

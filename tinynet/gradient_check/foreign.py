@@ -204,11 +204,15 @@ class _Constant:
 def _of_torch(
     function: Callable[..., Any], args: Sequence[Any], names: list[str], parameters: Any = None
 ) -> Flat:
-    """The gradients of autograd, for the tensors that require one, or else all float tensors."""
+    """The gradients of autograd, for the tensors that require one, or else all float tensors.
+
+    NumPy's arrays become tensors.
+    """
     torch = sys.modules["torch"]
     some = any(is_tensor(a) and a.requires_grad for _, a in leaves(args))
 
     def fixed(a: Any) -> Any:
+        a = torch.tensor(a) if isinstance(a, np.ndarray) else a
         constant = some and is_tensor(a) and a.is_floating_point() and not a.requires_grad
         return _Constant(a.detach().double()) if constant else a
 
