@@ -9,7 +9,14 @@ from tests.oracles import package
 from tests.snippets import nearly, run, same
 
 DOCS = Path(__file__).parents[1] / "docs"
-WRITES = {"gradient_checks.md": [], "visualize.md": ["model.svg"]}  # page -> files of its snippets
+WRITES = {  # page -> files of its snippets
+    "gradient_checks.md": [],
+    "own_kernels.md": [],
+    "visualize.md": ["model.svg"],
+}
+# what a section needs, beside those that need nothing
+NEEDS = {"Numba": "numba", "CUDA": "cupy", "PyTorch": "torch", "JAX": "jax"}
+SECTION = re.compile(rf"^## ({'|'.join(NEEDS)}).*?(?=^## |\Z)", re.M | re.S)
 each_page = pytest.mark.parametrize("page", WRITES)
 
 
@@ -17,10 +24,24 @@ each_page = pytest.mark.parametrize("page", WRITES)
 def test_a_page_says_what_its_snippets_print(page, tmp_path, monkeypatch):
     package("matplotlib")
     monkeypatch.chdir(tmp_path)
-    _, wrong = run((DOCS / page).read_text(encoding="utf-8"))
+    runs_as_it_says(SECTION.sub("", (DOCS / page).read_text(encoding="utf-8")), page)
+    assert [file.name for file in tmp_path.iterdir()] == WRITES[page]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NEEDS)
+def test_a_section_for_another_library_says_what_its_snippets_print(name):
+    package(NEEDS[name])
+    page = (DOCS / "own_kernels.md").read_text(encoding="utf-8")
+    sections = {found[1]: found[0] for found in SECTION.finditer(page)}
+    start = page[: page.index("\n## An object")] + "\n"
+    runs_as_it_says(start + sections[name], "own_kernels.md")
+
+
+def runs_as_it_says(text, page):
+    _, wrong = run(text)
     report = "\n".join(f"{code}prints\n{got}the page says\n{want}" for code, got, want in wrong)
     assert not wrong, f"python -m tests.snippets docs/{page}\n{report}"
-    assert [file.name for file in tmp_path.iterdir()] == WRITES[page]
 
 
 def test_a_page_is_rewritten_with_what_is_printed_now():

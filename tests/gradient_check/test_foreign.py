@@ -5,6 +5,7 @@ import pytest
 
 from tinynet.gradient_check import GradientError, check_backward, check_function
 from tinynet.gradient_check.choice import check_any
+from tinynet.layers import ReLU
 
 rng = np.random.default_rng(0)
 X, W, B = rng.standard_normal((5, 3)), rng.standard_normal((3, 4)), rng.standard_normal(4)
@@ -71,6 +72,32 @@ class Accumulating(Layer):
         self.dx = dy @ self.W.T
 
 
+class Called(Layer):
+    __call__ = Layer.forward
+    forward = None
+
+
+class Slotted:
+    __slots__ = ("W", "b", "db", "dW", "wrong", "x")
+    __init__, forward, backward = Layer.__init__, Layer.forward, Layer.backward
+
+
+class Wrapping:
+    """Whatever it lacks, the layer inside has: a copy must not be one of that."""
+
+    def __init__(self, wrong=0.0):
+        self.inner = Layer(wrong)
+
+    def __getattr__(self, name):
+        return getattr(self.inner, name)
+
+    def forward(self, x):
+        return 2 * self.inner.forward(x)
+
+    def backward(self, dy):
+        return self.inner.backward(2 * dy)
+
+
 class Network:
     def __init__(self, wrong=0.0):
         self.layers = [Layer(), Layer(wrong)]
@@ -83,7 +110,10 @@ class Network:
         return self.layers[0].backward(self.layers[1].backward(dy))
 
 
-@pytest.mark.parametrize("kind", [Layer, InLists, InDicts, Returned, Accumulating, Network])
+@pytest.mark.parametrize(
+    "kind",
+    [Layer, InLists, InDicts, Returned, Accumulating, Called, Slotted, Wrapping, Network],
+)
 def test_object_that_keeps_its_state(kind):
     report = check_function(kind(), [X])
     assert len(report.arrays) == (5 if kind is Network else 3)
@@ -348,6 +378,7 @@ def test_what_has_no_backward_pass_is_told_what_is_wanted():
         (np.sin, "a function that takes dy. A torch function is given tensors"),
         (Layer, "want an object of it, made by calling it"),
         (3, "want a function, or forward and backward"),
+        (ReLU(), "takes more than dy: check check_backward"),
     ]:
         with pytest.raises(TypeError, match=said):
             check_function(function, [X])
@@ -372,6 +403,7 @@ def cube_backward(ctx, dy, dz):
 
 def test_autograd_function(torch):
     x = torch.from_numpy(X)
+    assert check_function(cube(torch, cube_backward), [X, 3]).ok  # an array becomes a tensor
     report = check_function(cube(torch, cube_backward), [x, 3])
     assert [check.name for check in report.arrays] == ["x"]
     kept = []
@@ -399,7 +431,7 @@ def test_functions_of_torch_are_right(torch):
     functions, r = torch.nn.functional, torch.Generator().manual_seed(0)
 
     def draw(*shape, **settings):
-        return torch.randn(*shape, generator=r, dtype=torch.float64, **settings)
+        return torch.randn(shape, generator=r, dtype=torch.float64, **settings)
 
     for function, args in [
         (functions.conv2d, [draw(1, 2, 5, 4), draw(3, 2, 3, 3), draw(3)]),
@@ -409,6 +441,8 @@ def test_functions_of_torch_are_right(torch):
         (lambda x: functions.max_pool2d(x, 2, return_indices=True), [draw(1, 2, 4, 4)]),
         (lambda xs: torch.cat(xs), [[draw(2, 3), draw(1, 3)]]),
         (lambda x: (x * x, x.detach()), [draw(3)]),
+        (lambda x: x * x, [draw()]),
+        (lambda x: functions.dropout(x, 0.5), [draw(4, 3)]),
         (torch.abs, [torch.from_numpy(Z)]),
     ]:
         assert check_function(function, args).ok

@@ -1,4 +1,4 @@
-"""The checker's command line: a pair of functions, or ``--tour``."""
+"""The checker's command line: what to check, or ``--tour``."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tinynet.gradient_check.report import GradientError
 
 USAGE = """\
 python -m tinynet.gradient_check MODULE:FORWARD MODULE:BACKWARD --args ARG...
-       python -m tinynet.gradient_check MODULE:LAYER --args ARG
+       python -m tinynet.gradient_check MODULE:NAME --args ARG...
        python -m tinynet.gradient_check --tour"""
 ARGUMENTS = """\
   4,3           an array of that shape, drawn from the standard normal distribution
@@ -31,7 +31,8 @@ EPILOG = f"""\
 forward takes the --args, in order, each one of
 {ARGUMENTS}
 
-Modules are looked for in this folder first, and named as for import:
+A single name is a layer, or what check_function takes: a function that returns (y, vjp), an object
+that keeps its state. Modules are named as for import, and looked for in this folder first:
 
     python -m tinynet.gradient_check kernels:forward kernels:backward --args 4,3 3,5 5
 

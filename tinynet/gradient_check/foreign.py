@@ -29,7 +29,7 @@ from tinynet.gradient_check.report import GradientError, GradientReport
 Pair = tuple[Callable[..., Any], Callable[[Any, Any], Any]]
 GRADIENT_NAMES = ("d{}", "grad_{}", "{}_grad")
 PARAMETERS, GRADIENTS = ("params", "parameters", "weights"), ("grads", "gradients")
-TORCH_SEED = 243_000_007
+TORCH_SEED, OBJECT_SEED = 243_000_007, 243_000_008
 
 
 class Flat:
@@ -169,7 +169,13 @@ def flat_pair(function: Any, args: Sequence[Any]) -> Flat:
         return _of_torch(call, args, argument_names(module.forward, len(args)), parameters)
     if _has(function, "fwd", "bwd"):
         return _of_custom_vjp(function, args)
-    if _has(function, "forward", "backward"):
+    if _has(function, "backward") and (callable(function) or _has(function, "forward")):
+        if len(argument_names(function.backward, 0, required=True)) > 1:
+            raise TypeError(
+                f"the backward pass of {described(function)} takes more than dy: check "
+                "check_backward(object.forward, object.backward, args), or a layer of tinynet by "
+                "check_gradients(layer, x)"
+            )
         return _of_object(function, args)
     if not callable(function):
         raise TypeError(f"got {described(function)}, want a function, or forward and backward")
@@ -198,17 +204,22 @@ class _Constant:
 def _of_torch(
     function: Callable[..., Any], args: Sequence[Any], names: list[str], parameters: Any = None
 ) -> Flat:
-    """The gradients of autograd, for the tensors that require one, or else all float tensors."""
+    """The gradients of autograd, for the tensors that require one, or else all float tensors.
+
+    NumPy's arrays become tensors.
+    """
     torch = sys.modules["torch"]
     some = any(is_tensor(a) and a.requires_grad for _, a in leaves(args))
 
     def fixed(a: Any) -> Any:
+        a = torch.tensor(a) if isinstance(a, np.ndarray) else a
         constant = some and is_tensor(a) and a.is_floating_point() and not a.requires_grad
         return _Constant(a.detach().double()) if constant else a
 
     nested = (*rebuilt(tuple(args), iter([fixed(a) for _, a in leaves(args)])),)
     if parameters is not None:
         nested, names = (*nested, parameters), [*names, ""]
+    draws: list[bool] = []  # whether the first pass drew something
     devices = {a.device.index for _, a in leaves(nested) if is_tensor(a) and a.is_cuda}
 
     def forward(*given: Any) -> tuple[Any, Any]:
@@ -216,8 +227,11 @@ def _of_torch(
         wanted = [a for _, a in leaves(given) if is_tensor(a)]
         wanted = [a.requires_grad_() for a in wanted if a.is_floating_point() or a.is_complex()]
         with torch.random.fork_rng(sorted(devices)):  # what is drawn inside is the same each time
-            torch.manual_seed(TORCH_SEED)
+            state = torch.manual_seed(TORCH_SEED).get_state()
+            if draws[:1] == [True]:  # in the order of the memory
+                plain = [a.contiguous() if is_tensor(a) else a for a in plain]
             y = function(*rebuilt(given, iter(plain)))
+            draws.append(not torch.equal(state, torch.get_rng_state()))
         return y, (y, wanted)
 
     def backward(dy: Any, cache: Any) -> Any:
@@ -255,8 +269,8 @@ def _of_custom_vjp(function: Any, args: Sequence[Any]) -> Flat:
 
 
 def _of_object(thing: Any, args: Sequence[Any]) -> Flat:
-    """y = thing.forward(*args), dx = thing.backward(dy), with its state on itself."""
-    names = argument_names(thing.forward, len(args))
+    """y = _call(thing)(*args), dx = thing.backward(dy), with its state on itself."""
+    names = argument_names(_call(thing), len(args))
     state = _Stateful(thing, names)
     flat = Flat((state.forward, state.backward), (*args, {}), (*names, ""))
     found: list[dict[str, Array]] = []
@@ -266,7 +280,8 @@ def _of_object(thing: Any, args: Sequence[Any]) -> Flat:
             y, cache = flat.forward(*[converted(a, "float64") if k else a for a, k in pairs])
             found.append({})
             state.gradients = found[-1]
-            flat.backward(array_module(y).ones_like(y), cache)
+            dy = np.random.default_rng(OBJECT_SEED).standard_normal(y.shape)
+            flat.backward(array_module(y).asarray(dy), cache)
     once, twice = found if len(found) == 2 else ({}, {})
     parameters: dict[str, Array] = {}
     for name, a in state.held.items():
@@ -274,7 +289,7 @@ def _of_object(thing: Any, args: Sequence[Any]) -> Flat:
         if (name in once or declared) and not any(a is other for other in parameters.values()):
             parameters[name] = a
     state.accumulating = [
-        n for n in parameters if n in once and once[n].any() and same(twice[n], 2 * once[n])
+        n for n in once.keys() & parameters if same(twice[n], 2 * once[n]) and once[n].any()
     ]
     return Flat((state.forward, state.backward), (*args, parameters), (*names, ""))
 
@@ -292,7 +307,7 @@ class _Stateful:
         self.held = {
             f"{path}.{name}".lstrip("."): a
             for path, o in objects.items()
-            for name, a in leaves(vars(o))
+            for name, a in leaves(_attributes(o))
             if kind(a) == "f"
         }
         self.copies: dict[tuple[int, ...], Any] = {}
@@ -305,15 +320,15 @@ class _Stateful:
         if key not in self.copies:
             memo = {id(a): converted(a, "float64") for a in self.held.values()}
             memo |= {id(self.held[n]): a for n, a in parameters.items()}
-            self.copies[key] = copy.deepcopy(self.thing, memo), parameters  # whose ids stay taken
+            self.copies[key] = _copied(self.thing, memo), parameters  # whose ids stay taken
         thing, kept = self.copies[key][0], copy.deepcopy(rest)
-        return thing.forward(*rest), (thing, [*parameters], rest, kept)
+        return _call(thing)(*rest), (thing, [*parameters], rest, kept)
 
     def backward(self, dy: Any, cache: Any) -> Any:
         thing, names, rest, kept = cache
         pairs = zip(leaves(rest), leaves(kept), strict=True)
         whole = all(np.array_equal(a, b) for (_, a), (_, b) in pairs if hasattr(a, "dtype"))
-        thing.forward(*(rest if whole else kept))
+        _call(thing)(*(rest if whole else kept))
         for name in self.accumulating:
             _gradient(thing, name)[...] = 0
         found = thing.backward(dy)
@@ -335,12 +350,32 @@ class _Stateful:
         return [*first, *[None] * (len(rest) - len(first)), own]
 
 
+def _call(thing: Any) -> Any:
+    return thing.forward if _has(thing, "forward") else thing
+
+
+def _attributes(thing: Any) -> dict[str, Any]:
+    slots = [n for c in type(thing).__mro__ for n in getattr(c, "__slots__", ())]
+    return {
+        n: getattr(thing, n) for n in [*slots, *getattr(thing, "__dict__", ())] if hasattr(thing, n)
+    }
+
+
+def _copied(thing: Any, memo: dict[int, Any]) -> Any:
+    """A deep copy of this very object, though it hands what it lacks on to another."""
+    if hasattr(type(thing), "__deepcopy__") or hasattr(type(thing), "__slots__"):
+        return copy.deepcopy(thing, memo)
+    memo[id(thing)] = new = object.__new__(type(thing))
+    vars(new).update(copy.deepcopy(vars(thing), memo))
+    return new
+
+
 def _objects(
     thing: Any, path: str = "", seen: frozenset[int] = frozenset()
 ) -> Iterator[tuple[str, Any]]:
     """(path, object) of an object and all that it holds."""
     yield path, thing
-    for name, value in leaves(vars(thing)):
+    for name, value in leaves(_attributes(thing)):
         opaque = isinstance(value, type | types.ModuleType | types.FunctionType | types.MethodType)
         if hasattr(value, "__dict__") and not opaque and id(value) not in seen | {id(thing)}:
             inner = f"{path}.{name}".lstrip(".")
@@ -352,7 +387,7 @@ def _gradient(thing: Any, name: str) -> Any:
     objects = dict(_objects(thing))
     path = max((p for p in objects if not p or name.startswith(f"{p}.")), key=len)
     name = name[len(path) + 1 if path else 0 :]
-    held = dict(leaves(vars(objects[path])))
+    held = dict(leaves(_attributes(objects[path])))
     forms = _forms(_plain(name))
     tries = [f"{c}.{n}" for c in GRADIENTS for n in forms] + forms[1:]
     tries += ["grad"] * (name in ("value", "data"))
@@ -438,6 +473,7 @@ def lifted(a: Any, like: Any) -> Any:
     if is_tensor(like):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of read-only arrays, which the check compares
+            a = np.asarray(a)
             a = a.copy() if any(s < 0 for s in a.strides) else a  # torch has no negative strides
             return sys.modules["torch"].from_numpy(a).to(like.device)
     if isinstance(a, type(like)) or not hasattr(like, "__array_namespace__"):
@@ -445,13 +481,20 @@ def lifted(a: Any, like: Any) -> Any:
     return like.__array_namespace__().asarray(a)
 
 
-def argument_names(function: Callable[..., Any], count: int) -> list[str]:
-    """The names of the first ``count`` positional parameters, numbered where there are none."""
+def argument_names(
+    function: Callable[..., Any], count: int, *, required: bool = False
+) -> list[str]:
+    """The names of the first ``count`` positional parameters, numbered where there are none.
+
+    required   instead, all those without a default
+    """
     try:
         parameters = list(inspect.signature(function).parameters.values())
     except (TypeError, ValueError):  # some built-in functions have no signature
         parameters = []
     names = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    if required:
+        return [p.name for p in parameters if p.name in names and p.default is p.empty]
     return names[:count] + [f"argument {i}" for i in range(len(names), count)]
 
 

@@ -2,6 +2,7 @@
 
     def test_my_kernel(gradcheck):
         gradcheck(forward, backward, x, w, b)       two functions, then forward's arguments
+        gradcheck(function, x)                      what check_function takes: PyTorch, JAX, ...
         gradcheck(layer, x)                         a layer or a model
         gradcheck(loss, z, y)                       a loss
 
@@ -51,8 +52,8 @@ def pytest_itemcollected(item: pytest.Item) -> None:
 def gradcheck(request: pytest.FixtureRequest) -> Callable[..., Any]:
     """Check a backward pass: gradcheck(forward, backward, x, ...) or gradcheck(layer, x).
 
-    It returns the report and raises GradientError, as ``tinynet.gradient_check.check_backward``,
-    ``check_gradients`` and ``check_loss`` do, and takes their keywords.
+    It returns the report and raises GradientError, as the checks of ``tinynet.gradient_check`` do,
+    and takes their keywords.
     """
     seed: int | None = request.config.getoption("--gradcheck-seed")
     marked: dict[str, Any] = {}
