@@ -30,14 +30,19 @@ from tinynet.gradient_check.contract import (
 )
 from tinynet.gradient_check.finite_differences import SAFETY, ULPS, Function, estimate
 from tinynet.gradient_check.foreign import Flat, argument_names, flat_pair
-from tinynet.gradient_check.precision import FLOAT64, FORMATS, precision_of
+from tinynet.gradient_check.precision import FLOAT64, FORMATS, Precision, precision_of
+from tinynet.gradient_check.reference import (
+    CheckableKernel,
+    in_own_dtype,
+    reference_forward,
+)
 from tinynet.gradient_check.report import (
     GradientError,
     GradientReport,
     Sample,
     draw_sample,
 )
-from tinynet.gradient_check.steadiness import unsteadiness
+from tinynet.gradient_check.steadiness import scatter, unsteadiness
 from tinynet.layer import EVAL, Layer, Mode
 
 # Not 0: a test's x is often default_rng(0)'s, and dy = x makes a wrong dw = xᵀ dy look right.
@@ -94,6 +99,7 @@ def check_backward(
     elements: int | None = None,
     fraction: float | None = None,
     margin: float | None = None,
+    reference: Callable[..., Any] | None = None,
 ) -> GradientReport:
     """Check a bare pair of functions; no class of this library is needed.
 
@@ -107,6 +113,9 @@ def check_backward(
                lists and dicts of gradients. Complex z has dz = ∂L/∂Re z + i ∂L/∂Im z, as in
                PyTorch (of JAX's arrays its conjugate, as there). Tensors are passed as tensors
     rng, tolerance, allow_undecidable, elements, fraction, margin   as in ``check_gradients``
+    reference  reference(*args) -> y, or (y, cache): the same function in float64. The two functions
+               are then given ``args`` in the dtypes they came in (float32, float16, bfloat16), and
+               their gradients compared with the slopes of the reference, to what the dtype allows
     Returns the report. Raises GradientError, with the report as its message, if anything is wrong;
     TypeError if no argument is a float array; ValueError for gradients that belong to no argument.
 
@@ -134,8 +143,12 @@ def check_backward(
     """
     title = " / ".join(getattr(f, "__name__", repr(f)) for f in (forward, backward))
     settings = Settings(rng, tolerance, allow_undecidable, elements, fraction, margin)
-    flat = Flat((forward, backward), args, argument_names(forward, len(args)))
-    return _check_flat(flat, title, settings, argument_names(backward, 1)[0])
+    names, upstream = argument_names(forward, len(args)), argument_names(backward, 1)[0]
+    if reference is None:
+        return _check_flat(Flat((forward, backward), args, names), title, settings, upstream)
+    pair, args, lowest = in_own_dtype((forward, backward), args)
+    beside = Flat(reference_forward(reference), args, names)
+    return _check_flat(Flat(pair, args, names), title, settings, upstream, (beside, lowest))
 
 
 @checked
@@ -175,12 +188,24 @@ def check_function(
     return _check_flat(flat_pair(function, args), title, settings)
 
 
-def _check_flat(flat: Flat, title: str, settings: Settings, upstream: str = "dy") -> GradientReport:
+def _check_flat(
+    flat: Flat,
+    title: str,
+    settings: Settings,
+    upstream: str = "dy",
+    reference: tuple[Flat, Precision] | None = None,
+) -> GradientReport:
     if not any(flat.kinds):
         raise TypeError("none of args is a float array: there is no gradient to check")
     pair = CheckablePair(title, (flat.forward, flat.backward), flat.arrays, flat.names)
     pair.inputs = tuple(name for name in pair.inputs if name in flat.inputs)
     pair.upstream = upstream
+    if reference is not None:
+        beside, lowest = reference
+        functions = beside.forward, beside.backward
+        pair = CheckableKernel(
+            pair, CheckablePair(title, functions, beside.arrays, beside.names), lowest
+        )
     report = check(pair, settings)
     if flat.reuses:
         report.faults.append(
@@ -270,12 +295,19 @@ def _examine(subject: Checkable, settings: Settings, rng: np.random.Generator) -
         return report
     for name in faults:
         subject.arrays[name][...] = before[name]
-    precision = precision_of(subject, y)
+    kernel = subject if isinstance(subject, CheckableKernel) else None
+    precision = kernel.lowest if kernel else FLOAT64
+    precision = precision_of(subject, y) if precision.double else precision
     if not precision.double:
-        ulps = SAFETY if precision.coarse else ULPS
+        ulps = SAFETY / 2 if precision.coarse else ULPS
+        steps = (
+            "against slopes of the float64 reference"
+            if kernel
+            else "by large steps (reference= knows more)"
+        )
         report.notes.append(
-            f"computed in {precision.name}: tolerance {ulps * precision.epsilon:.0e} and what its "
-            "rounding leaves unsure, with larger steps"
+            f"computed in {precision.name}: tolerance {ulps * precision.epsilon:.0e} and what "
+            f"rounding leaves unsure, {steps}"
         )
         subject.epsilon = precision.epsilon * precision.growth
         for name, a in subject.arrays.items():
@@ -336,6 +368,9 @@ def _examine(subject: Checkable, settings: Settings, rng: np.random.Generator) -
         total, checked = sum(g.size for g in got.values()), sum(map(len, sample.values()))
         report.sample = Sample(total, checked)
     function = Function(subject.run, _double(y), _double(dy), precision)
+    if kernel:
+        report.faults += filter(None, [kernel.other_results(y, subject.epsilon)])
+        function = Function(kernel.reference.run, kernel.reference.run()[0].copy(), _double(dy))
     whole = None
     if (
         sample is None
@@ -348,7 +383,7 @@ def _examine(subject: Checkable, settings: Settings, rng: np.random.Generator) -
         _layer_by_layer(report, Sweep.through(whole, dy, settings.tolerance), got)
         report.faults += more_than_its_layers(report.arrays, function, subject.arrays)
     else:
-        _in_one_piece(report, subject, function, got, settings.tolerance, sample)
+        _in_one_piece(report, subject, function, got, settings.tolerance, sample, precision, dy)
     for found in report.arrays:
         if found.undecidable.sum() > settings.allow_undecidable * found.checked.sum():
             report.faults.append(explain_undecidable(found))
@@ -362,22 +397,29 @@ def _in_one_piece(
     got: Mapping[str, Array],
     tolerance: float | None,
     sample: Mapping[str, np.ndarray] | None,
+    precision: Precision,
+    dy: Array,
 ) -> None:
-    steps, moved = {}, dict.fromkeys(got, 0.0)
+    steps, moved, noise = {}, dict.fromkeys(got, 0.0), {}
     if function.precision.double:
-        twin = subject.twin("complex128")
+        twin = getattr(subject, "reference", subject).twin("complex128")
         twin.copying = subject.copying
         steps = complex_steps(twin.run, twin.arrays, function.y, function.dy)
+    if precision.double:
         moved = unsteadiness(subject, function.dy, got)
+    if precision.coarse:
+        noise = scatter(subject, dy, got, precision)
     for name, gradient in got.items():
-        function.expect_rounding_of(got.values(), moved[name])
+        function.expect_rounding_of(got.values(), moved[name], precision.epsilon)
         g, chosen = to_device(gradient, "numpy"), None if sample is None else sample[name]
         a, step = subject.arrays[name], steps.get(name)
         # told already, where the function is in float64; it is right to its digits
         digits = FORMATS.get(g.dtype.name, FLOAT64)
-        computed = min(digits, function.precision, key=lambda precision: precision.bits)
+        computed = min(digits, precision, key=lambda precision: precision.bits)
         g = _double(g.real)
-        report.arrays.append(estimate(function, name, a, g, tolerance, step, chosen, computed))
+        report.arrays.append(
+            estimate(function, name, a, g, tolerance, step, chosen, computed, noise.get(name))
+        )
     report.faults += explain_wrong(report.arrays, subject.arrays, function)
 
 

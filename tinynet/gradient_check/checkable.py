@@ -277,5 +277,6 @@ def same(a: Array, b: Array, beside: float = 0.0, epsilon: float = 2.0**-52) -> 
     largest = float(array_module(b).nan_to_num(abs(b)).max()) if b.size else 0.0
     part = max(1e-10, 16 * epsilon)
     few = part * largest + part / 100 * beside + max(1e-14, 2.0**-24 * (epsilon > 1e-4))
-    near = abs(a - b) <= few if a.shape == b.shape else np.False_
+    with np.errstate(invalid="ignore"):
+        near = (a == b) | (abs(a - b) <= few) if a.shape == b.shape else np.False_
     return bool((near | ((a != a) & (b != b))).all()) if a.shape == b.shape else False

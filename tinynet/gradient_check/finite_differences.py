@@ -51,22 +51,31 @@ class Function:
         self.rounding = SAFETY * epsilon * float(abs(dy * y).sum()) / math.sqrt(max(y.size, 1))
         self.smallest = epsilon * float(abs(dy).max()) if dy.size else 0.0
         self.backward_rounding = 0.0
+        self.floor = 1.0  # of the size that steps are in proportion to
         self.moved: Array | None = (
             None  # the outputs that changed, where only their rounding counts
         )
 
-    def expect_rounding_of(self, gradients: Iterable[Array], moved: float = 0.0) -> None:
+    def expect_rounding_of(
+        self, gradients: Iterable[Array], moved: float = 0.0, epsilon: float = EPSILON
+    ) -> None:
         """Allow every array the rounding that the largest of these gradients brings with it.
 
-        moved   how far the gradient at hand was seen to move by changes in the last bits
+        moved     how far the gradient at hand was seen to move by changes in the last bits
+        epsilon   of the backward pass
         In one backward pass they are made of the same terms. Where those cancel (a bias before a
         batch norm, whose gradient is 0) their rounding is left, in the size of what cancelled.
         """
-        self.backward_rounding = SAFETY * self.precision.epsilon * largest_of(gradients) + moved
+        self.backward_rounding = SAFETY * epsilon * largest_of(gradients) + moved
 
     def step(self, step: float) -> float:
         """That step, a power of ε, in this function's precision."""
         return 2.0 ** round(math.log2(step) * (1 - self.precision.bits) / -52)
+
+    def scaled(self, step: float, value: Any) -> float:
+        """That step times the power of two just below |value|, if that is above ``floor``."""
+        size = max(self.floor, abs(float(value)))
+        return math.ldexp(self.step(step), math.frexp(size)[1] - 1)
 
     def change(self, flat: Array, i: int, h: float) -> float:
         """L(xᵢ + h) − L(xᵢ); NaN where the forward pass refuses xᵢ + h (a negative probability)."""
@@ -84,7 +93,7 @@ class Function:
 
     def central(self, flat: Array, i: int) -> tuple[float, float]:
         """D(h) and the difference between the slopes on the two sides, from two forward passes."""
-        h = _scaled(self.step(QUICK_STEP), flat[i])
+        h = self.scaled(QUICK_STEP, flat[i])
         up, down = self.change(flat, i, h), self.change(flat, i, -h)
         return (up - down) / (2 * h), abs(up + down) / h
 
@@ -111,7 +120,7 @@ class Function:
         best = (math.nan, math.inf)
         value = float(flat[i])
         for step in STEPS if self.precision.double else (*STEPS, *MORE_STEPS):
-            slope, bound = self.richardson(flat, i, _scaled(self.step(step), value))
+            slope, bound = self.richardson(flat, i, self.scaled(step, value))
             if bound < best[1]:
                 best = slope, bound
             if bound <= good:
@@ -133,7 +142,7 @@ class Function:
     def grain(self, flat: Array, i: int, h: float | None = None) -> float:
         """Σ |dy| times the last bit that is set in each output that xᵢ moves; 0 if none moves."""
         kept = float(flat[i])
-        flat[i] = kept + (_scaled(self.step(STEPS[0]), kept) if h is None else h) * FULL
+        flat[i] = kept + (self.scaled(STEPS[0], kept) if h is None else h) * FULL
         try:
             y = to_device(self.forward()[0], "numpy")
         except ValueError:  # it refuses so large a step
@@ -148,7 +157,7 @@ class Function:
 
     def influence(self, flat: Array, i: int) -> np.ndarray:
         """∂y/∂xᵢ, every output's own slope (the shape of y), by one plain central difference."""
-        kept, h = float(flat[i]), _scaled(self.step(QUICK_STEP), flat[i])
+        kept, h = float(flat[i]), self.scaled(QUICK_STEP, flat[i])
         try:
             flat[i] = kept + h
             up = self.forward()[0].copy()  # a copy: y may be a view of x
@@ -167,6 +176,7 @@ def estimate(
     step: ComplexStep | None = None,
     chosen: np.ndarray | None = None,
     computed: Precision | None = None,
+    noise: np.ndarray | None = None,
 ) -> ArrayCheck:
     """``got`` against ∂L/∂x for each chosen element of ``x``, a contiguous array of the function's.
 
@@ -176,11 +186,15 @@ def estimate(
     step        the complex step for x; None where the forward pass takes no complex numbers
     chosen      flat indices; None: every element
     computed    the precision of ``got``; None: the function's
+    noise       what ``got`` may be off by rounding on the way; None: a few ULPS, if not in float64
     """
     computed = computed or function.precision
     relative = TOLERANCE if tolerance is None else tolerance
     if not computed.double:  # the result is rounded once, by half an ε
-        relative = max(relative, 0.75 * computed.epsilon)
+        relative = max(relative, (2 if computed.bits > 8 else 0.75) * computed.epsilon)
+    if not function.precision.double:  # whose steps are not small beside small arrays
+        size = _root_mean_square(to_device(x, "numpy"))
+        function.floor = min(max(size, 2.0**-10), 1.0)
     clear = CLEAR  # with coarse steps more kinks are in reach, and finer ones know less
     if not function.precision.double:
         clear = 0.25 if function.precision.coarse else 1e-2
@@ -203,7 +217,7 @@ def estimate(
 
         accepted = settled(quick, ~(sides <= clear * (abs(wanted) + _root_mean_square(wanted))))
     # as well as rounding allows at the best step: nothing that L resolves is left in doubt
-    finest = SAFETY * SAFETY * function.rounding / function.step(STEPS[0])
+    finest = SAFETY * SAFETY * function.rounding / (function.step(STEPS[0]) * function.floor)
 
     def in_doubt() -> np.ndarray:
         typical = np.maximum(abs(wanted), _root_mean_square(wanted))
@@ -227,7 +241,8 @@ def estimate(
     if not computed.coarse:  # in the backward pass too
         accepted += SAFETY * function.backward_rounding
     if not computed.double:
-        accepted += _rounding(abs(g - wanted) - accepted, wanted, undecidable, computed)
+        size = np.maximum(abs(wanted), _root_mean_square(wanted))
+        accepted += ULPS * computed.epsilon * size if noise is None else noise.reshape(-1)[index]
 
     # An error that rounding could make proves nothing, of dy or of y, which may be coarser than its
     # size says: a sigmoid's 1 + tanh, far out, where quotients of fine steps agree by chance.
@@ -237,9 +252,9 @@ def estimate(
         with np.errstate(all="ignore"):
             grain, limit = function.grain(flat, int(index[k])), 0.0
         if not grain:  # flat as far as the coarsest step reaches
-            limit = function.smallest / _scaled(function.step(STEPS[0]), flat[index[k]])
+            limit = function.smallest / function.scaled(STEPS[0], flat[index[k]])
         elif grain > SAFETY * function.rounding:
-            finest_step = _scaled(function.step(STEPS[-1]), flat[index[k]])
+            finest_step = function.scaled(STEPS[-1], flat[index[k]])
             limit = grain if exact[k] else grain / finest_step
         undecidable[k] = error[k] <= SAFETY * limit
 
@@ -259,32 +274,10 @@ def estimate(
     )
 
 
-def _rounding(
-    excess: np.ndarray, wanted: np.ndarray, undecidable: np.ndarray, computed: Precision
-) -> np.ndarray:
-    """The error that is put down to rounding on the way, of a gradient that is not in float64.
-
-    excess   the errors, less what is accepted anyway
-    A few ULPS in float32. In 16 bits that would hide an error of 1%, so twice what most elements
-    are off: a wrong one sticks out.
-    """
-    size = np.maximum(abs(wanted), _root_mean_square(wanted))
-    if not computed.coarse:
-        return ULPS * computed.epsilon * size
-    seen = np.sort((excess / np.maximum(size, 1e-300))[~undecidable & np.isfinite(excess)])
-    level = float(seen[-1 - max(1, len(seen) // 20)]) if len(seen) > 1 else 0.0
-    return min(max(2 * level, 0.0), SAFETY * computed.epsilon / 2) * size
-
-
 def largest_of(gradients: Iterable[Array]) -> float:
     """The size of the largest finite element; the arrays may be on any device."""
     sizes = [abs(g[np.isfinite(g)]) for g in (to_device(g, "numpy") for g in gradients)]
     return max((float(s.max()) for s in sizes if s.size), default=0.0)
-
-
-def _scaled(step: float, value: Any) -> float:
-    """The step times the power of two just below |value|, if that is above 1."""
-    return math.ldexp(step, math.frexp(max(1.0, abs(float(value))))[1] - 1)
 
 
 def _root_mean_square(values: np.ndarray) -> float:
