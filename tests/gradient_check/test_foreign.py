@@ -129,6 +129,21 @@ def test_fixture_and_command_know_what_has_its_backward_pass_within():
         check_any(tanh_spoilt, X, W)
 
 
+def test_parameter_without_a_gradient_is_named():
+    class Unfamiliar(Layer):
+        def __init__(self):
+            super().__init__()
+            self.steps = np.zeros(4)
+
+        def backward(self, dy):
+            dx = super().backward(dy)
+            self.gradient_of_b = self.__dict__.pop("db")
+            return dx
+
+    (note,) = check_function(Unfamiliar(), [X]).notes
+    assert note.startswith("y depends on b, whose gradient was not found")
+
+
 def test_object_given_is_not_touched():
     layer = Layer()
     before = vars(layer).copy()
@@ -442,6 +457,8 @@ def test_functions_of_torch_are_right(torch):
         (lambda xs: torch.cat(xs), [[draw(2, 3), draw(1, 3)]]),
         (lambda x: (x * x, x.detach()), [draw(3)]),
         (lambda x: x * x, [draw()]),
+        (torch.add, [draw(3), draw(3)]),
+        (lambda x, y: x * 1 + y.sum(), [draw(3), draw(3)]),
         (lambda x: functions.dropout(x, 0.5), [draw(4, 3)]),
         (torch.abs, [torch.from_numpy(Z)]),
     ]:

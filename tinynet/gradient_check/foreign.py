@@ -58,7 +58,8 @@ class Flat:
             self.names.append(name + "'" * sum(n.rstrip("'") == name for n in self.names))
         own = len(list(leaves(self.args[-1]))) if names and not names[-1] else 0
         self.inputs = self.names[: len(self.names) - own]
-        self.conjugate = conjugate or any(type(a).__module__.startswith("jax") for a in self.likes)
+        self.conjugate = conjugate or any(_is_of("jax", type(a)) for a in self.likes)
+        self.unseen: list[str] = []  # arrays of an object that y depends on, without a gradient
 
     def forward(self, *arrays: Any) -> tuple[Array, Any]:
         given = [
@@ -78,6 +79,7 @@ class Flat:
             with_graph = [not is_tensor(o) or o.requires_grad for o in outputs]
             kept = with_graph if any(with_graph) else [True] * len(low)  # others: detached
             self.outputs = [kind(a) if keep else "" for a, keep in zip(low, kept, strict=True)]
+            self.conjugate |= any(_is_of("jax", type(o)) for o in outputs)
             if not any(self.outputs):
                 raise TypeError(f"forward gives {described(y)} for y, want float arrays")
         parts = [_parts(a) if k == "c" else a for a, k in zip(low, self.outputs, strict=True) if k]
@@ -155,11 +157,11 @@ class Flat:
 def flat_pair(function: Any, args: Sequence[Any]) -> Flat:
     """``Flat`` of what has its backward pass within; TypeError if that is not found."""
     if isinstance(function, type):
-        if not hasattr(function, "apply"):
+        if not (hasattr(function, "apply") and _is_of("torch", function)):
             raise TypeError(f"got {described(function)}, want an object of it, made by calling it")
         names = argument_names(function.forward, len(args) + 1)  # type: ignore[attr-defined]
         return _of_torch(function.apply, args, names[names[0] == "ctx" :][: len(args)])
-    if hasattr(function, "named_parameters") and callable(function):
+    if hasattr(function, "named_parameters") and _is_of("torch", type(function)):
         module = copy.deepcopy(function).double()
 
         def call(*given: Any) -> Any:
@@ -241,7 +243,12 @@ def _of_torch(
         if not ends:  # nothing of it is on autograd's graph
             return None
         outputs, upstream = zip(*ends, strict=True)
-        return torch.autograd.grad(outputs, wanted, upstream, retain_graph=True, allow_unused=True)
+        found = torch.autograd.grad(outputs, wanted, upstream, retain_graph=True, allow_unused=True)
+        taken = [a.untyped_storage().data_ptr() for a in (*wanted, *upstream)]
+        return [  # autograd copies what shares memory before it adds to it
+            g.clone() if g is not None and g.untyped_storage().data_ptr() in taken else g
+            for g in found
+        ]
 
     return Flat((forward, backward), nested, names)
 
@@ -273,25 +280,33 @@ def _of_object(thing: Any, args: Sequence[Any]) -> Flat:
     names = argument_names(_call(thing), len(args))
     state = _Stateful(thing, names)
     flat = Flat((state.forward, state.backward), (*args, {}), (*names, ""))
+    pairs = zip(flat.arrays, flat.kinds, strict=True)
+    doubled = [converted(a, "float64") if k else a for a, k in pairs]
     found: list[dict[str, Array]] = []
     for _ in range(2):
         with suppress(Exception):  # the check tells of it
-            pairs = zip(flat.arrays, flat.kinds, strict=True)
-            y, cache = flat.forward(*[converted(a, "float64") if k else a for a, k in pairs])
+            y, cache = flat.forward(*doubled)
             found.append({})
             state.gradients = found[-1]
             dy = np.random.default_rng(OBJECT_SEED).standard_normal(y.shape)
             flat.backward(array_module(y).asarray(dy), cache)
     once, twice = found if len(found) == 2 else ({}, {})
     parameters: dict[str, Array] = {}
-    for name, a in state.held.items():
-        declared = name != _plain(name)
-        if (name in once or declared) and not any(a is other for other in parameters.values()):
-            parameters[name] = a
+    unseen: dict[str, Array] = {}
+    for name, a in sorted(state.held.items(), key=lambda item: item[0] not in once):
+        chosen = parameters if name in once or name != _plain(name) else unseen
+        if not any(a is other for other in [*parameters.values(), *unseen.values()]):
+            chosen[name] = a
     state.accumulating = [
         n for n in once.keys() & parameters if same(twice[n], 2 * once[n]) and once[n].any()
     ]
-    return Flat((state.forward, state.backward), (*args, parameters), (*names, ""))
+    flat = Flat((state.forward, state.backward), (*args, parameters), (*names, ""))
+    for name, a in unseen.items():
+        with suppress(Exception):  # does y depend on it?
+            moved = Flat((state.forward, state.backward), (*args, {name: a}), (*names, ""))
+            if not same(moved.forward(*doubled, 0.9 * converted(a, "float64") + 0.05)[0], y):
+                flat.unseen.append(name)
+    return flat
 
 
 class _Stateful:
@@ -363,7 +378,8 @@ def _attributes(thing: Any) -> dict[str, Any]:
 
 def _copied(thing: Any, memo: dict[int, Any]) -> Any:
     """A deep copy of this very object, though it hands what it lacks on to another."""
-    if hasattr(type(thing), "__deepcopy__") or hasattr(type(thing), "__slots__"):
+    plain = type(thing).__new__ is object.__new__ and not hasattr(type(thing), "__slots__")
+    if hasattr(type(thing), "__deepcopy__") or not plain:
         return copy.deepcopy(thing, memo)
     memo[id(thing)] = new = object.__new__(type(thing))
     vars(new).update(copy.deepcopy(vars(thing), memo))
@@ -514,3 +530,7 @@ def _whole(a: Any) -> Array:
     if a.dtype == "float64" and a.flags.c_contiguous:
         return a.view("complex128")[..., 0]
     return a[..., 0] + 1j * a[..., 1]
+
+
+def _is_of(library: str, kind_of: type) -> bool:
+    return any(c.__module__.startswith(library) for c in kind_of.__mro__)
