@@ -189,8 +189,8 @@ def _check_flat(flat: Flat, title: str, settings: Settings, upstream: str = "dy"
         raise GradientError(report)
     if flat.unseen:
         report.notes.append(
-            f"y depends on {_list(flat.unseen)}, whose gradient was not found on the object and not "
-            "checked. Keep it as dw for w, or in grads, or return a dict by name"
+            f"y depends on {_list(flat.unseen)}, whose gradient was not found on the object, and "
+            "not checked: keep it as dw for w, or in grads, or return a dict by name"
         )
     return report
 

@@ -29,7 +29,7 @@ from tinynet.gradient_check.report import GradientError, GradientReport
 Pair = tuple[Callable[..., Any], Callable[[Any, Any], Any]]
 GRADIENT_NAMES = ("d{}", "grad_{}", "{}_grad")
 PARAMETERS, GRADIENTS = ("params", "parameters", "weights"), ("grads", "gradients")
-TORCH_SEED, OBJECT_SEED = 243_000_007, 243_000_008
+TORCH_SEED, OBJECT_SEED = 243_000_009, 243_000_010
 
 
 class Flat:
@@ -109,7 +109,8 @@ class Flat:
         return self._in_order(self.functions[1](rebuilt(y, iter(upstream)), inner))
 
     def _joined(self, parts: Sequence[Any]) -> Array:
-        return array_module(*parts).concatenate([p.reshape(-1) for p in parts])
+        narrowest = min((p.dtype for p in parts), key=lambda dtype: dtype.itemsize)
+        return array_module(*parts).concatenate([p.reshape(-1).astype(narrowest) for p in parts])
 
     def _compare_with_last(self, parts: list[Any], whole: Array, arrays: Sequence[Any]) -> None:
         """Several outputs are copied into one, so only here the call before can be compared."""
@@ -239,7 +240,7 @@ def _of_torch(
     def backward(dy: Any, cache: Any) -> Any:
         y, wanted = cache
         pairs = zip(leaves(y), leaves(dy), strict=True)
-        ends = [(o, d) for (_, o), (_, d) in pairs if d is not None and o.requires_grad]
+        ends = [(o, d.to(o.dtype)) for (_, o), (_, d) in pairs if d is not None and o.requires_grad]
         if not ends:  # nothing of it is on autograd's graph
             return None
         outputs, upstream = zip(*ends, strict=True)
