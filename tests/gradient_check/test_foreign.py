@@ -294,6 +294,12 @@ NESTS = {
     "dict": (affine, affine_backward, affine_spoilt, [X, {"w": W, "b": B}]),
     "by name": (affine, affine_by_name, affine_spoilt, [X, {"w": W, "b": B}]),
     "several outputs": (several, several_backward, lambda dy, x: 2 * x * dy[0], [X]),
+    "several outputs, one in float32": (
+        lambda x: ((x.astype("float32") ** 2, np.sin(x)), x),
+        lambda dy, x: 2 * x * dy[0] + np.cos(x) * dy[1],
+        lambda dy, x: 2 * x * dy[0] + np.cos(x) * dy[1] * 1.01,
+        [X],
+    ),
     "None for whole numbers": (
         rows,
         rows_backward,
