@@ -226,6 +226,11 @@ VJPS = {
         CustomVJP(np.square, lambda z: (z * z, z), lambda z, dy: (2 * z.conj() * dy,)),
         [Z],
     ),
+    "custom_vjp whose bwd returns no tuple": (
+        CustomVJP(np.sin, lambda x: (np.sin(x), x), lambda x, dy: [np.cos(x) * dy]),
+        CustomVJP(np.sin, lambda x: (np.sin(x), x), lambda x, dy: np.cos(x) * dy),
+        [X],
+    ),
     "custom_vjp whose fwd differs": (
         CustomVJP(np.sin, lambda x: (np.sin(x), x), lambda x, dy: (np.cos(x) * dy,)),
         CustomVJP(np.sin, lambda x: (2 * np.sin(x), x), lambda x, dy: (2 * np.cos(x) * dy,)),
@@ -464,6 +469,7 @@ def test_functions_of_torch_are_right(torch):
         (lambda x: (x * x, x.detach()), [draw(3)]),
         (lambda x: x * x, [draw()]),
         (torch.add, [draw(3), draw(3)]),
+        (torch.nn.SiLU(inplace=True), [draw(3)]),
         (lambda x, y: x * 1 + y.sum(), [draw(3), draw(3)]),
         (lambda x: functions.dropout(x, 0.5), [draw(4, 3)]),
         (torch.abs, [torch.from_numpy(Z)]),

@@ -223,6 +223,7 @@ def _of_torch(
     if parameters is not None:
         nested, names = (*nested, parameters), [*names, ""]
     draws: list[bool] = []  # whether the first pass drew something
+    in_place: list[bool] = []  # whether it changes its input, and tells autograd so
     devices = {a.device.index for _, a in leaves(nested) if is_tensor(a) and a.is_cuda}
 
     def forward(*given: Any) -> tuple[Any, Any]:
@@ -233,7 +234,15 @@ def _of_torch(
             state = torch.manual_seed(TORCH_SEED).get_state()
             if draws[:1] == [True]:  # in the order of the memory
                 plain = [a.contiguous() if is_tensor(a) else a for a in plain]
-            y = function(*rebuilt(given, iter(plain)))
+            if in_place:
+                plain = [a.clone() if is_tensor(a) else a for a in plain]
+            try:
+                y = function(*rebuilt(given, iter(plain)))
+            except RuntimeError as error:
+                if "leaf Variable that requires grad" not in str(error) or in_place:
+                    raise
+                in_place.append(True)
+                return forward(*given)
             draws.append(not torch.equal(state, torch.get_rng_state()))
         return y, (y, wanted)
 
@@ -270,8 +279,11 @@ def _of_custom_vjp(function: Any, args: Sequence[Any]) -> Flat:
         return y, (tuple(given[i] for i in plain), kept)
 
     def backward(dy: Any, cache: Any) -> Any:
-        found = iter(function.bwd(*cache[0], cache[1], dy))
-        return [None if i in plain else next(found, None) for i in range(len(args))]
+        found, wanted = function.bwd(*cache[0], cache[1], dy), len(args) - len(plain)
+        if not isinstance(found, tuple | list) or len(found) != wanted:
+            raise TypeError(f"bwd returned {described(found)}, want a tuple of {wanted} gradients")
+        rest = iter(found)
+        return [None if i in plain else next(rest) for i in range(len(args))]
 
     return Flat((forward, backward), args, names, conjugate=True)
 
@@ -461,7 +473,7 @@ def _matched(target: Any, found: Any) -> dict[int, Any] | None:
 
 
 def is_nest(a: Any) -> bool:
-    return isinstance(a, Mapping | tuple | list)
+    return not isinstance(a, np.ndarray) and isinstance(a, tuple | list | Mapping)
 
 
 def is_tensor(a: Any) -> bool:
