@@ -76,10 +76,19 @@ def test_what_is_named_is_checked(line, status, printed, capsys):
     ("line", "said"),
     [
         ("kernels", "'kernels' is not MODULE:NAME, such as kernels:forward"),
-        ("nowhere:forward kernels:backward --args 4", "there is no module 'nowhere': name it as"),
-        ("kernels.py:forward kernels:backward --args 4", "there is no module 'kernels.py'"),
-        ("broken:forward kernels:backward --args 4", "broken cannot be imported: ModuleNotFound"),
-        ("ending:forward kernels:backward --args 4", "ending cannot be imported: SystemExit: 0"),
+        ("nowhere:forward kernels:backward --args 4", "module named 'nowhere': name the module as"),
+        (
+            "kernels.py:forward kernels:backward --args 4",
+            "is not a package: name the module as for import",
+        ),
+        (
+            "broken:forward kernels:backward --args 4",
+            "named 'nothing_of_that_name' (broken.py, line 1); see",
+        ),
+        (
+            "ending:forward kernels:backward --args 4",
+            "ending:forward cannot be imported: SystemExit: 0",
+        ),
         ("kernels:forwrd kernels:backward --args 4", "module 'kernels' has no attribute 'forwrd'"),
         ("kernels:forward", "the arguments begin with function, want forward, backward, arguments"),
         ("kernels:forward kernels:backward", "none of args is a float array"),

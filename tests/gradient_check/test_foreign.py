@@ -72,6 +72,11 @@ class Accumulating(Layer):
         self.dx = dy @ self.W.T
 
 
+class WithRate(Layer):
+    def backward(self, dy, rate=0.1):
+        return super().backward(dy)
+
+
 class Called(Layer):
     __call__ = Layer.forward
     forward = None
@@ -123,10 +128,25 @@ def test_object_that_keeps_its_state(kind):
 
 
 def test_fixture_and_command_know_what_has_its_backward_pass_within():
-    assert check_any(Layer(), X, seed=1).ok
+    assert check_any(WithRate(), X, seed=1).ok
     assert check_any(tanh, X, W).ok
     with pytest.raises(GradientError):
         check_any(tanh_spoilt, X, W)
+
+
+def test_parameter_without_a_gradient_is_named():
+    class Unfamiliar(Layer):
+        def __init__(self):
+            super().__init__()
+            self.steps = np.zeros(4)
+
+        def backward(self, dy):
+            dx = super().backward(dy)
+            self.gradient_of_b = self.__dict__.pop("db")
+            return dx
+
+    (note,) = check_function(Unfamiliar(), [X]).notes
+    assert note.startswith("y depends on b, whose gradient was not found")
 
 
 def test_object_given_is_not_touched():
@@ -211,6 +231,11 @@ VJPS = {
         CustomVJP(np.square, lambda z: (z * z, z), lambda z, dy: (2 * z.conj() * dy,)),
         [Z],
     ),
+    "custom_vjp whose bwd returns no tuple": (
+        CustomVJP(np.sin, lambda x: (np.sin(x), x), lambda x, dy: [np.cos(x) * dy]),
+        CustomVJP(np.sin, lambda x: (np.sin(x), x), lambda x, dy: np.cos(x) * dy),
+        [X],
+    ),
     "custom_vjp whose fwd differs": (
         CustomVJP(np.sin, lambda x: (np.sin(x), x), lambda x, dy: (np.cos(x) * dy,)),
         CustomVJP(np.sin, lambda x: (2 * np.sin(x), x), lambda x, dy: (2 * np.cos(x) * dy,)),
@@ -279,6 +304,12 @@ NESTS = {
     "dict": (affine, affine_backward, affine_spoilt, [X, {"w": W, "b": B}]),
     "by name": (affine, affine_by_name, affine_spoilt, [X, {"w": W, "b": B}]),
     "several outputs": (several, several_backward, lambda dy, x: 2 * x * dy[0], [X]),
+    "several outputs, one in float32": (
+        lambda x: ((x.astype("float32") ** 2, np.sin(x)), x),
+        lambda dy, x: 2 * x * dy[0] + np.cos(x) * dy[1],
+        lambda dy, x: 2 * x * dy[0] + np.cos(x) * dy[1] * 1.01,
+        [X],
+    ),
     "None for whole numbers": (
         rows,
         rows_backward,
@@ -442,6 +473,9 @@ def test_functions_of_torch_are_right(torch):
         (lambda xs: torch.cat(xs), [[draw(2, 3), draw(1, 3)]]),
         (lambda x: (x * x, x.detach()), [draw(3)]),
         (lambda x: x * x, [draw()]),
+        (torch.add, [draw(3), draw(3)]),
+        (torch.nn.SiLU(inplace=True), [draw(3)]),
+        (lambda x, y: x * 1 + y.sum(), [draw(3), draw(3)]),
         (lambda x: functions.dropout(x, 0.5), [draw(4, 3)]),
         (torch.abs, [torch.from_numpy(Z)]),
     ]:

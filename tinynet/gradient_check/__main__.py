@@ -21,15 +21,13 @@ USAGE = """\
 python -m tinynet.gradient_check MODULE:FORWARD MODULE:BACKWARD --args ARG...
        python -m tinynet.gradient_check MODULE:NAME --args ARG...
        python -m tinynet.gradient_check --tour"""
-ARGUMENTS = """\
+EPILOG = """\
+forward takes the --args, in order, each one of
   4,3           an array of that shape, drawn from the standard normal distribution
   int:2         the number 2
   int:10:4,3    an array of that shape, of whole numbers from 0 to 9
   mask:4,3      an array of that shape, of True and False
-  value:0.5     0.5, or another value as Python writes it: value:None, value:'same'"""
-EPILOG = f"""\
-forward takes the --args, in order, each one of
-{ARGUMENTS}
+  value:0.5     0.5, or another value as Python writes it: value:None, value:'same'
 
 A single name is a layer, or what check_function takes: a function that returns (y, vjp), an object
 that keeps its state. Modules are named as for import, and looked for in this folder first:
@@ -104,16 +102,10 @@ def named(text: str) -> Any:
         raise ValueError(f"{text!r} is not MODULE:NAME, such as kernels:forward")
     try:
         return attrgetter(name)(import_module(module))
-    except ModuleNotFoundError as error:
-        if not module.startswith(str(error.name)):  # a module that this one imports
-            raise ValueError(f"{module} cannot be imported: {in_a_line(error)}") from None
-        raise ValueError(
-            f"there is no module {module!r}: name it as for import, in the folder that holds it"
-        ) from None
-    except AttributeError as error:
-        raise ValueError(in_a_line(error)) from None
     except (Exception, SystemExit) as error:
-        raise ValueError(f"{module} cannot be imported: {in_a_line(error)}") from None
+        missing = isinstance(error, ModuleNotFoundError) and module.startswith(str(error.name))
+        advice = ": name the module as for import, in the folder that holds it" if missing else ""
+        raise ValueError(f"{text} cannot be imported: {in_a_line(error)}{advice}") from None
 
 
 def drawn(text: str, rng: np.random.Generator, dtype: str) -> Any:
@@ -149,7 +141,9 @@ def shape(text: str) -> tuple[int, ...]:
 def in_a_line(error: BaseException) -> str:
     """The error, and where in somebody's code it was raised."""
     where = traceback.extract_tb(error.__traceback__)[-1]
-    ours = Path(where.filename).is_relative_to(Path(__file__).parents[1])
+    ours = (
+        "importlib" in where.filename or Path(__file__).parents[1] in Path(where.filename).parents
+    )
     place = "" if ours else f" ({Path(where.filename).name}, line {where.lineno})"
     return f"{type(error).__name__}: {' '.join(str(error).split())}{place}"
 

@@ -212,6 +212,11 @@ def _check_flat(
             "forward changes what an earlier call returned: return new arrays each time"
         )
         raise GradientError(report)
+    if flat.unseen:
+        report.notes.append(
+            f"y depends on {_list(flat.unseen)}, whose gradient was not found on the object, and "
+            "not checked: keep it as dw for w, or in grads, or return a dict by name"
+        )
     return report
 
 

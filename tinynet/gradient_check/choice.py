@@ -33,7 +33,8 @@ def check_any(subject: Any, *args: Any, seed: int | None = None, **settings: Any
 
     pair, layer = bool(args) and callable(subject) and callable(args[0]), False
     if hasattr(subject, "backward") and not isinstance(subject, type):
-        pair, names = False, list(inspect.signature(subject.backward).parameters)
+        parameters = inspect.signature(subject.backward).parameters.values()
+        pair, names = False, [p.name for p in parameters if p.default is p.empty]
         if names[:1] == ["cache"]:
             return check_loss(subject, *args, **settings)
         layer = len(names) > 1

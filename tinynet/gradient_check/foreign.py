@@ -29,7 +29,7 @@ from tinynet.gradient_check.report import GradientError, GradientReport
 Pair = tuple[Callable[..., Any], Callable[[Any, Any], Any]]
 GRADIENT_NAMES = ("d{}", "grad_{}", "{}_grad")
 PARAMETERS, GRADIENTS = ("params", "parameters", "weights"), ("grads", "gradients")
-TORCH_SEED, OBJECT_SEED = 243_000_007, 243_000_008
+TORCH_SEED, OBJECT_SEED = 243_000_009, 243_000_010
 
 
 class Flat:
@@ -58,7 +58,8 @@ class Flat:
             self.names.append(name + "'" * sum(n.rstrip("'") == name for n in self.names))
         own = len(list(leaves(self.args[-1]))) if names and not names[-1] else 0
         self.inputs = self.names[: len(self.names) - own]
-        self.conjugate = conjugate or any(type(a).__module__.startswith("jax") for a in self.likes)
+        self.conjugate = conjugate or any(_is_of("jax", type(a)) for a in self.likes)
+        self.unseen: list[str] = []  # arrays of an object that y depends on, without a gradient
 
     def forward(self, *arrays: Any) -> tuple[Array, Any]:
         given = [
@@ -78,6 +79,7 @@ class Flat:
             with_graph = [not is_tensor(o) or o.requires_grad for o in outputs]
             kept = with_graph if any(with_graph) else [True] * len(low)  # others: detached
             self.outputs = [kind(a) if keep else "" for a, keep in zip(low, kept, strict=True)]
+            self.conjugate |= any(_is_of("jax", type(o)) for o in outputs)
             if not any(self.outputs):
                 raise TypeError(f"forward gives {described(y)} for y, want float arrays")
         parts = [_parts(a) if k == "c" else a for a, k in zip(low, self.outputs, strict=True) if k]
@@ -107,7 +109,8 @@ class Flat:
         return self._in_order(self.functions[1](rebuilt(y, iter(upstream)), inner))
 
     def _joined(self, parts: Sequence[Any]) -> Array:
-        return array_module(*parts).concatenate([p.reshape(-1) for p in parts])
+        narrowest = min((p.dtype for p in parts), key=lambda dtype: dtype.itemsize)
+        return array_module(*parts).concatenate([p.reshape(-1).astype(narrowest) for p in parts])
 
     def _compare_with_last(self, parts: list[Any], whole: Array, arrays: Sequence[Any]) -> None:
         """Several outputs are copied into one, so only here the call before can be compared."""
@@ -155,11 +158,11 @@ class Flat:
 def flat_pair(function: Any, args: Sequence[Any]) -> Flat:
     """``Flat`` of what has its backward pass within; TypeError if that is not found."""
     if isinstance(function, type):
-        if not hasattr(function, "apply"):
+        if not (hasattr(function, "apply") and _is_of("torch", function)):
             raise TypeError(f"got {described(function)}, want an object of it, made by calling it")
         names = argument_names(function.forward, len(args) + 1)  # type: ignore[attr-defined]
         return _of_torch(function.apply, args, names[names[0] == "ctx" :][: len(args)])
-    if hasattr(function, "named_parameters") and callable(function):
+    if hasattr(function, "named_parameters") and _is_of("torch", type(function)):
         module = copy.deepcopy(function).double()
 
         def call(*given: Any) -> Any:
@@ -220,6 +223,7 @@ def _of_torch(
     if parameters is not None:
         nested, names = (*nested, parameters), [*names, ""]
     draws: list[bool] = []  # whether the first pass drew something
+    in_place: list[bool] = []  # whether it changes its input, and tells autograd so
     devices = {a.device.index for _, a in leaves(nested) if is_tensor(a) and a.is_cuda}
 
     def forward(*given: Any) -> tuple[Any, Any]:
@@ -230,18 +234,31 @@ def _of_torch(
             state = torch.manual_seed(TORCH_SEED).get_state()
             if draws[:1] == [True]:  # in the order of the memory
                 plain = [a.contiguous() if is_tensor(a) else a for a in plain]
-            y = function(*rebuilt(given, iter(plain)))
+            if in_place:
+                plain = [a.clone() if is_tensor(a) else a for a in plain]
+            try:
+                y = function(*rebuilt(given, iter(plain)))
+            except RuntimeError as error:
+                if "leaf Variable that requires grad" not in str(error) or in_place:
+                    raise
+                in_place.append(True)
+                return forward(*given)
             draws.append(not torch.equal(state, torch.get_rng_state()))
         return y, (y, wanted)
 
     def backward(dy: Any, cache: Any) -> Any:
         y, wanted = cache
         pairs = zip(leaves(y), leaves(dy), strict=True)
-        ends = [(o, d) for (_, o), (_, d) in pairs if d is not None and o.requires_grad]
+        ends = [(o, d.to(o.dtype)) for (_, o), (_, d) in pairs if d is not None and o.requires_grad]
         if not ends:  # nothing of it is on autograd's graph
             return None
         outputs, upstream = zip(*ends, strict=True)
-        return torch.autograd.grad(outputs, wanted, upstream, retain_graph=True, allow_unused=True)
+        found = torch.autograd.grad(outputs, wanted, upstream, retain_graph=True, allow_unused=True)
+        taken = [a.untyped_storage().data_ptr() for a in (*wanted, *upstream)]
+        return [  # autograd copies what shares memory before it adds to it
+            g.clone() if g is not None and g.untyped_storage().data_ptr() in taken else g
+            for g in found
+        ]
 
     return Flat((forward, backward), nested, names)
 
@@ -262,8 +279,11 @@ def _of_custom_vjp(function: Any, args: Sequence[Any]) -> Flat:
         return y, (tuple(given[i] for i in plain), kept)
 
     def backward(dy: Any, cache: Any) -> Any:
-        found = iter(function.bwd(*cache[0], cache[1], dy))
-        return [None if i in plain else next(found, None) for i in range(len(args))]
+        found, wanted = function.bwd(*cache[0], cache[1], dy), len(args) - len(plain)
+        if not isinstance(found, tuple | list) or len(found) != wanted:
+            raise TypeError(f"bwd returned {described(found)}, want a tuple of {wanted} gradients")
+        rest = iter(found)
+        return [None if i in plain else next(rest) for i in range(len(args))]
 
     return Flat((forward, backward), args, names, conjugate=True)
 
@@ -273,25 +293,33 @@ def _of_object(thing: Any, args: Sequence[Any]) -> Flat:
     names = argument_names(_call(thing), len(args))
     state = _Stateful(thing, names)
     flat = Flat((state.forward, state.backward), (*args, {}), (*names, ""))
+    pairs = zip(flat.arrays, flat.kinds, strict=True)
+    doubled = [converted(a, "float64") if k else a for a, k in pairs]
     found: list[dict[str, Array]] = []
     for _ in range(2):
         with suppress(Exception):  # the check tells of it
-            pairs = zip(flat.arrays, flat.kinds, strict=True)
-            y, cache = flat.forward(*[converted(a, "float64") if k else a for a, k in pairs])
+            y, cache = flat.forward(*doubled)
             found.append({})
             state.gradients = found[-1]
             dy = np.random.default_rng(OBJECT_SEED).standard_normal(y.shape)
             flat.backward(array_module(y).asarray(dy), cache)
     once, twice = found if len(found) == 2 else ({}, {})
     parameters: dict[str, Array] = {}
-    for name, a in state.held.items():
-        declared = name != _plain(name)
-        if (name in once or declared) and not any(a is other for other in parameters.values()):
-            parameters[name] = a
+    unseen: dict[str, Array] = {}
+    for name, a in sorted(state.held.items(), key=lambda item: item[0] not in once):
+        chosen = parameters if name in once or name != _plain(name) else unseen
+        if not any(a is other for other in [*parameters.values(), *unseen.values()]):
+            chosen[name] = a
     state.accumulating = [
         n for n in once.keys() & parameters if same(twice[n], 2 * once[n]) and once[n].any()
     ]
-    return Flat((state.forward, state.backward), (*args, parameters), (*names, ""))
+    flat = Flat((state.forward, state.backward), (*args, parameters), (*names, ""))
+    for name, a in unseen.items():
+        with suppress(Exception):  # does y depend on it?
+            moved = Flat((state.forward, state.backward), (*args, {name: a}), (*names, ""))
+            if not same(moved.forward(*doubled, 0.9 * converted(a, "float64") + 0.05)[0], y):
+                flat.unseen.append(name)
+    return flat
 
 
 class _Stateful:
@@ -363,7 +391,8 @@ def _attributes(thing: Any) -> dict[str, Any]:
 
 def _copied(thing: Any, memo: dict[int, Any]) -> Any:
     """A deep copy of this very object, though it hands what it lacks on to another."""
-    if hasattr(type(thing), "__deepcopy__") or hasattr(type(thing), "__slots__"):
+    plain = type(thing).__new__ is object.__new__ and not hasattr(type(thing), "__slots__")
+    if hasattr(type(thing), "__deepcopy__") or not plain:
         return copy.deepcopy(thing, memo)
     memo[id(thing)] = new = object.__new__(type(thing))
     vars(new).update(copy.deepcopy(vars(thing), memo))
@@ -444,7 +473,7 @@ def _matched(target: Any, found: Any) -> dict[int, Any] | None:
 
 
 def is_nest(a: Any) -> bool:
-    return isinstance(a, Mapping | tuple | list)
+    return not isinstance(a, np.ndarray) and isinstance(a, tuple | list | Mapping)
 
 
 def is_tensor(a: Any) -> bool:
@@ -514,3 +543,7 @@ def _whole(a: Any) -> Array:
     if a.dtype == "float64" and a.flags.c_contiguous:
         return a.view("complex128")[..., 0]
     return a[..., 0] + 1j * a[..., 1]
+
+
+def _is_of(library: str, kind_of: type) -> bool:
+    return any(c.__module__.startswith(library) for c in kind_of.__mro__)
