@@ -141,14 +141,16 @@ class _Line:
         return _third(self.y[moving], *(self.at(t * h)[moving] for t in (1, 2, 3)))
 
     def fixed_point(self, found: Precision, moving: np.ndarray) -> bool:
-        """True if smaller outputs need fewer bits: a sigmoid's 1 + tanh, far out, in float64."""
+        """True of float64 numbers that need few bits here, as a sigmoid's 1 + tanh, far out."""
         ends = [_bits(a) for a in (self.y[moving], *(self.at(t)[moving] for t in (-WIDE, WIDE)))]
         needed, exponents = map(np.concatenate, zip(*ends, strict=True))
+        if needed.max(initial=0) > found.bits:  # elsewhere
+            return True
         grain = (exponents - needed).min(initial=0)
         if grain > -50 or np.ptp(exponents) < 3:
             return False
         low = exponents <= exponents.min() + 1
-        return bool(needed[low].max() <= found.bits - 3 or needed.max() > found.bits)
+        return bool(needed[low].max() <= found.bits - 3)
 
     def plateau(self, moving: np.ndarray, noise: float) -> bool:
         """True if the noise is that of a cast: as large at a finer step, and none at the finest."""
