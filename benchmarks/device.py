@@ -98,7 +98,7 @@ class Cpu:
         """Return the largest memory that this process ever had, in MB of 2²⁰ bytes."""
         with suppress(
             OSError
-        ):  # Linux's ru_maxrss begins with that of the process it was started by
+        ):  # on Linux ru_maxrss begins with its parent's
             for line in Path("/proc/self/status").read_text().splitlines():
                 if line.startswith("VmHWM:"):
                     return int(line.split()[1]) * 1024 / MB
