@@ -96,9 +96,7 @@ class Cpu:
 
     def peak_mb(self, subjects: Iterable[Subject]) -> float:
         """Return the largest memory that this process ever had, in MB of 2²⁰ bytes."""
-        with suppress(
-            OSError
-        ):  # on Linux ru_maxrss begins with its parent's
+        with suppress(OSError):  # on Linux ru_maxrss begins with its parent's
             for line in Path("/proc/self/status").read_text().splitlines():
                 if line.startswith("VmHWM:"):
                     return int(line.split()[1]) * 1024 / MB

@@ -42,6 +42,7 @@ from tinynet.gradient_check.report import (
     Sample,
     draw_sample,
 )
+from tinynet.gradient_check.single import in_float32
 from tinynet.gradient_check.steadiness import scatter, unsteadiness
 from tinynet.layer import EVAL, Layer, Mode
 
@@ -389,6 +390,9 @@ def _examine(subject: Checkable, settings: Settings, rng: np.random.Generator) -
         report.faults += more_than_its_layers(report.arrays, function, subject.arrays)
     else:
         _in_one_piece(report, subject, function, got, settings.tolerance, sample, precision, dy)
+        one = not isinstance(subject, CheckableLayer) or not any(subject.layer.children())
+        if precision.double and one and not report.faults:
+            report.faults += in_float32(subject)
     for found in report.arrays:
         if found.undecidable.sum() > settings.allow_undecidable * found.checked.sum():
             report.faults.append(explain_undecidable(found))

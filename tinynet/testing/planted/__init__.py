@@ -19,7 +19,15 @@ from typing import Any
 
 from tinynet.layer import Layer
 from tinynet.losses import Loss
-from tinynet.testing.planted import activations, combining, dense, losses, normalization, windows
+from tinynet.testing.planted import (
+    activations,
+    combining,
+    dense,
+    losses,
+    normalization,
+    precise,
+    windows,
+)
 from tinynet.testing.planted.bench import (
     Bench,
     Case,
@@ -42,7 +50,7 @@ __all__ = [
     "without_bugs",
 ]
 
-_modules = (dense, windows, activations, normalization, combining, losses)
+_modules = (dense, windows, activations, normalization, combining, losses, precise)
 # benches that differ in their settings alone share a list of bugs: the first one counts
 BENCHES: tuple[Bench, ...] = tuple(
     {
