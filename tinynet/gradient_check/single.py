@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
@@ -49,11 +50,11 @@ def _compared(subject: Checkable) -> dict[str, str]:
     kept = {name: a.copy() for name, a in double.arrays.items()}
     # float32's last bits move what the arguments condition, float64's what cancels inside as well
     for part, growth in ((FLOAT32.epsilon, 1.0), (FINE, GROWTH)) * DRAWS:
-        for name, a in double.arrays.items():
-            signs = rng.choice([-1.0, 1.0], a.shape) * rng.uniform(0.5, 1, a.shape)
-            a[...] = kept[name] * (1 + part * array_module(a).asarray(signs))
+        _shake(double, kept, FLOAT32.epsilon, rng)  # or all would be exact in 24 bits
+        near, start = _passes(double, dy), {n: a.copy() for n, a in double.arrays.items()}
+        _shake(double, start, part, rng)
         for name, a in _passes(double, dy).items():
-            moved[name] = max(moved[name], growth * _largest(a - high[name]))
+            moved[name] = max(moved[name], growth * _largest(a - near[name]))
     for name, wanted in high.items():
         what = "forward gives" if name == "y" else f"the gradient of {name} is"
         got, largest = low[name], _largest(wanted)
@@ -71,6 +72,13 @@ def _compared(subject: Checkable) -> dict[str, str]:
                 "narrowed, or summed in float16, on the way?"
             )
     return faults
+
+
+def _shake(subject: Checkable, to: dict[str, Array], part: float, rng: Any) -> None:
+    """Set the arrays to those of ``to``, each number changed by up to that part."""
+    for name, a in subject.arrays.items():
+        signs = rng.choice([-1.0, 1.0], a.shape) * rng.uniform(0.5, 1, a.shape)
+        a[...] = to[name] * (1 + part * array_module(a).asarray(signs))
 
 
 def _passes(subject: Checkable, dy: Array) -> dict[str, np.ndarray]:
