@@ -97,11 +97,9 @@ class Cpu:
     def peak_mb(self, subjects: Iterable[Subject]) -> float:
         """Return the largest memory that this process ever had, in MB of 2²⁰ bytes."""
         with suppress(OSError):  # on Linux ru_maxrss begins with its parent's
-            for line in Path("/proc/self/status").read_text().splitlines():
-                if line.startswith("VmHWM:"):
-                    return int(line.split()[1]) * 1024 / MB
-        unit = 1 if sys.platform == "darwin" else 1024
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / MB
+            return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) / 1024
+        kilobytes = 1024 if sys.platform == "darwin" else 1
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / kilobytes / 1024
 
     def free(self) -> None:
         """Give back memory that is not in use; on a GPU its peak counts from here."""
