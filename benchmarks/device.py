@@ -98,8 +98,8 @@ class Cpu:
         """Return the largest memory that this process ever had, in MB of 2²⁰ bytes."""
         with suppress(OSError):  # on Linux ru_maxrss begins with its parent's
             return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) / 1024
-        kilobytes = 1024 if sys.platform == "darwin" else 1
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / kilobytes / 1024
+        most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return most / (MB if sys.platform == "darwin" else 1024)
 
     def free(self) -> None:
         """Give back memory that is not in use; on a GPU its peak counts from here."""

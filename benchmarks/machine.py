@@ -77,8 +77,7 @@ def nvidia_smi(key: str = "nvidia_smi") -> dict[str, Any]:
         done = subprocess.run(command, capture_output=True, text=True, timeout=20)
     except (OSError, subprocess.TimeoutExpired):
         return {}
-    cells = [cell.strip() for cell in done.stdout.partition("\n")[0].split(",")]
-    names = SMI.split(",")
+    names, cells = SMI.split(","), done.stdout.partition("\n")[0].split(", ")
     return {key: dict(zip(names, cells, strict=True))} if len(cells) == len(names) else {}
 
 
