@@ -40,7 +40,7 @@ def misshapen(
     """Name -> fault, of each gradient of another shape or dtype than its array.
 
     dy         its name -> the upstream gradient, from which a product that fits may be made
-    computed   the dtype of the output, where that is another than float64
+    computed   the dtype of the output, where it is not float64
     """
     faults = {}
     for name, g in got.items():
@@ -173,7 +173,7 @@ def entangled(
 
 
 def _by_identity(subject: Checkable) -> Iterator[str]:
-    """Faults of code that takes an array with other values for the array that it knew."""
+    """Faults of code that caches by identity: an array whose values have changed since."""
     kept = {name: subject.arrays[name].copy() for name in subject.inputs}
 
     def passes() -> dict[str, Array]:
@@ -191,9 +191,9 @@ def _by_identity(subject: Checkable) -> Iterator[str]:
                 what = (
                     "forward gives another result"
                     if name == "y"
-                    else f"the gradient of {name} is another"
+                    else f"backward gives another gradient of {name}"
                 )
-                yield f"{what} where an array holds new values: do not know arrays by identity"
+                yield f"{what} where an array holds new values: do not cache by identity"
     except ValueError:  # such values are refused
         pass
     finally:

@@ -143,7 +143,7 @@ def tiles(y: Array, given: Definitions) -> tuple[int, int]:
 
 
 def definitions(x: Array, w: Array, rows: int) -> Definitions:
-    """What ``dense.cu`` asks for: a product of so many rows, w read or written."""
+    """What ``dense.cu`` asks for: a product of that number of rows, w read or written."""
     given = dtype_macros(x, w)
     assert given is not None
     each = 1 if rows <= SIDE else 2 if rows <= 2 * SIDE else 4
